@@ -1,0 +1,8 @@
+//! The Pakt node: network, store, exchange, mailroom, API and command line.
+
+pub mod blob;
+pub mod demo;
+pub mod disk;
+pub mod net;
+pub mod slots;
+pub mod store;

@@ -1,0 +1,2 @@
+//! The `pakt` binary.
+fn main() {}
