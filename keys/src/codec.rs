@@ -425,7 +425,7 @@ mod tests {
         #[test]
         fn round_trip(record in record()) {
             let bytes = encode(3, &record);
-            prop_assert_eq!(encode_secret(3, &record).as_slice(), bytes.as_slice());
+            prop_assert_eq!(&*encode_secret(3, &record), &bytes);
             prop_assert_eq!(decode::<Record>(3, &bytes, bytes.len()), Ok(record));
         }
 
