@@ -10,27 +10,29 @@
 //! **Invariant:** any changed byte is refused: the head is bound into the seal.
 //! **Invariant:** what a file can ask of Argon2 is bounded, and bytes of any kind never cause a panic.
 
+mod head;
+mod recovery;
+
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Params, Version};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::codec::{self, CodecError};
+use crate::codec;
 use crate::hedged;
 use crate::sealing::ContactKey;
 use crate::signing::{RootKey, StatementKey, TransportKey};
 use crate::store_seal::StoreKey;
+use head::{Head, checksum, parse};
+
+pub use head::Argon2Params;
+pub use recovery::Recovery;
 
 /// The longest keystore that is read, in bytes; certificate chains are far below it.
 pub const KEYSTORE_BYTES_MAX: usize = 1 << 20;
 
-const MAGIC: &[u8; 8] = b"PAKTKEYS";
 const VERSION: u8 = 1;
-const RECOVERY_VERSION: u8 = 1;
-const HEAD_BYTES: usize = 8 + 1 + 1 + 12 + 32;
-const CHECKSUM_BYTES: usize = 32;
 
 /// The private keys of one node.
 pub struct Keystore {
@@ -106,56 +108,6 @@ pub enum KeystoreError {
     OutOfMemory,
 }
 
-/// The cost of one guess at the passphrase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Argon2Params {
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
-}
-
-impl Argon2Params {
-    /// The most memory that a keystore may ask for, in KiB: 1 GiB.
-    pub const MEMORY_KIB_MAX: u32 = 1 << 20;
-    /// The most passes over that memory.
-    pub const PASSES_MAX: u32 = 16;
-    /// The most lanes.
-    pub const LANES_MAX: u32 = 16;
-
-    /// Parameters within bounds: 8 KiB per lane at least.
-    ///
-    /// # Errors
-    /// [`KeystoreError::BadParameters`] outside them.
-    pub const fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, KeystoreError> {
-        let in_bounds = lanes >= 1
-            && lanes <= Self::LANES_MAX
-            && passes >= 1
-            && passes <= Self::PASSES_MAX
-            && memory_kib <= Self::MEMORY_KIB_MAX
-            && memory_kib >= 8 * lanes;
-        if in_bounds {
-            Ok(Self {
-                memory_kib,
-                passes,
-                lanes,
-            })
-        } else {
-            Err(KeystoreError::BadParameters)
-        }
-    }
-}
-
-impl Default for Argon2Params {
-    /// 64 MiB, three passes, one lane: the second choice of RFC 9106, some tenths of a second.
-    fn default() -> Self {
-        Self {
-            memory_kib: 64 << 10,
-            passes: 3,
-            lanes: 1,
-        }
-    }
-}
-
 /// What is sealed; private, so that keys are serialisable nowhere else.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 struct Body {
@@ -190,63 +142,6 @@ impl Body {
             chain: self.chain.clone(),
         }
     }
-}
-
-/// The plain head of the file.
-struct Head {
-    params: Option<Argon2Params>,
-    salt: [u8; 32],
-}
-
-impl Head {
-    fn encode(&self) -> [u8; HEAD_BYTES] {
-        let costs = self
-            .params
-            .map_or([0; 3], |p| [p.memory_kib, p.passes, p.lanes]);
-        let mut head = [0; HEAD_BYTES];
-        head[..8].copy_from_slice(MAGIC);
-        head[8] = VERSION;
-        head[9] = u8::from(self.params.is_some());
-        for (field, cost) in head[10..22].chunks_exact_mut(4).zip(costs) {
-            field.copy_from_slice(&cost.to_be_bytes());
-        }
-        head[22..].copy_from_slice(&self.salt);
-        head
-    }
-
-    /// The master key that seals the body.
-    fn master(&self, protection: Protection<'_>) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-        let Some(params) = self.params else {
-            let open_secret = blake3::derive_key("pakt unprotected keystore v1", &self.salt);
-            return Ok(Zeroizing::new(open_secret));
-        };
-        match protection {
-            Protection::None => Err(KeystoreError::Locked),
-            Protection::Passphrase(b"") => Err(KeystoreError::EmptyPassphrase),
-            Protection::Passphrase(passphrase) => harden(passphrase, &self.salt, params),
-        }
-    }
-}
-
-fn harden(
-    passphrase: &[u8],
-    salt: &[u8; 32],
-    params: Argon2Params,
-) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-    let params = Params::new(params.memory_kib, params.passes, params.lanes, Some(32))
-        .map_err(|_| KeystoreError::BadParameters)?;
-    let mut master = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase, salt, master.as_mut_slice())
-        .map_err(|error| match error {
-            argon2::Error::OutOfMemory => KeystoreError::OutOfMemory,
-            _ => KeystoreError::BadParameters,
-        })?;
-    Ok(master)
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    blake3::derive_key("pakt keystore checksum v1", bytes)
 }
 
 /// Seals the keys into the bytes of a keystore file; `params` matter only with a passphrase.
@@ -306,83 +201,15 @@ pub fn is_protected(bytes: &[u8]) -> Result<bool, KeystoreError> {
     parse(bytes).map(|(head, _)| head.params.is_some())
 }
 
-/// Splits a file into head and sealed body, after checking all that needs no key.
-fn parse(bytes: &[u8]) -> Result<(Head, &[u8]), KeystoreError> {
-    use KeystoreError::Damaged;
-    if bytes.len() > KEYSTORE_BYTES_MAX || !bytes.starts_with(MAGIC) {
-        return Err(Damaged);
-    }
-    match bytes.get(MAGIC.len()) {
-        Some(&VERSION) => {}
-        Some(&found) if found > VERSION => {
-            return Err(KeystoreError::Newer {
-                found,
-                supported: VERSION,
-            });
-        }
-        _ => return Err(Damaged),
-    }
-    let (content, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Damaged)?;
-    if *sum != checksum(content) {
-        return Err(Damaged);
-    }
-    let (head, sealed) = content.split_first_chunk::<HEAD_BYTES>().ok_or(Damaged)?;
-    Ok((parse_head(head)?, sealed))
-}
-
-fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Result<Head, KeystoreError> {
-    let mut costs = [0; 3];
-    for (cost, field) in costs.iter_mut().zip(bytes[10..22].as_chunks::<4>().0) {
-        *cost = u32::from_be_bytes(*field);
-    }
-    let params = match (bytes[9], costs) {
-        (0, [0, 0, 0]) => None,
-        (1, [memory_kib, passes, lanes]) => {
-            Some(Argon2Params::new(memory_kib, passes, lanes).map_err(|_| KeystoreError::Damaged)?)
-        }
-        _ => return Err(KeystoreError::Damaged),
-    };
-    let salt = *bytes.last_chunk().ok_or(KeystoreError::Damaged)?;
-    Ok(Head { params, salt })
-}
-
-/// What `recover` needs: the root that succeeds the current one; its file belongs on another machine.
-#[derive(Debug)]
-pub struct Recovery {
-    /// The root to which the current one has committed.
-    pub next_root: RootKey,
-}
-
-impl Recovery {
-    /// The encoded recovery record; it is as secret as the key itself.
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let seed = self.next_root.seed();
-        codec::encode_secret(RECOVERY_VERSION, &(*seed, self.next_root.public()))
-    }
-
-    /// Reads a recovery record, whose public half must fit its private one.
-    ///
-    /// # Errors
-    /// [`CodecError`] for every other input.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        let (seed, public) = codec::decode(RECOVERY_VERSION, bytes, 1 + 32 + 32)?;
-        let next_root = RootKey::from_seed(seed);
-        if next_root.public() != public {
-            return Err(CodecError::Malformed);
-        }
-        Ok(Self { next_root })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::head::{CHECKSUM_BYTES, HEAD_BYTES};
     use super::*;
     use crate::test_rng::TestRng;
 
-    const CHEAP: Argon2Params = Argon2Params {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
+    const CHEAP: Argon2Params = match Argon2Params::new(8, 1, 1) {
+        Ok(params) => params,
+        Err(_) => panic!(),
     };
     const WORD: Protection<'static> = Protection::Passphrase(b"word");
 
@@ -599,37 +426,28 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_design_asks_for() {
-        let Argon2Params {
-            memory_kib,
-            passes,
-            lanes,
-        } = Argon2Params::default();
-        assert_eq!((memory_kib, passes, lanes), (65_536, 3, 1));
         assert_eq!(
-            Argon2Params::new(memory_kib, passes, lanes),
+            Argon2Params::new(64 << 10, 3, 1),
             Ok(Argon2Params::default())
         );
     }
 
     #[test]
-    fn recovery_records_come_back_and_any_changed_bit_is_refused() {
-        let recovery = Recovery {
-            next_root: RootKey::generate(&mut TestRng::new(4)),
-        };
-        let bytes = recovery.to_bytes();
-        let back = Recovery::from_bytes(&bytes).unwrap();
-        assert_eq!(back.next_root.seed(), recovery.next_root.seed());
-        for bit in 0..bytes.len() * 8 {
-            let mut bent = bytes.clone();
-            bent[bit / 8] ^= 1 << (bit % 8);
-            assert!(Recovery::from_bytes(&bent).is_err(), "bit {bit}");
+    fn the_format_has_not_changed() {
+        for (protection, expected) in [
+            (
+                WORD,
+                "494bd8b7896736692caae4038cee4943988b0e46fd49628b7fb6083dd7b7d3c6",
+            ),
+            (
+                Protection::None,
+                "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745",
+            ),
+        ] {
+            assert_eq!(
+                blake3::hash(&locked(protection)).to_hex().as_str(),
+                expected
+            );
         }
-        for length in 0..bytes.len() {
-            assert!(Recovery::from_bytes(&bytes[..length]).is_err());
-        }
-        assert_eq!(
-            format!("{recovery:?}"),
-            "Recovery { next_root: RootKey(..) }"
-        );
     }
 }
