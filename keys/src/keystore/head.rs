@@ -52,7 +52,7 @@ impl Argon2Params {
 }
 
 impl Default for Argon2Params {
-    /// 64 MiB, three passes, one lane: the second choice of RFC 9106, some tenths of a second.
+    /// 64 MiB and three passes, as the second choice of RFC 9106, but one lane: some tenths of a second.
     fn default() -> Self {
         Self {
             memory_kib: 64 << 10,
