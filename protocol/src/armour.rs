@@ -30,13 +30,7 @@ pub enum Label {
 }
 
 impl Label {
-    const ALL: [Label; 5] = [
-        Label::Card,
-        Label::Proposal,
-        Label::Agreement,
-        Label::Receipt,
-        Label::Recovery,
-    ];
+    const ALL: [Label; 5] = [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery];
 
     /// The words in the first and last line.
     pub fn as_str(self) -> &'static str {
@@ -102,10 +96,7 @@ pub fn encode(label: Label, bytes: &[u8]) -> String {
 pub fn decode(wanted: Label, text: &[u8]) -> Result<Vec<u8>, ArmourError> {
     let (found, bytes) = decode_any(text)?;
     if found != wanted {
-        return Err(ArmourError::WrongLabel {
-            found: found.as_str(),
-            wanted: wanted.as_str(),
-        });
+        return Err(ArmourError::WrongLabel { found: found.as_str(), wanted: wanted.as_str() });
     }
     Ok(bytes)
 }
@@ -116,10 +107,7 @@ pub fn decode(wanted: Label, text: &[u8]) -> Result<Vec<u8>, ArmourError> {
 /// Any [`ArmourError`] but [`ArmourError::WrongLabel`].
 pub fn decode_any(text: &[u8]) -> Result<(Label, Vec<u8>), ArmourError> {
     if text.len() > ARMOUR_BYTES_MAX {
-        return Err(ArmourError::TooLarge {
-            bytes: text.len(),
-            max: ARMOUR_BYTES_MAX,
-        });
+        return Err(ArmourError::TooLarge { bytes: text.len(), max: ARMOUR_BYTES_MAX });
     }
     let text = to_utf8(text).ok_or(ArmourError::NotARecord)?;
     let lines: Vec<(usize, &str)> = text
@@ -129,10 +117,7 @@ pub fn decode_any(text: &[u8]) -> Result<(Label, Vec<u8>), ArmourError> {
         .map(|(at, line)| (at + 1, line))
         .skip_while(|(_, line)| line.is_empty())
         .collect();
-    let last = lines
-        .iter()
-        .rposition(|(_, line)| !line.is_empty())
-        .map_or(0, |at| at + 1);
+    let last = lines.iter().rposition(|(_, line)| !line.is_empty()).map_or(0, |at| at + 1);
     let (&(_, first), rest) = lines[..last].split_first().ok_or(ArmourError::NotARecord)?;
     let label = Label::ALL
         .into_iter()
@@ -140,11 +125,7 @@ pub fn decode_any(text: &[u8]) -> Result<(Label, Vec<u8>), ArmourError> {
         .ok_or(ArmourError::NotARecord)?;
     let (&(end_at, end), body) = rest.split_last().ok_or(ArmourError::Truncated)?;
     if end != format!("-----END {}-----", label.as_str()) {
-        return Err(if end.starts_with('-') {
-            ArmourError::Damaged { line: end_at }
-        } else {
-            ArmourError::Truncated
-        });
+        return Err(if end.starts_with('-') { ArmourError::Damaged { line: end_at } } else { ArmourError::Truncated });
     }
     Ok((label, decode_body(body)?))
 }
@@ -159,9 +140,7 @@ fn decode_body(lines: &[(usize, &str)]) -> Result<Vec<u8>, ArmourError> {
         joined.push_str(text);
     }
     let line = lines.first().map_or(2, |&(line, _)| line);
-    STANDARD
-        .decode(joined)
-        .map_err(|_| ArmourError::Damaged { line })
+    STANDARD.decode(joined).map_err(|_| ArmourError::Damaged { line })
 }
 
 fn to_utf8(bytes: &[u8]) -> Option<String> {
@@ -197,23 +176,10 @@ mod tests {
         let (bytes, text) = sample();
         let crlf = text.replace('\n', "\r\n");
         let blanks = format!("\n\n{}\n  \n", text.replace('\n', " \n"));
-        let utf16: Vec<u8> = [0xff, 0xfe]
-            .into_iter()
-            .chain(crlf.encode_utf16().flat_map(u16::to_le_bytes))
-            .collect();
-        let utf16be: Vec<u8> = [0xfe, 0xff]
-            .into_iter()
-            .chain(text.encode_utf16().flat_map(u16::to_be_bytes))
-            .collect();
+        let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(crlf.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let utf16be: Vec<u8> = [0xfe, 0xff].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
         let marked = [&[0xef, 0xbb, 0xbf], text.as_bytes()].concat();
-        for form in [
-            text.into_bytes(),
-            crlf.into_bytes(),
-            blanks.into_bytes(),
-            utf16,
-            utf16be,
-            marked,
-        ] {
+        for form in [text.into_bytes(), crlf.into_bytes(), blanks.into_bytes(), utf16, utf16be, marked] {
             assert_eq!(decode(Label::Card, &form), Ok(bytes.clone()));
         }
     }
@@ -227,39 +193,22 @@ mod tests {
             left.remove(at);
             left.join("\n")
         };
-        let rewrapped = format!(
-            "{}\n{}\n{}",
-            lines[0],
-            lines[1..lines.len() - 1].concat(),
-            lines[lines.len() - 1]
-        );
+        let rewrapped = format!("{}\n{}\n{}", lines[0], lines[1..lines.len() - 1].concat(), lines[lines.len() - 1]);
         let rows = [
             (String::new(), ArmourError::NotARecord),
             (format!("hello\n{text}"), ArmourError::NotARecord),
             (without(0), ArmourError::NotARecord),
             (without(lines.len() - 1), ArmourError::Truncated),
-            (
-                text.replace("END PAKT CARD", "END PAKT CORD"),
-                ArmourError::Damaged { line: 7 },
-            ),
+            (text.replace("END PAKT CARD", "END PAKT CORD"), ArmourError::Damaged { line: 7 }),
             (rewrapped, ArmourError::Damaged { line: 2 }),
-            (
-                text.replacen("AAEC", "A=EC", 1),
-                ArmourError::Damaged { line: 2 },
-            ),
+            (text.replacen("AAEC", "A=EC", 1), ArmourError::Damaged { line: 2 }),
         ];
         for (text, error) in rows {
             assert_eq!(decode(Label::Card, text.as_bytes()), Err(error), "{text}");
         }
         let huge = vec![b'A'; ARMOUR_BYTES_MAX + 1];
-        assert!(matches!(
-            decode(Label::Card, &huge),
-            Err(ArmourError::TooLarge { .. })
-        ));
-        assert!(matches!(
-            decode(Label::Receipt, text.as_bytes()),
-            Err(ArmourError::WrongLabel { .. })
-        ));
+        assert!(matches!(decode(Label::Card, &huge), Err(ArmourError::TooLarge { .. })));
+        assert!(matches!(decode(Label::Receipt, text.as_bytes()), Err(ArmourError::WrongLabel { .. })));
     }
 
     proptest! {

@@ -50,11 +50,7 @@ pub enum BulkError {
 
 impl BulkFrame {
     /// A heartbeat.
-    pub const HEARTBEAT: BulkFrame = BulkFrame {
-        kind: BulkKind::Heartbeat,
-        envelope: EnvelopeId([0; 16]),
-        index: 0,
-    };
+    pub const HEARTBEAT: BulkFrame = BulkFrame { kind: BulkKind::Heartbeat, envelope: EnvelopeId([0; 16]), index: 0 };
 
     /// The frame's length field and fixed part, for a payload of `payload` bytes.
     pub fn head(&self, payload: usize) -> [u8; 4 + BULK_HEAD_BYTES] {
@@ -71,10 +67,7 @@ impl BulkFrame {
     ///
     /// # Errors
     /// [`BulkError`].
-    pub fn parse(
-        frame_bytes: usize,
-        head: &[u8; BULK_HEAD_BYTES],
-    ) -> Result<(BulkFrame, usize), BulkError> {
+    pub fn parse(frame_bytes: usize, head: &[u8; BULK_HEAD_BYTES]) -> Result<(BulkFrame, usize), BulkError> {
         let kind = match head[0] {
             0 => BulkKind::Request,
             1 => BulkKind::Object,
@@ -82,14 +75,8 @@ impl BulkFrame {
             3 => BulkKind::Heartbeat,
             other => return Err(BulkError::Kind(other)),
         };
-        let payload = frame_bytes
-            .checked_sub(BULK_HEAD_BYTES)
-            .ok_or(BulkError::Length(frame_bytes))?;
-        let fits = if kind == BulkKind::Object {
-            (1..=OBJECT_BYTES_MAX).contains(&payload)
-        } else {
-            payload == 0
-        };
+        let payload = frame_bytes.checked_sub(BULK_HEAD_BYTES).ok_or(BulkError::Length(frame_bytes))?;
+        let fits = if kind == BulkKind::Object { (1..=OBJECT_BYTES_MAX).contains(&payload) } else { payload == 0 };
         if !fits {
             return Err(BulkError::Length(frame_bytes));
         }
@@ -97,11 +84,7 @@ impl BulkFrame {
         envelope.copy_from_slice(&head[1..17]);
         let mut index = [0; 8];
         index.copy_from_slice(&head[17..]);
-        let frame = BulkFrame {
-            kind,
-            envelope: EnvelopeId(envelope),
-            index: u64::from_be_bytes(index),
-        };
+        let frame = BulkFrame { kind, envelope: EnvelopeId(envelope), index: u64::from_be_bytes(index) };
         Ok((frame, payload))
     }
 }
@@ -112,33 +95,18 @@ mod tests {
 
     #[test]
     fn round_trip_and_limits() {
-        let frame = BulkFrame {
-            kind: BulkKind::Object,
-            envelope: EnvelopeId([7; 16]),
-            index: 513,
-        };
+        let frame = BulkFrame { kind: BulkKind::Object, envelope: EnvelopeId([7; 16]), index: 513 };
         let head = frame.head(100);
         let fixed: [u8; BULK_HEAD_BYTES] = head[4..].try_into().expect("the rest of the head");
         let length = u32::from_be_bytes(head[..4].try_into().expect("four bytes")) as usize;
         assert_eq!(BulkFrame::parse(length, &fixed), Ok((frame, 100)));
-        for bad in [
-            0,
-            BULK_HEAD_BYTES - 1,
-            BULK_HEAD_BYTES,
-            BULK_FRAME_BYTES_MAX + 1,
-        ] {
+        for bad in [0, BULK_HEAD_BYTES - 1, BULK_HEAD_BYTES, BULK_FRAME_BYTES_MAX + 1] {
             assert_eq!(BulkFrame::parse(bad, &fixed), Err(BulkError::Length(bad)));
         }
         let mut request = fixed;
         request[0] = 0;
-        assert_eq!(
-            BulkFrame::parse(length, &request),
-            Err(BulkError::Length(length))
-        );
+        assert_eq!(BulkFrame::parse(length, &request), Err(BulkError::Length(length)));
         request[0] = 4;
-        assert_eq!(
-            BulkFrame::parse(BULK_HEAD_BYTES, &request),
-            Err(BulkError::Kind(4))
-        );
+        assert_eq!(BulkFrame::parse(BULK_HEAD_BYTES, &request), Err(BulkError::Kind(4)));
     }
 }

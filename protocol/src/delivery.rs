@@ -183,11 +183,7 @@ pub struct Delivery {
 impl Record {
     /// A fresh record for an envelope that was submitted `now`.
     pub fn new(priority: Priority, hold: Duration, now: Time) -> Record {
-        let warn = if priority == Priority::Urgent {
-            WARN_AFTER_URGENT
-        } else {
-            WARN_AFTER
-        };
+        let warn = if priority == Priority::Urgent { WARN_AFTER_URGENT } else { WARN_AFTER };
         Record {
             state: State::Queued,
             reason: None,
@@ -212,11 +208,7 @@ impl Delivery {
         }
         // What waits is tried at once after a restart, whatever the back-off was.
         record.next_attempt_at = record.next_attempt_at.min(now);
-        Delivery {
-            record,
-            peer_up: false,
-            outputs: Outputs::default(),
-        }
+        Delivery { record, peer_up: false, outputs: Outputs::default() }
     }
 
     /// Takes one input.
@@ -240,9 +232,7 @@ impl Delivery {
                 debug_assert!(tier >= Tier::Delivered);
                 self.enter(State::Delivered, None, now);
             }
-            Input::Receipt(Verdict::Unopenable) => {
-                self.end(State::Refused, Reason::Unopenable, now)
-            }
+            Input::Receipt(Verdict::Unopenable) => self.end(State::Refused, Reason::Unopenable, now),
             Input::Receipt(Verdict::Conflict) => self.end(State::Refused, Reason::Conflict, now),
             Input::Withdrawn => self.end(State::Expired, Reason::HoldTimeOver, now),
             Input::Stopped(_) if self.record.left => self.report_unconfirmed(now),
@@ -265,12 +255,9 @@ impl Delivery {
         if now >= self.record.warn_at && !self.record.warned && now < self.record.expires_at {
             self.record.warned = true;
             self.outputs.persist(self.record.clone());
-            self.outputs.event(Event::Warn(
-                self.record.reason.unwrap_or(Reason::Unreachable),
-            ));
+            self.outputs.event(Event::Warn(self.record.reason.unwrap_or(Reason::Unreachable)));
         }
-        if self.record.state == State::Queued && self.peer_up && now >= self.record.next_attempt_at
-        {
+        if self.record.state == State::Queued && self.peer_up && now >= self.record.next_attempt_at {
             self.record.attempts = self.record.attempts.saturating_add(1);
             self.enter(State::Offered, self.record.reason, now);
             self.outputs.event(Event::Attempt);
@@ -344,11 +331,7 @@ impl Delivery {
     }
 
     fn next_deadline(&self, now: Time) -> Time {
-        let mut next = if now < self.record.expires_at {
-            self.record.expires_at
-        } else {
-            now + BACKOFF_MAX
-        };
+        let mut next = if now < self.record.expires_at { self.record.expires_at } else { now + BACKOFF_MAX };
         if !self.record.warned && now < self.record.warn_at {
             next = next.min(self.record.warn_at);
         }
@@ -400,31 +383,19 @@ mod tests {
         for (input, state) in [
             (Input::Accepted, State::Transferring),
             (Input::Left, State::Transferring),
-            (
-                Input::Receipt(Verdict::Held(Tier::Delivered)),
-                State::Delivered,
-            ),
+            (Input::Receipt(Verdict::Held(Tier::Delivered)), State::Delivered),
         ] {
             delivery.handle_input(input, at(6));
             assert_eq!(delivery.record().state, state);
         }
         assert_eq!(events(&mut delivery), [], "delivered mail is not reported");
         delivery.handle_input(Input::Withdrawn, at(7));
-        assert_eq!(
-            delivery.record().state,
-            State::Delivered,
-            "final states stay"
-        );
+        assert_eq!(delivery.record().state, State::Delivered, "final states stay");
     }
 
     #[test]
     fn p30_every_end_is_reported_once() {
-        type Row = (
-            &'static str,
-            &'static [(Input, u64)],
-            State,
-            &'static [Event],
-        );
+        type Row = (&'static str, &'static [(Input, u64)], State, &'static [Event]);
         let rows: [Row; 6] = [
             (
                 "never reachable",
@@ -434,25 +405,13 @@ mod tests {
             ),
             (
                 "refused",
-                &[
-                    (Input::PeerUp, 1),
-                    (Input::Refused(Refusal::TooLarge), 2),
-                    (Input::Tick, 4000),
-                ],
+                &[(Input::PeerUp, 1), (Input::Refused(Refusal::TooLarge), 2), (Input::Tick, 4000)],
                 State::Refused,
-                &[
-                    Event::Attempt,
-                    Event::Report(Reason::Refused(Refusal::TooLarge)),
-                ],
+                &[Event::Attempt, Event::Report(Reason::Refused(Refusal::TooLarge))],
             ),
             (
                 "lost before the envelope left",
-                &[
-                    (Input::PeerUp, 1),
-                    (Input::Accepted, 2),
-                    (Input::PeerDown, 3),
-                    (Input::Tick, 3600),
-                ],
+                &[(Input::PeerUp, 1), (Input::Accepted, 2), (Input::PeerDown, 3), (Input::Tick, 3600)],
                 State::Expired,
                 &[Event::Attempt, Event::Report(Reason::HoldTimeOver)],
             ),
@@ -471,25 +430,13 @@ mod tests {
             ),
             (
                 "hold time ends while it is pulled",
-                &[
-                    (Input::PeerUp, 1),
-                    (Input::Accepted, 2),
-                    (Input::Tick, 3600),
-                    (Input::Withdrawn, 3601),
-                ],
+                &[(Input::PeerUp, 1), (Input::Accepted, 2), (Input::Tick, 3600), (Input::Withdrawn, 3601)],
                 State::Expired,
-                &[
-                    Event::Attempt,
-                    Event::Withdraw,
-                    Event::Report(Reason::HoldTimeOver),
-                ],
+                &[Event::Attempt, Event::Withdraw, Event::Report(Reason::HoldTimeOver)],
             ),
             (
                 "agreement ended",
-                &[
-                    (Input::Stopped(Reason::AgreementEnded), 9),
-                    (Input::Tick, 3600),
-                ],
+                &[(Input::Stopped(Reason::AgreementEnded), 9), (Input::Tick, 3600)],
                 State::Refused,
                 &[Event::Report(Reason::AgreementEnded)],
             ),
@@ -514,11 +461,7 @@ mod tests {
         assert_eq!(delivery.record().reason, Some(Reason::NotConfirmed));
         events(&mut delivery);
         delivery.handle_input(Input::PeerUp, at(5000));
-        assert_eq!(
-            events(&mut delivery),
-            [Event::Attempt, Event::Withdraw],
-            "it asks"
-        );
+        assert_eq!(events(&mut delivery), [Event::Attempt, Event::Withdraw], "it asks");
         delivery.handle_input(Input::Receipt(Verdict::Held(Tier::Delivered)), at(5001));
         assert_eq!(delivery.record().state, State::Delivered);
     }

@@ -22,10 +22,7 @@ pub struct VersionRange {
 
 impl VersionRange {
     /// What this build speaks.
-    pub const OURS: VersionRange = VersionRange {
-        oldest: PROTOCOL_VERSION,
-        newest: PROTOCOL_VERSION,
-    };
+    pub const OURS: VersionRange = VersionRange { oldest: PROTOCOL_VERSION, newest: PROTOCOL_VERSION };
 
     /// The newest version that both speak.
     pub fn common(self, other: VersionRange) -> Option<u16> {

@@ -88,13 +88,7 @@ mod tests {
     fn text_form_is_strict() {
         let id = EnvelopeId([0xab; 16]);
         assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in [
-            "",
-            "ab",
-            &"AB".repeat(16),
-            &"ab".repeat(17),
-            &"zz".repeat(16),
-        ] {
+        for bad in ["", "ab", &"AB".repeat(16), &"ab".repeat(17), &"zz".repeat(16)] {
             assert!(bad.parse::<EnvelopeId>().is_err(), "{bad}");
         }
     }

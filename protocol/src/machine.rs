@@ -32,9 +32,7 @@ pub struct Outputs<P, E> {
 
 impl<P, E> Default for Outputs<P, E> {
     fn default() -> Self {
-        Outputs {
-            queue: VecDeque::new(),
-        }
+        Outputs { queue: VecDeque::new() }
     }
 }
 

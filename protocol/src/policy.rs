@@ -85,90 +85,16 @@ mod tests {
         };
         assert_eq!(decide(&offer, &view), Ok(()));
         let rows = [
-            (
-                OfferView {
-                    agreement_in_force: false,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::NoAgreement,
-            ),
-            (
-                OfferView {
-                    group_shown: false,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::UnknownGroup,
-            ),
-            (
-                OfferView {
-                    message_bytes_max: 999,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::TooLarge,
-            ),
-            (
-                OfferView {
-                    free_bytes: 899,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::NoSpace,
-            ),
-            (
-                OfferView {
-                    incoming: INCOMING_MAX,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::Busy,
-            ),
-            (
-                OfferView {
-                    rate_exceeded: true,
-                    ..view
-                },
-                offer.clone(),
-                Refusal::RateExceeded,
-            ),
-            (
-                view,
-                Offer {
-                    objects: 0,
-                    ..offer.clone()
-                },
-                Refusal::TooLarge,
-            ),
-            (
-                view,
-                Offer {
-                    files: u64::MAX,
-                    ..offer.clone()
-                },
-                Refusal::TooLarge,
-            ),
-            (
-                view,
-                Offer {
-                    objects: u64::MAX,
-                    sealed_bytes: u64::MAX,
-                    ..offer.clone()
-                },
-                Refusal::TooLarge,
-            ),
-            (
-                OfferView {
-                    free_bytes: u64::MAX,
-                    ..view
-                },
-                Offer {
-                    sealed_bytes: u64::MAX,
-                    ..offer
-                },
-                Refusal::TooLarge,
-            ),
+            (OfferView { agreement_in_force: false, ..view }, offer.clone(), Refusal::NoAgreement),
+            (OfferView { group_shown: false, ..view }, offer.clone(), Refusal::UnknownGroup),
+            (OfferView { message_bytes_max: 999, ..view }, offer.clone(), Refusal::TooLarge),
+            (OfferView { free_bytes: 899, ..view }, offer.clone(), Refusal::NoSpace),
+            (OfferView { incoming: INCOMING_MAX, ..view }, offer.clone(), Refusal::Busy),
+            (OfferView { rate_exceeded: true, ..view }, offer.clone(), Refusal::RateExceeded),
+            (view, Offer { objects: 0, ..offer.clone() }, Refusal::TooLarge),
+            (view, Offer { files: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
+            (view, Offer { objects: u64::MAX, sealed_bytes: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
+            (OfferView { free_bytes: u64::MAX, ..view }, Offer { sealed_bytes: u64::MAX, ..offer }, Refusal::TooLarge),
         ];
         for (view, offer, refusal) in rows {
             assert_eq!(decide(&offer, &view), Err(refusal), "{offer:?} {view:?}");

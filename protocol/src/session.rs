@@ -19,8 +19,7 @@ use crate::machine::{Output, Outputs};
 use crate::message::contact::CONTACT_BYTES_MAX;
 use crate::message::lane::LaneKind;
 use crate::message::{
-    Answer, Contact, Contacted, Heartbeat, Message, Offer, ReceiptMessage, RosterUpdate, Statement,
-    Withdrawn,
+    Answer, Contact, Contacted, Heartbeat, Message, Offer, ReceiptMessage, RosterUpdate, Statement, Withdrawn,
 };
 use crate::policy::{self, OfferView};
 use crate::record::Signed;
@@ -65,10 +64,7 @@ pub enum Input {
     /// A frame arrived.
     Message(Message),
     /// The contact's file was verified and is durable; or it is not the one that is awaited.
-    ContactTaken(
-        Result<AgreementId, &'static str>,
-        Option<Box<Signed<Roster>>>,
-    ),
+    ContactTaken(Result<AgreementId, &'static str>, Option<Box<Signed<Roster>>>),
     /// The counterpart's roster is durable, or why it is not acceptable.
     RosterTaken(Result<(), &'static str>),
     /// The counterpart's end is durable, or why it is not acceptable.
@@ -145,16 +141,9 @@ impl Session {
             session.outputs.transmit(Contact { file });
         }
         match (opening.standing, opening.end, opening.roster) {
-            (Standing::Ending, Some(statement), _) => session.outputs.transmit(Statement {
-                statement,
-                known: false,
-            }),
-            (Standing::Ending, None, _) => session
-                .outputs
-                .event(Event::Close("the agreement has ended")),
-            (Standing::Active, _, Some(roster)) => {
-                session.outputs.transmit(RosterUpdate { roster })
-            }
+            (Standing::Ending, Some(statement), _) => session.outputs.transmit(Statement { statement, known: false }),
+            (Standing::Ending, None, _) => session.outputs.event(Event::Close("the agreement has ended")),
+            (Standing::Active, _, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
             (Standing::Active | Standing::Awaiting, _, _) => {}
         }
         session.outputs.deadline(now + HEARTBEAT_EVERY);
@@ -182,15 +171,10 @@ impl Session {
             Input::EndTaken(Ok(())) => {
                 self.standing = Standing::Ending;
                 if let Some(statement) = self.ended_by_peer.take() {
-                    self.outputs.transmit(Statement {
-                        statement,
-                        known: true,
-                    });
+                    self.outputs.transmit(Statement { statement, known: true });
                 }
             }
-            Input::ContactTaken(Err(why), _)
-            | Input::RosterTaken(Err(why))
-            | Input::EndTaken(Err(why)) => {
+            Input::ContactTaken(Err(why), _) | Input::RosterTaken(Err(why)) | Input::EndTaken(Err(why)) => {
                 self.outputs.event(Event::Close(why));
             }
             Input::RosterChanged(roster) if self.standing == Standing::Active => {
@@ -200,15 +184,10 @@ impl Session {
             Input::Ended(statement) => {
                 self.standing = Standing::Ending;
                 self.live = false;
-                self.outputs.transmit(Statement {
-                    statement: *statement,
-                    known: false,
-                });
+                self.outputs.transmit(Statement { statement: *statement, known: false });
             }
             Input::Found(offer, view, receipt) => self.handle_found(offer, &view, receipt),
-            Input::Settled(envelope, Some(receipt)) => {
-                self.outputs.transmit(ReceiptMessage { envelope, receipt })
-            }
+            Input::Settled(envelope, Some(receipt)) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
             Input::Settled(envelope, None) => self.outputs.transmit(Withdrawn { envelope }),
             Input::Tick => self.handle_tick(now),
         }
@@ -217,12 +196,8 @@ impl Session {
     fn handle_message(&mut self, message: Message) {
         match (self.standing, message) {
             (_, Message::Heartbeat(_)) => {}
-            (Standing::Awaiting | Standing::Active, Message::Contact(contact)) => {
-                self.handle_contact(contact)
-            }
-            (Standing::Awaiting, _) => self
-                .outputs
-                .event(Event::Close("the proposal is not countersigned yet")),
+            (Standing::Awaiting | Standing::Active, Message::Contact(contact)) => self.handle_contact(contact),
+            (Standing::Awaiting, _) => self.outputs.event(Event::Close("the proposal is not countersigned yet")),
             (_, Message::Statement(statement)) => self.handle_statement(statement),
             (Standing::Ending, _) => {}
             (Standing::Active, message) => self.handle_active(message),
@@ -233,9 +208,7 @@ impl Session {
         let envelope = message.envelope();
         match (message, envelope) {
             (Message::Contacted(_), _) => self.outputs.event(Event::ContactConfirmed),
-            (Message::Roster(update), _) => self
-                .outputs
-                .event(Event::TakeRoster(Box::new(update.roster))),
+            (Message::Roster(update), _) => self.outputs.event(Event::TakeRoster(Box::new(update.roster))),
             (Message::Offer(offer), _) => self.outputs.event(Event::LookUp(offer)),
             (message @ (Message::Announce(_) | Message::Envelope(_)), Some(envelope)) => {
                 self.outputs.event(Event::Incoming(envelope, message));
@@ -245,19 +218,15 @@ impl Session {
             }
             (message, Some(envelope)) => self.outputs.event(Event::Outgoing(envelope, message)),
             (Message::WantLanes(want), _) => {
-                self.outputs
-                    .event(Event::OpenLanes(want.kind, want.count.min(LANES_MAX)));
+                self.outputs.event(Event::OpenLanes(want.kind, want.count.min(LANES_MAX)));
             }
-            (_, None) => self
-                .outputs
-                .event(Event::Close("a message that belongs to another place")),
+            (_, None) => self.outputs.event(Event::Close("a message that belongs to another place")),
         }
     }
 
     fn handle_contact(&mut self, contact: Contact) {
         if contact.file.len() > CONTACT_BYTES_MAX {
-            self.outputs
-                .event(Event::Close("a contact of more than 64 KiB"));
+            self.outputs.event(Event::Close("a contact of more than 64 KiB"));
         } else {
             self.outputs.event(Event::TakeContact(contact.file));
         }
@@ -268,8 +237,7 @@ impl Session {
             self.outputs.event(Event::EndConfirmed);
         } else {
             self.live = false;
-            self.outputs
-                .event(Event::TakeEnd(Box::new(message.statement.clone())));
+            self.outputs.event(Event::TakeEnd(Box::new(message.statement.clone())));
             self.ended_by_peer = Some(message.statement);
         }
     }
@@ -285,8 +253,7 @@ impl Session {
 
     fn handle_tick(&mut self, now: Time) {
         if now.since(self.last_heard) >= SILENCE_MAX {
-            self.outputs
-                .event(Event::Close("nothing was heard for 45 s"));
+            self.outputs.event(Event::Close("nothing was heard for 45 s"));
             return;
         }
         if now.since(self.last_said) >= HEARTBEAT_EVERY {
@@ -321,23 +288,13 @@ mod tests {
     use crate::record::roster::GroupId;
 
     fn session(standing: Standing) -> Session {
-        let mut session = Session::new(
-            Opening {
-                standing,
-                contact: None,
-                roster: None,
-                end: None,
-            },
-            Time(0),
-        );
+        let mut session = Session::new(Opening { standing, contact: None, roster: None, end: None }, Time(0));
         outputs(&mut session);
         session
     }
 
     fn outputs(session: &mut Session) -> Vec<Output<std::convert::Infallible, Event>> {
-        std::iter::from_fn(|| session.poll_output())
-            .filter(|o| !matches!(o, Output::Deadline(_)))
-            .collect()
+        std::iter::from_fn(|| session.poll_output()).filter(|o| !matches!(o, Output::Deadline(_))).collect()
     }
 
     fn offer() -> Offer {
@@ -367,36 +324,17 @@ mod tests {
 
     #[test]
     fn before_the_countersignature_only_a_contact_is_taken() {
-        for message in [
-            Message::Offer(offer()),
-            Message::Contacted(Contacted {
-                agreement: AgreementId([0; 32]),
-            }),
-        ] {
+        for message in [Message::Offer(offer()), Message::Contacted(Contacted { agreement: AgreementId([0; 32]) })] {
             let mut session = session(Standing::Awaiting);
             session.handle_input(Input::Message(message), Time(1));
-            assert!(matches!(
-                outputs(&mut session)[..],
-                [Output::Event(Event::Close(_))]
-            ));
+            assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
         }
         let mut session = session(Standing::Awaiting);
-        session.handle_input(
-            Input::Message(Message::Contact(Contact { file: vec![1] })),
-            Time(1),
-        );
-        assert_eq!(
-            outputs(&mut session),
-            [Output::Event(Event::TakeContact(vec![1]))]
-        );
-        let huge = Contact {
-            file: vec![0; CONTACT_BYTES_MAX + 1],
-        };
+        session.handle_input(Input::Message(Message::Contact(Contact { file: vec![1] })), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::TakeContact(vec![1]))]);
+        let huge = Contact { file: vec![0; CONTACT_BYTES_MAX + 1] };
         session.handle_input(Input::Message(Message::Contact(huge)), Time(1));
-        assert!(matches!(
-            outputs(&mut session)[..],
-            [Output::Event(Event::Close(_))]
-        ));
+        assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
     }
 
     #[test]
@@ -410,49 +348,25 @@ mod tests {
     #[test]
     fn p28_a_duplicate_offer_gets_the_receipt_again() {
         let mut session = session(Standing::Active);
-        let denied = OfferView {
-            agreement_in_force: false,
-            ..view()
-        };
+        let denied = OfferView { agreement_in_force: false, ..view() };
         session.handle_input(Input::Found(offer(), denied, Some(vec![7])), Time(1));
-        let same = ReceiptMessage {
-            envelope: offer().envelope,
-            receipt: vec![7],
-        };
-        assert_eq!(
-            outputs(&mut session),
-            [Output::Transmit(Message::Receipt(same))]
-        );
+        let same = ReceiptMessage { envelope: offer().envelope, receipt: vec![7] };
+        assert_eq!(outputs(&mut session), [Output::Transmit(Message::Receipt(same))]);
         session.handle_input(Input::Found(offer(), denied, None), Time(1));
-        assert!(matches!(
-            outputs(&mut session)[..],
-            [Output::Transmit(Message::Answer(Answer::Refuse { .. }))]
-        ));
+        assert!(matches!(outputs(&mut session)[..], [Output::Transmit(Message::Answer(Answer::Refuse { .. }))]));
         session.handle_input(Input::Found(offer(), view(), None), Time(1));
-        assert_eq!(
-            outputs(&mut session),
-            [Output::Event(Event::Receive(offer()))]
-        );
+        assert_eq!(outputs(&mut session), [Output::Event(Event::Receive(offer()))]);
     }
 
     #[test]
     fn silence_ends_the_session() {
         let mut session = session(Standing::Active);
         session.handle_input(Input::Tick, Time::from_seconds(15));
-        assert_eq!(
-            outputs(&mut session),
-            [Output::Transmit(Message::Heartbeat(Heartbeat))]
-        );
-        session.handle_input(
-            Input::Message(Message::Heartbeat(Heartbeat)),
-            Time::from_seconds(16),
-        );
+        assert_eq!(outputs(&mut session), [Output::Transmit(Message::Heartbeat(Heartbeat))]);
+        session.handle_input(Input::Message(Message::Heartbeat(Heartbeat)), Time::from_seconds(16));
         session.handle_input(Input::Tick, Time::from_seconds(60));
         outputs(&mut session);
         session.handle_input(Input::Tick, Time::from_seconds(61));
-        assert!(matches!(
-            outputs(&mut session)[..],
-            [Output::Event(Event::Close(_))]
-        ));
+        assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
     }
 }

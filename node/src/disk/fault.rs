@@ -117,11 +117,7 @@ impl State {
 
     fn room(&self) -> u64 {
         let capacity = self.capacity.unwrap_or(u64::MAX / 2);
-        capacity.saturating_sub(if self.capacity.is_some() {
-            self.names.used_bytes()
-        } else {
-            0
-        })
+        capacity.saturating_sub(if self.capacity.is_some() { self.names.used_bytes() } else { 0 })
     }
 }
 
@@ -178,14 +174,8 @@ impl FaultDisk {
         let mut state = self.state();
         state.dead = true;
         let names = state.names.after(crash, &mut Dice::new(seed));
-        let next = State {
-            names,
-            capacity: state.capacity,
-            ..State::default()
-        };
-        Arc::new(FaultDisk {
-            state: Arc::new(Mutex::new(next)),
-        })
+        let next = State { names, capacity: state.capacity, ..State::default() };
+        Arc::new(FaultDisk { state: Arc::new(Mutex::new(next)) })
     }
 
     /// Counts a call and does it, unless a fault says otherwise; `half` is what a failing call still does.
@@ -220,19 +210,12 @@ impl FaultDisk {
         }
     }
 
-    fn simple<T>(
-        &self,
-        kind: CallKind,
-        act: impl FnOnce(&mut State) -> Result<T, DiskError>,
-    ) -> Result<T, DiskError> {
+    fn simple<T>(&self, kind: CallKind, act: impl FnOnce(&mut State) -> Result<T, DiskError>) -> Result<T, DiskError> {
         self.call(kind, act, |_| {})
     }
 
     fn handle(&self, file: Arc<FileCell>) -> Arc<dyn DiskFile> {
-        Arc::new(FaultFile {
-            disk: self.clone(),
-            file,
-        })
+        Arc::new(FaultFile { disk: self.clone(), file })
     }
 }
 
@@ -246,9 +229,7 @@ impl Disk for FaultDisk {
                 return Err(DiskError::NotFound);
             }
             let file = Arc::new(FileCell::default());
-            state
-                .names
-                .change(vec![(path.to_owned(), Some(Node::File(file.clone())))]);
+            state.names.change(vec![(path.to_owned(), Some(Node::File(file.clone())))]);
             Ok(file)
         })?;
         Ok(self.handle(file))
@@ -261,10 +242,7 @@ impl Disk for FaultDisk {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.simple(CallKind::Change, |state| {
             let file = state.names.file(from)?;
-            let changes = vec![
-                (to.to_owned(), Some(Node::File(file))),
-                (from.to_owned(), None),
-            ];
+            let changes = vec![(to.to_owned(), Some(Node::File(file))), (from.to_owned(), None)];
             state.names.change(changes);
             Ok(())
         })
@@ -293,10 +271,7 @@ impl Disk for FaultDisk {
 
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         self.simple(CallKind::Grow, |state| {
-            let missing: Vec<_> = path
-                .ancestors()
-                .filter(|dir| !state.names.is_dir(dir))
-                .collect();
+            let missing: Vec<_> = path.ancestors().filter(|dir| !state.names.is_dir(dir)).collect();
             for dir in missing.into_iter().rev() {
                 if state.names.node(dir).is_some() {
                     return Err(DiskError::Exists);
@@ -316,9 +291,7 @@ impl Disk for FaultDisk {
             state.names.sync_dir(path);
             Ok(())
         };
-        self.call(CallKind::Sync, act, |state| {
-            state.names.forget_unsynced(path)
-        })
+        self.call(CallKind::Sync, act, |state| state.names.forget_unsynced(path))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
@@ -328,10 +301,7 @@ impl Disk for FaultDisk {
             }
             let children = state.names.children(path);
             let mut entries: Vec<DirEntry> = children
-                .map(|(name, node)| DirEntry {
-                    name: name.to_owned(),
-                    is_dir: matches!(node, Node::Dir),
-                })
+                .map(|(name, node)| DirEntry { name: name.to_owned(), is_dir: matches!(node, Node::Dir) })
                 .collect();
             entries.sort();
             Ok(entries)
@@ -339,9 +309,7 @@ impl Disk for FaultDisk {
     }
 
     fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.simple(CallKind::Look, |state| {
-            Ok(state.names.is_dir(path) || state.names.node(path).is_some())
-        })
+        self.simple(CallKind::Look, |state| Ok(state.names.is_dir(path) || state.names.node(path).is_some()))
     }
 
     fn free_bytes(&self, _path: &Path) -> Result<u64, DiskError> {
@@ -355,10 +323,7 @@ impl Disk for FaultDisk {
             }
             Ok(())
         })?;
-        Ok(Box::new(FaultLock {
-            disk: self.clone(),
-            path: path.to_owned(),
-        }))
+        Ok(Box::new(FaultLock { disk: self.clone(), path: path.to_owned() }))
     }
 }
 
@@ -389,11 +354,7 @@ fn index(offset: u64) -> Result<usize, DiskError> {
 impl FaultFile {
     fn make_room(&self, state: &State, end: usize) -> Result<(), DiskError> {
         let growth = end.saturating_sub(self.file.bytes().seen.len()) as u64;
-        if growth > 0 && growth > state.room() {
-            Err(DiskError::Full)
-        } else {
-            Ok(())
-        }
+        if growth > 0 && growth > state.room() { Err(DiskError::Full) } else { Ok(()) }
     }
 }
 
@@ -415,14 +376,11 @@ impl DiskFile for FaultFile {
             self.file.bytes().write(start, bytes);
             Ok(())
         };
-        self.disk.call(CallKind::Grow, act, |_| {
-            self.file.bytes().write(start, &bytes[..bytes.len() / 2])
-        })
+        self.disk.call(CallKind::Grow, act, |_| self.file.bytes().write(start, &bytes[..bytes.len() / 2]))
     }
 
     fn len(&self) -> Result<u64, DiskError> {
-        self.disk
-            .simple(CallKind::Look, |_| Ok(self.file.bytes().seen.len() as u64))
+        self.disk.simple(CallKind::Look, |_| Ok(self.file.bytes().seen.len() as u64))
     }
 
     fn set_len(&self, bytes: u64) -> Result<(), DiskError> {
@@ -439,8 +397,7 @@ impl DiskFile for FaultFile {
             self.file.bytes().sync();
             Ok(())
         };
-        self.disk
-            .call(CallKind::Sync, act, |_| self.file.bytes().forget_unsynced())
+        self.disk.call(CallKind::Sync, act, |_| self.file.bytes().forget_unsynced())
     }
 }
 
@@ -484,39 +441,12 @@ mod tests {
         for seed in 0..20 {
             let disk = disk();
             replace_file(&*disk, &path("f"), &[0; 4096]).unwrap();
-            disk.open(&path("f"))
-                .unwrap()
-                .write_at(100, &[1; 3000])
-                .unwrap();
-            let after = read_file(
-                &*disk.crash(Crash::Torn { sector: 512 }, seed),
-                &path("f"),
-                9999,
-            )
-            .unwrap();
-            assert!(
-                after[..100]
-                    .iter()
-                    .chain(&after[3100..])
-                    .all(|byte| *byte == 0)
-            );
-            let sectors = [
-                100..512,
-                512..1024,
-                1024..1536,
-                1536..2048,
-                2048..2560,
-                2560..3072,
-                3072..3100,
-            ];
-            let kept = sectors
-                .iter()
-                .filter(|sector| after[(*sector).clone()].iter().all(|byte| *byte == 1))
-                .count();
-            let lost = sectors
-                .iter()
-                .filter(|sector| after[(*sector).clone()].iter().all(|byte| *byte == 0))
-                .count();
+            disk.open(&path("f")).unwrap().write_at(100, &[1; 3000]).unwrap();
+            let after = read_file(&*disk.crash(Crash::Torn { sector: 512 }, seed), &path("f"), 9999).unwrap();
+            assert!(after[..100].iter().chain(&after[3100..]).all(|byte| *byte == 0));
+            let sectors = [100..512, 512..1024, 1024..1536, 1536..2048, 2048..2560, 2560..3072, 3072..3100];
+            let kept = sectors.iter().filter(|sector| after[(*sector).clone()].iter().all(|byte| *byte == 1)).count();
+            let lost = sectors.iter().filter(|sector| after[(*sector).clone()].iter().all(|byte| *byte == 0)).count();
             assert_eq!(kept + lost, sectors.len());
             mixed += usize::from(kept > 0 && lost > 0);
         }
@@ -525,25 +455,14 @@ mod tests {
 
     #[test]
     fn a_replaced_file_is_old_or_new_after_every_cut() {
-        for crash in [
-            Crash::Clean,
-            Crash::LostAll,
-            Crash::LostSome,
-            Crash::Torn { sector: 512 },
-        ] {
+        for crash in [Crash::Clean, Crash::LostAll, Crash::LostSome, Crash::Torn { sector: 512 }] {
             for at in 1..12 {
                 let disk = disk();
                 replace_file(&*disk, &path("f"), &[1; 2000]).unwrap();
-                disk.plan(FaultPlan {
-                    at: disk.calls() + at,
-                    fault: Fault::Cut,
-                });
+                disk.plan(FaultPlan { at: disk.calls() + at, fault: Fault::Cut });
                 let done = replace_file(&*disk, &path("f"), &[2; 2000]).is_ok();
                 let after = read_file(&*disk.crash(crash, at), &path("f"), 9999).unwrap();
-                assert!(
-                    after == [2; 2000] || (!done && after == [1; 2000]),
-                    "{crash:?} at {at}"
-                );
+                assert!(after == [2; 2000] || (!done && after == [1; 2000]), "{crash:?} at {at}");
             }
         }
     }
@@ -554,17 +473,11 @@ mod tests {
         replace_file(&*disk, &path("f"), b"old").unwrap();
         let file = disk.open(&path("f")).unwrap();
         file.write_at(0, b"new").unwrap();
-        disk.plan(FaultPlan {
-            at: 1,
-            fault: Fault::SyncOnce,
-        });
+        disk.plan(FaultPlan { at: 1, fault: Fault::SyncOnce });
         assert!(matches!(file.sync(), Err(DiskError::Unsynced(_))));
         file.sync().unwrap();
         assert_eq!(read_file(&*disk, &path("f"), 9).unwrap(), b"new");
-        assert_eq!(
-            read_file(&*disk.crash(Crash::LostAll, 0), &path("f"), 9).unwrap(),
-            b"old"
-        );
+        assert_eq!(read_file(&*disk.crash(Crash::LostAll, 0), &path("f"), 9).unwrap(), b"old");
     }
 
     #[test]

@@ -53,10 +53,7 @@ fn put(target: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 impl FileBytes {
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         put(&mut self.seen, offset, bytes);
-        self.unsynced.push(Unsynced::Write {
-            offset,
-            bytes: bytes.to_vec(),
-        });
+        self.unsynced.push(Unsynced::Write { offset, bytes: bytes.to_vec() });
     }
 
     pub(super) fn set_len(&mut self, bytes: usize) {
@@ -79,16 +76,8 @@ impl FileBytes {
     }
 
     fn after(&self, crash: Crash, dice: &mut Dice) -> FileBytes {
-        let mut bytes = if crash == Crash::Clean {
-            self.seen.clone()
-        } else {
-            self.durable.clone()
-        };
-        let unsynced = if crash == Crash::Clean {
-            &[][..]
-        } else {
-            &self.unsynced[..]
-        };
+        let mut bytes = if crash == Crash::Clean { self.seen.clone() } else { self.durable.clone() };
+        let unsynced = if crash == Crash::Clean { &[][..] } else { &self.unsynced[..] };
         for change in unsynced {
             match change {
                 Unsynced::Length(length) if survives(crash, dice) => bytes.resize(*length, 0),
@@ -100,11 +89,7 @@ impl FileBytes {
                 },
             }
         }
-        FileBytes {
-            seen: bytes.clone(),
-            durable: bytes,
-            unsynced: Vec::new(),
-        }
+        FileBytes { seen: bytes.clone(), durable: bytes, unsynced: Vec::new() }
     }
 }
 
@@ -182,9 +167,7 @@ impl Names {
     }
 
     pub(super) fn is_dir(&self, path: &Path) -> bool {
-        path.as_os_str().is_empty()
-            || path == Path::new("/")
-            || matches!(self.seen.get(path), Some(Node::Dir))
+        path.as_os_str().is_empty() || path == Path::new("/") || matches!(self.seen.get(path), Some(Node::Dir))
     }
 
     pub(super) fn change(&mut self, changes: Vec<(PathBuf, Option<Node>)>) {
@@ -208,14 +191,8 @@ impl Names {
         self.unsynced.retain(|change| !change.touches(dir));
     }
 
-    pub(super) fn children<'a>(
-        &'a self,
-        dir: &'a Path,
-    ) -> impl Iterator<Item = (&'a str, &'a Node)> {
-        let below = self
-            .seen
-            .iter()
-            .filter(move |(path, _)| path.parent() == Some(dir));
+    pub(super) fn children<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        let below = self.seen.iter().filter(move |(path, _)| path.parent() == Some(dir));
         below.filter_map(|(path, node)| Some((path.file_name()?.to_str()?, node)))
     }
 
@@ -238,11 +215,7 @@ impl Names {
 
     /// The names and bytes that a reboot after `crash` would find.
     pub(super) fn after(&self, crash: Crash, dice: &mut Dice) -> Names {
-        let mut names = if crash == Crash::Clean {
-            self.seen.clone()
-        } else {
-            self.durable.clone()
-        };
+        let mut names = if crash == Crash::Clean { self.seen.clone() } else { self.durable.clone() };
         if crash != Crash::Clean {
             for change in &self.unsynced {
                 if survives(crash, dice) {
@@ -258,17 +231,11 @@ impl Names {
             if root || matches!(kept.get(parent), Some(Node::Dir)) {
                 let node = match node {
                     Node::Dir => Node::Dir,
-                    Node::File(file) => Node::File(Arc::new(FileCell(Mutex::new(
-                        file.bytes().after(crash, dice),
-                    )))),
+                    Node::File(file) => Node::File(Arc::new(FileCell(Mutex::new(file.bytes().after(crash, dice))))),
                 };
                 kept.insert(path.clone(), node);
             }
         }
-        Names {
-            seen: kept.clone(),
-            durable: kept,
-            unsynced: Vec::new(),
-        }
+        Names { seen: kept.clone(), durable: kept, unsynced: Vec::new() }
     }
 }

@@ -23,9 +23,7 @@ pub use real::RealDisk;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DiskError {
     /// Another process holds the lock.
-    #[error(
-        "the data directory is in use by another process; stop it first or use another directory"
-    )]
+    #[error("the data directory is in use by another process; stop it first or use another directory")]
     Locked,
     /// No space (or quota) is left.
     #[error("the disk is full; free some space and try again")]
@@ -212,10 +210,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 ///
 /// # Errors
 /// When the disk is full or fails.
-pub fn open_or_create(
-    disk: &dyn Disk,
-    path: &Path,
-) -> Result<(Arc<dyn DiskFile>, bool), DiskError> {
+pub fn open_or_create(disk: &dyn Disk, path: &Path) -> Result<(Arc<dyn DiskFile>, bool), DiskError> {
     match disk.open(path) {
         Err(DiskError::NotFound) => Ok((disk.create(path)?, true)),
         other => Ok((other?, false)),

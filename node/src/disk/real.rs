@@ -62,11 +62,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let synced = File::open(path).and_then(|dir| dir.sync_all());
         synced.map_err(|error| DiskError::from(error).of_sync())
     }
@@ -76,16 +72,10 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            let (true, Ok(name)) = (
-                kind.is_dir() || kind.is_file(),
-                entry.file_name().into_string(),
-            ) else {
+            let (true, Ok(name)) = (kind.is_dir() || kind.is_file(), entry.file_name().into_string()) else {
                 continue;
             };
-            entries.push(DirEntry {
-                name,
-                is_dir: kind.is_dir(),
-            });
+            entries.push(DirEntry { name, is_dir: kind.is_dir() });
         }
         entries.sort();
         Ok(entries)
@@ -144,9 +134,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        self.0
-            .sync_data()
-            .map_err(|error| DiskError::from(error).of_sync())
+        self.0.sync_data().map_err(|error| DiskError::from(error).of_sync())
     }
 }
 
@@ -182,21 +170,10 @@ mod tests {
         replace_file(&RealDisk, &path, b"one").unwrap();
         replace_file(&RealDisk, &path, b"two").unwrap();
         assert_eq!(read_file(&RealDisk, &path, 3).unwrap(), b"two");
-        assert!(matches!(
-            read_file(&RealDisk, &path, 2),
-            Err(DiskError::Io(io::ErrorKind::FileTooLarge))
-        ));
+        assert!(matches!(read_file(&RealDisk, &path, 2), Err(DiskError::Io(io::ErrorKind::FileTooLarge))));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(
-            (mode(&path), mode(&folder), mode(folder.parent().unwrap())),
-            (0o600, 0o700, 0o700)
-        );
-        let names: Vec<_> = RealDisk
-            .list(&folder)
-            .unwrap()
-            .into_iter()
-            .map(|entry| entry.name)
-            .collect();
+        assert_eq!((mode(&path), mode(&folder), mode(folder.parent().unwrap())), (0o600, 0o700, 0o700));
+        let names: Vec<_> = RealDisk.list(&folder).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, ["f"]);
         assert!(RealDisk.free_bytes(&folder).unwrap() > 0);
     }

@@ -55,14 +55,7 @@ struct Over {
 impl Overlay {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> Result<Overlay, DiskError> {
         let length = file.len()?;
-        Ok(Overlay {
-            file,
-            over: Mutex::new(Over {
-                length,
-                base: length,
-                blocks: HashMap::new(),
-            }),
-        })
+        Ok(Overlay { file, over: Mutex::new(Over { length, base: length, blocks: HashMap::new() }) })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Over) -> T) -> T {
@@ -112,8 +105,7 @@ impl redb::StorageBackend for Overlay {
                 let target = &mut out[range];
                 match over.blocks.get(&number) {
                     Some(block) => target.copy_from_slice(&block[within..within + part]),
-                    None => target
-                        .copy_from_slice(&self.block(over.base, number)?[within..within + part]),
+                    None => target.copy_from_slice(&self.block(over.base, number)?[within..within + part]),
                 }
                 Ok(())
             })
@@ -144,9 +136,7 @@ impl redb::StorageBackend for Overlay {
                 let part = range.len();
                 let block = match over.blocks.entry(number) {
                     std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(free) => {
-                        free.insert(self.block(base, number)?)
-                    }
+                    std::collections::hash_map::Entry::Vacant(free) => free.insert(self.block(base, number)?),
                 };
                 block[within..within + part].copy_from_slice(&bytes[range]);
                 Ok(())
@@ -173,8 +163,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..20_000u64, 0..9_000usize, any::<u8>())
-                .prop_map(|(at, bytes, fill)| Step::Write(at, bytes, fill)),
+            (0..20_000u64, 0..9_000usize, any::<u8>()).prop_map(|(at, bytes, fill)| Step::Write(at, bytes, fill)),
             (0..20_000u64).prop_map(Step::Length),
         ]
     }

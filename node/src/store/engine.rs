@@ -36,10 +36,7 @@ const READERS_POLL: Duration = Duration::from_millis(1);
 
 enum State {
     Whole(Arc<Database>),
-    ReadOnly {
-        database: Arc<Database>,
-        tried: Instant,
-    },
+    ReadOnly { database: Arc<Database>, tried: Instant },
     Failed,
     Closed,
 }
@@ -60,12 +57,8 @@ fn folder(path: &Path) -> &Path {
 fn open_database(backend: impl redb::StorageBackend) -> Result<Database, StoreError> {
     guarded(|| {
         let mut builder = Database::builder();
-        builder
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true);
-        builder
-            .create_with_backend(backend)
-            .map_err(redb::Error::from)
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        builder.create_with_backend(backend).map_err(redb::Error::from)
     })
 }
 
@@ -83,11 +76,7 @@ fn close_database(database: Database) {
     let _ = guarded(|| database.close().map_err(redb::Error::from));
 }
 
-fn prepare(
-    database: &Database,
-    key: &Arc<StoreKey>,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
+fn prepare(database: &Database, key: &Arc<StoreKey>, migrations: &[Migration]) -> Result<(), StoreError> {
     let mut tx = begin_write(database, key)?;
     migrate(&mut tx, migrations)?;
     tx.commit()?;
@@ -148,31 +137,21 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read<T>(
-        &self,
-        work: impl FnOnce(&ReadTx) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&ReadTx) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = match &*self.state() {
             State::Whole(database) | State::ReadOnly { database, .. } => database.clone(),
             State::Failed => return Err(StoreError::Failed),
             State::Closed => return Err(StoreError::Closed),
         };
         let begun = guarded(|| database.begin_read().map_err(redb::Error::from));
-        let result = begun.and_then(|txn| {
-            work(&ReadTx {
-                txn,
-                key: self.key.clone(),
-            })
-        });
+        let result = begun.and_then(|txn| work(&ReadTx { txn, key: self.key.clone() }));
         match result {
             Err(error) if error.is_fatal() => {
                 self.fail(&mut self.state());
                 Err(error)
             }
             // The commit that found the disk full took the file from under this reader.
-            Err(StoreError::Failed) if !matches!(*self.state(), State::Failed) => {
-                Err(StoreError::Full)
-            }
+            Err(StoreError::Failed) if !matches!(*self.state(), State::Failed) => Err(StoreError::Full),
             result => result,
         }
     }
@@ -202,9 +181,7 @@ impl Engine {
             State::Failed => return Err(StoreError::Failed),
             State::Closed => return Err(StoreError::Closed),
         };
-        if tried.elapsed() < RETRY_PERIOD
-            && self.disk.free_bytes(folder(&self.path))? < RETRY_FREE_BYTES
-        {
+        if tried.elapsed() < RETRY_PERIOD && self.disk.free_bytes(folder(&self.path))? < RETRY_FREE_BYTES {
             return Err(StoreError::Full);
         }
         self.restore()
@@ -214,17 +191,10 @@ impl Engine {
     fn degrade(&self, state: &mut State) {
         // The database that failed must be gone first, or its end could fall into the life of the next one.
         *state = State::Closed;
-        let opened = self
-            .disk
-            .open(&self.path)
-            .and_then(Overlay::new)
-            .map_err(StoreError::from);
+        let opened = self.disk.open(&self.path).and_then(Overlay::new).map_err(StoreError::from);
         match opened.and_then(open_database) {
             Ok(database) => {
-                *state = State::ReadOnly {
-                    database: Arc::new(database),
-                    tried: Instant::now(),
-                };
+                *state = State::ReadOnly { database: Arc::new(database), tried: Instant::now() };
             }
             Err(_) => self.fail(state),
         }
@@ -272,11 +242,7 @@ impl Engine {
 
     /// Why a command got no answer.
     pub(super) fn gone(&self) -> StoreError {
-        if *self.failed.borrow() {
-            StoreError::Failed
-        } else {
-            StoreError::Closed
-        }
+        if *self.failed.borrow() { StoreError::Failed } else { StoreError::Closed }
     }
 
     pub(super) fn watch_failure(&self) -> watch::Receiver<bool> {
@@ -291,9 +257,6 @@ impl Engine {
         {
             close_database(database);
         }
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

@@ -8,17 +8,13 @@ use crate::disk::DiskError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Another process uses the data directory.
-    #[error(
-        "the data directory is in use by another process; stop it first or use another directory"
-    )]
+    #[error("the data directory is in use by another process; stop it first or use another directory")]
     Locked,
     /// The disk is full. Reads go on, writes go on once there is space.
     #[error("the disk is full; free some space and try again")]
     Full,
     /// A newer program wrote this data directory.
-    #[error(
-        "the data directory has format {found}, this program knows up to {supported}: upgrade the program"
-    )]
+    #[error("the data directory has format {found}, this program knows up to {supported}: upgrade the program")]
     Newer {
         /// The format found.
         found: u32,
@@ -32,9 +28,7 @@ pub enum StoreError {
     #[error("the data directory is damaged ({0}); check the disk and restore the last backup")]
     Damaged(&'static str),
     /// The disk failed; nothing more is written until the node is started again.
-    #[error(
-        "the disk failed ({0}); check the disk and the rights to the data directory, then start again"
-    )]
+    #[error("the disk failed ({0}); check the disk and the rights to the data directory, then start again")]
     Io(io::ErrorKind),
     /// An earlier failure of the disk stopped the store.
     #[error("the store stopped after a failure of the disk; check the disk, then start again")]
@@ -84,9 +78,7 @@ impl From<DiskError> for StoreError {
 
 /// `DiskError` travels through redb inside an `io::Error`; a sync that failed for lack of space is no `Full`.
 fn of_io(error: &io::Error) -> StoreError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<DiskError>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<DiskError>());
     match inner {
         Some(disk) => disk.clone().into(),
         None if error.kind() == io::ErrorKind::InvalidData => StoreError::Damaged(ENGINE),
@@ -101,19 +93,14 @@ impl From<redb::Error> for StoreError {
             redb::Error::PreviousIo => StoreError::Failed,
             redb::Error::DatabaseClosed => StoreError::Closed,
             redb::Error::DatabaseAlreadyOpen => StoreError::Locked,
-            redb::Error::ValueTooLarge(bytes) => StoreError::TooLarge {
-                bytes,
-                max: super::VALUE_BYTES_MAX,
-            },
+            redb::Error::ValueTooLarge(bytes) => StoreError::TooLarge { bytes, max: super::VALUE_BYTES_MAX },
             _ => StoreError::Damaged(ENGINE),
         }
     }
 }
 
 /// Runs redb code; it asserts in places where a damaged file breaks its expectations, and that is damage to us.
-pub(super) fn guarded<T, E: Into<redb::Error>>(
-    work: impl FnOnce() -> Result<T, E>,
-) -> Result<T, StoreError> {
+pub(super) fn guarded<T, E: Into<redb::Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, StoreError> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| StoreError::from(error.into())),
         Err(_) => Err(StoreError::Damaged(ENGINE)),

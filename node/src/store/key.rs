@@ -66,15 +66,7 @@ macro_rules! wrapper {
     )*};
 }
 
-wrapper!(
-    AgreementId,
-    CoreHash,
-    EntityId,
-    EnvelopeId,
-    MessageId,
-    ObjectId,
-    Time
-);
+wrapper!(AgreementId, CoreHash, EntityId, EnvelopeId, MessageId, ObjectId, Time);
 
 impl<const N: usize> Key for [u8; N] {
     fn write(&self, out: &mut Vec<u8>) {

@@ -14,9 +14,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[];
 /// # Errors
 /// [`StoreError::Newer`], [`StoreError::WrongKey`], and what the steps return.
 pub(super) fn migrate(tx: &mut WriteTx, migrations: &[Migration]) -> Result<(), StoreError> {
-    let supported = u32::try_from(migrations.len())
-        .unwrap_or(u32::MAX)
-        .saturating_add(1);
+    let supported = u32::try_from(migrations.len()).unwrap_or(u32::MAX).saturating_add(1);
     let found = match tx.get(&META, &()) {
         Ok(Some(meta)) => meta.schema,
         Ok(None) => {
@@ -30,9 +28,7 @@ pub(super) fn migrate(tx: &mut WriteTx, migrations: &[Migration]) -> Result<(), 
     if found > supported {
         return Err(StoreError::Newer { found, supported });
     }
-    let missing = migrations
-        .get(found.saturating_sub(1) as usize..)
-        .unwrap_or_default();
+    let missing = migrations.get(found.saturating_sub(1) as usize..).unwrap_or_default();
     if missing.is_empty() {
         return Ok(());
     }

@@ -43,10 +43,7 @@ impl<K, V> Table<K, V> {
     /// A table of this name; two tables never share one.
     pub const fn new(name: &'static str) -> Table<K, V> {
         assert!(!name.is_empty(), "a table has a name");
-        Table {
-            name,
-            rows: PhantomData,
-        }
+        Table { name, rows: PhantomData }
     }
 
     /// The name in the database file.

@@ -44,16 +44,10 @@ pub trait Rows {
     ///
     /// # Errors
     /// When the disk fails or the value is damaged.
-    fn get<K: Key, V: DeserializeOwned>(
-        &self,
-        table: &Table<K, V>,
-        key: &K,
-    ) -> Result<Option<V>, StoreError> {
+    fn get<K: Key, V: DeserializeOwned>(&self, table: &Table<K, V>, key: &K) -> Result<Option<V>, StoreError> {
         let key = key.to_bytes();
         let sealed = self.raw_get(table.name(), &key)?;
-        sealed
-            .map(|sealed| open(self.store_key(), table, &key, &sealed))
-            .transpose()
+        sealed.map(|sealed| open(self.store_key(), table, &key, &sealed)).transpose()
     }
 
     /// Whether there is a value under `key`.
@@ -129,12 +123,7 @@ pub trait Rows {
         let mut keys = Vec::new();
         let mut bounds = prefix_bounds(prefix);
         while keys.len() < limit {
-            let page = self.raw_page(
-                table.name(),
-                &bounds,
-                false,
-                PAGE_ROWS.min(limit - keys.len()),
-            )?;
+            let page = self.raw_page(table.name(), &bounds, false, PAGE_ROWS.min(limit - keys.len()))?;
             let Some((last, _)) = page.last() else { break };
             bounds.0 = Bound::Excluded(last.clone());
             for (key, _) in &page {
@@ -178,17 +167,12 @@ fn open<K, V: DeserializeOwned>(
     sealed: &[u8],
 ) -> Result<V, StoreError> {
     let damaged = StoreError::Damaged(table.name());
-    let plain = store_key
-        .open(table.name(), key, sealed)
-        .map_err(|_| damaged.clone())?;
+    let plain = store_key.open(table.name(), key, sealed).map_err(|_| damaged.clone())?;
     codec::decode(VALUE_VERSION, &plain, VALUE_BYTES_MAX).map_err(|_| damaged)
 }
 
 fn encode_bounds<K: Key>(bounds: &impl RangeBounds<K>) -> Bounds {
-    (
-        bounds.start_bound().map(Key::to_bytes),
-        bounds.end_bound().map(Key::to_bytes),
-    )
+    (bounds.start_bound().map(Key::to_bytes), bounds.end_bound().map(Key::to_bytes))
 }
 
 fn prefix_bounds<P: Key>(prefix: &P) -> Bounds {
@@ -238,11 +222,7 @@ fn collect<T: Rows + ?Sized, K: Key, V: DeserializeOwned>(
     }
     walk(tx, table, bounds, backwards, |key, value| {
         rows.push((key, value));
-        Ok(if rows.len() < limit {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        })
+        Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     Ok(rows)
 }
@@ -267,11 +247,7 @@ macro_rules! own_rows {
             ///
             /// # Errors
             /// When the disk fails.
-            pub fn contains<K: Key, V>(
-                &self,
-                table: &Table<K, V>,
-                key: &K,
-            ) -> Result<bool, StoreError> {
+            pub fn contains<K: Key, V>(&self, table: &Table<K, V>, key: &K) -> Result<bool, StoreError> {
                 Rows::contains(self, table, key)
             }
 

@@ -22,10 +22,7 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// Bytes that are read at once while scanning.
 const PAGE_BYTES: usize = 1 << 20;
 
-fn get_row(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    key: &[u8],
-) -> Result<Option<Bytes>, redb::Error> {
+fn get_row(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Bytes>, redb::Error> {
     Ok(table.get(key)?.map(|value| value.value().to_vec()))
 }
 
@@ -34,9 +31,7 @@ fn is_empty(bounds: &Bounds) -> bool {
     use Bound::{Excluded, Included};
     match bounds {
         (Included(start), Included(end)) => start > end,
-        (Included(start) | Excluded(start), Excluded(end)) | (Excluded(start), Included(end)) => {
-            start >= end
-        }
+        (Included(start) | Excluded(start), Excluded(end)) | (Excluded(start), Included(end)) => start >= end,
         _ => false,
     }
 }
@@ -52,17 +47,10 @@ fn get_page(
         return Ok(page);
     }
     let mut bytes = 0;
-    let slices = (
-        bounds.0.as_ref().map(Vec::as_slice),
-        bounds.1.as_ref().map(Vec::as_slice),
-    );
+    let slices = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
     let mut rows = table.range::<&[u8]>(slices)?;
     while page.len() < rows_max && bytes < PAGE_BYTES {
-        let Some(row) = (if backwards {
-            rows.next_back()
-        } else {
-            rows.next()
-        }) else {
+        let Some(row) = (if backwards { rows.next_back() } else { rows.next() }) else {
             break;
         };
         let (key, value) = row?;
@@ -143,14 +131,7 @@ pub struct WriteTx {
 
 impl WriteTx {
     pub(super) fn new(txn: redb::WriteTransaction, key: Arc<StoreKey>) -> WriteTx {
-        WriteTx {
-            txn,
-            key,
-            undo: Vec::new(),
-            undo_bytes: 0,
-            hooks: Vec::new(),
-            broken: OnceCell::new(),
-        }
+        WriteTx { txn, key, undo: Vec::new(), undo_bytes: 0, hooks: Vec::new(), broken: OnceCell::new() }
     }
 
     fn with<T>(
@@ -171,12 +152,7 @@ impl WriteTx {
         result
     }
 
-    fn replace(
-        &mut self,
-        table: &'static str,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<Option<Bytes>, StoreError> {
+    fn replace(&mut self, table: &'static str, key: &[u8], value: Option<&[u8]>) -> Result<Option<Bytes>, StoreError> {
         self.with(table, |table| {
             let before = match value {
                 Some(value) => table.insert(key, value)?,
@@ -186,12 +162,7 @@ impl WriteTx {
         })
     }
 
-    fn change(
-        &mut self,
-        table: &'static str,
-        key: Bytes,
-        value: Option<&[u8]>,
-    ) -> Result<bool, StoreError> {
+    fn change(&mut self, table: &'static str, key: Bytes, value: Option<&[u8]>) -> Result<bool, StoreError> {
         let before = self.replace(table, &key, value)?;
         let present = before.is_some();
         if present || value.is_some() {
@@ -205,18 +176,10 @@ impl WriteTx {
     ///
     /// # Errors
     /// [`StoreError::TooLarge`], or when the disk is full or fails.
-    pub fn put<K: Key, V: Serialize>(
-        &mut self,
-        table: &Table<K, V>,
-        key: &K,
-        value: &V,
-    ) -> Result<(), StoreError> {
+    pub fn put<K: Key, V: Serialize>(&mut self, table: &Table<K, V>, key: &K, value: &V) -> Result<(), StoreError> {
         let plain = codec::encode_secret(VALUE_VERSION, value);
         if plain.len() > VALUE_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                bytes: plain.len(),
-                max: VALUE_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { bytes: plain.len(), max: VALUE_BYTES_MAX });
         }
         let key = key.to_bytes();
         let sealed = self.key.seal(table.name(), &key, &plain, &mut random());
@@ -250,10 +213,7 @@ impl WriteTx {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark {
-            undo: self.undo.len(),
-            hooks: self.hooks.len(),
-        }
+        Mark { undo: self.undo.len(), hooks: self.hooks.len() }
     }
 
     /// Puts back all that was changed since `mark`.

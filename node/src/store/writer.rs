@@ -76,10 +76,7 @@ fn commit_batch(engine: &Engine, queue: &mut mpsc::Receiver<Box<dyn Job>>, first
                 tx.roll_back(mark);
             }
             jobs.push(job);
-            if jobs.len() < BATCH_MAX
-                && tx.undo_bytes() < BATCH_UNDO_BYTES_MAX
-                && tx.broken().is_none()
-            {
+            if jobs.len() < BATCH_MAX && tx.undo_bytes() < BATCH_UNDO_BYTES_MAX && tx.broken().is_none() {
                 next = queue.try_recv().ok();
             }
         }
@@ -152,32 +149,21 @@ impl Store {
         let engine = Arc::new(Engine::open(disk, path, key, migrations)?);
         let (queue, mut jobs) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
         let committer = engine.clone();
-        let thread = std::thread::Builder::new()
-            .name("pakt-store".into())
-            .spawn(move || {
-                while let Some(first) = jobs.blocking_recv() {
-                    commit_batch(&committer, &mut jobs, first);
-                }
-            });
+        let thread = std::thread::Builder::new().name("pakt-store".into()).spawn(move || {
+            while let Some(first) = jobs.blocking_recv() {
+                commit_batch(&committer, &mut jobs, first);
+            }
+        });
         let thread = thread.map_err(|error| StoreError::Io(error.kind()))?;
-        let handle = Handle {
-            engine,
-            queue: Mutex::new(Some(queue)),
-            thread: Mutex::new(Some(thread)),
-        };
-        Ok(Store {
-            handle: Arc::new(handle),
-        })
+        let handle = Handle { engine, queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) };
+        Ok(Store { handle: Arc::new(handle) })
     }
 
     /// Runs `work` on a view of the last commit, on this thread; short reads need no thread of their own.
     ///
     /// # Errors
     /// What `work` returns, and when the store failed or is closed.
-    pub fn read<T>(
-        &self,
-        work: impl FnOnce(&ReadTx) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub fn read<T>(&self, work: impl FnOnce(&ReadTx) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.handle.engine.read(work)
     }
 
@@ -195,27 +181,13 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static,
     {
-        let queue = self
-            .handle
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let queue = self.handle.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let queue = queue.ok_or(StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let task = Task {
-            work: Some(work),
-            outcome: None,
-            reply,
-        };
-        queue
-            .send(Box::new(task))
-            .await
-            .map_err(|_| self.handle.engine.gone())?;
+        let task = Task { work: Some(work), outcome: None, reply };
+        queue.send(Box::new(task)).await.map_err(|_| self.handle.engine.gone())?;
         drop(queue);
-        answer
-            .await
-            .unwrap_or_else(|_| Err(self.handle.engine.gone().into()))
+        answer.await.unwrap_or_else(|_| Err(self.handle.engine.gone().into()))
     }
 
     /// As [`Store::write`], for threads that have no asynchronous runtime; it blocks.

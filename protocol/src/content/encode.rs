@@ -111,7 +111,12 @@ pub struct EncodeScratch {
 impl EncodeScratch {
     /// An empty scratch; it grows on first use.
     pub fn new() -> Self {
-        EncodeScratch { compressor: Compressor::new(1).ok(), planes: Vec::new(), sample: Vec::new(), encoded: Vec::new() }
+        EncodeScratch {
+            compressor: Compressor::new(1).ok(),
+            planes: Vec::new(),
+            sample: Vec::new(),
+            encoded: Vec::new(),
+        }
     }
 
     /// Compresses `source` into `self.encoded`; false if it does not get smaller than `bytes_max`.
@@ -270,7 +275,11 @@ fn decode_within(
 }
 
 /// Fills `target` exactly. It is a slice: the decoder has nowhere to write more.
-fn decompress(decompressor: &mut Option<Decompressor<'static>>, encoded: &[u8], target: &mut [u8]) -> Result<(), DecodeError> {
+fn decompress(
+    decompressor: &mut Option<Decompressor<'static>>,
+    encoded: &[u8],
+    target: &mut [u8],
+) -> Result<(), DecodeError> {
     let decompressor = decompressor.as_mut().ok_or(DecodeError::Frame)?;
     match decompressor.decompress_to_buffer(encoded, target) {
         Ok(bytes) if bytes == target.len() => Ok(()),

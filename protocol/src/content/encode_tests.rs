@@ -117,7 +117,12 @@ fn p15_bombs_and_odd_frames_are_refused_within_the_declared_length() {
         ("shorter than stated", bomb(4, megabyte, window_8_mib), 1 << 20, Err(DecodeError::WrongLength)),
         ("window of 16 MiB", bomb(8, megabyte, 14 << 3), 1 << 20, Err(DecodeError::Frame)),
         ("window of 3.75 TiB", bomb(8, megabyte, 0xff), 1 << 20, Err(DecodeError::Frame)),
-        ("two frames", [frame(&plain[..50_000], 3), frame(&plain[50_000..], 3)].concat(), 100_000, Err(DecodeError::Frame)),
+        (
+            "two frames",
+            [frame(&plain[..50_000], 3), frame(&plain[50_000..], 3)].concat(),
+            100_000,
+            Err(DecodeError::Frame),
+        ),
         ("empty frame behind", [good.clone(), frame(&[], 3)].concat(), 100_000, Err(DecodeError::Frame)),
         ("skippable before", [skippable(64), good.clone()].concat(), 100_000, Err(DecodeError::Frame)),
         ("skippable behind", [good.clone(), skippable(64)].concat(), 100_000, Err(DecodeError::Frame)),

@@ -207,7 +207,8 @@ impl Packer {
 
     /// A buffer for a chunk; exactly as large as needed where one file is all that it will hold.
     fn buffer(&mut self, to_come: u64) -> Vec<u8> {
-        let bytes = if to_come >= SMALL_FILE_BYTES { to_come.min(CHUNK_BYTES_MAX as u64) as usize } else { CHUNK_BYTES_MAX };
+        let bytes =
+            if to_come >= SMALL_FILE_BYTES { to_come.min(CHUNK_BYTES_MAX as u64) as usize } else { CHUNK_BYTES_MAX };
         self.spare.pop().unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 

@@ -117,7 +117,11 @@ impl Unpacker {
     fn finish_file(&mut self) -> Result<Step<'static>, UnpackError> {
         let open = self.open.take().ok_or(UnpackError::TooLittle)?;
         let OpenFile { entry, expected, hasher, .. } = open;
-        if *hasher.finalize().as_bytes() == expected { Ok(Step::Finish { entry }) } else { Err(UnpackError::Changed { entry }) }
+        if *hasher.finalize().as_bytes() == expected {
+            Ok(Step::Finish { entry })
+        } else {
+            Err(UnpackError::Changed { entry })
+        }
     }
 }
 

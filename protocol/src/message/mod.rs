@@ -115,21 +115,12 @@ mod tests {
     #[test]
     fn p40_hostile_frames_are_named_errors() {
         let good = Message::Heartbeat(Heartbeat).to_bytes();
-        assert_eq!(
-            Message::from_bytes(&good),
-            Ok(Message::Heartbeat(Heartbeat))
-        );
+        assert_eq!(Message::from_bytes(&good), Ok(Message::Heartbeat(Heartbeat)));
         let longer = [good.clone(), vec![0]].concat();
         assert_eq!(Message::from_bytes(&longer), Err(CodecError::TrailingBytes));
         assert!(matches!(Message::from_bytes(&[]), Err(CodecError::Empty)));
-        assert!(matches!(
-            Message::from_bytes(&[2, 0, 0, 0, 2]),
-            Err(CodecError::Newer { .. })
-        ));
-        assert!(matches!(
-            Message::from_bytes(&[1, 0, 0, 0, 99]),
-            Err(CodecError::Malformed)
-        ));
+        assert!(matches!(Message::from_bytes(&[2, 0, 0, 0, 2]), Err(CodecError::Newer { .. })));
+        assert!(matches!(Message::from_bytes(&[1, 0, 0, 0, 99]), Err(CodecError::Malformed)));
         let huge_list = [&[1, 0, 0, 0, 10][..], &[0; 16], &[0; 8], &[0xff; 8]].concat();
         assert!(Message::from_bytes(&huge_list).is_err());
     }

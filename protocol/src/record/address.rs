@@ -15,9 +15,7 @@ pub struct Address {
 
 /// A text that is not `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not an address: write HOST:PORT with a DNS name, an IPv4 address or a bracketed IPv6 address"
-)]
+#[error("not an address: write HOST:PORT with a DNS name, an IPv4 address or a bracketed IPv6 address")]
 pub struct AddressError;
 
 /// Bytes of an address: the longest DNS name and a port.
@@ -34,10 +32,7 @@ impl Address {
 
     /// The TCP port, never 0.
     pub fn port(&self) -> u16 {
-        self.text
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok())
-            .unwrap_or(0)
+        self.text.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0)
     }
 
     /// The IP address, if the host is one and not a name.
@@ -65,18 +60,14 @@ impl FromStr for Address {
         if !canonical_port || !host_fits || text.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError);
         }
-        Ok(Address {
-            text: text.to_owned(),
-        })
+        Ok(Address { text: text.to_owned() })
     }
 }
 
 fn is_name_or_v4(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -115,20 +106,12 @@ mod tests {
 
     #[test]
     fn text_form() {
-        for good in [
-            "a:1",
-            "node.clinic.example:4100",
-            "127.0.0.1:65535",
-            "[::1]:4100",
-            "[2001:db8::1]:1",
-        ] {
+        for good in ["a:1", "node.clinic.example:4100", "127.0.0.1:65535", "[::1]:4100", "[2001:db8::1]:1"] {
             let address: Address = good.parse().expect(good);
             assert_eq!(address.to_string(), good);
         }
-        for bad in [
-            "", "a", "a:", ":1", "a:0", "a:01", "a:65536", "::1:5", "[::1]", "a b:1", "a/b:1",
-            "-a:1", "[a]:1",
-        ] {
+        for bad in ["", "a", "a:", ":1", "a:0", "a:01", "a:65536", "::1:5", "[::1]", "a b:1", "a/b:1", "-a:1", "[a]:1"]
+        {
             assert_eq!(bad.parse::<Address>(), Err(AddressError), "{bad}");
         }
     }

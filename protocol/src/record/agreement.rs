@@ -92,27 +92,17 @@ impl AgreementTerms {
             check_entity_name(&party.name)?;
             check_number(&party.number)?;
         }
-        if self.proposer.entity == self.acceptor.entity
-            || self.proposer.number == self.acceptor.number
-        {
-            return Err(RecordError::Parties(
-                "an agreement is between two different entities",
-            ));
+        if self.proposer.entity == self.acceptor.entity || self.proposer.number == self.acceptor.number {
+            return Err(RecordError::Parties("an agreement is between two different entities"));
         }
         if self.version == 0 || (self.version == 1) != self.previous.is_none() {
-            return Err(RecordError::Field(
-                "version 1 has no previous terms, every later version names them",
-            ));
+            return Err(RecordError::Field("version 1 has no previous terms, every later version names them"));
         }
         if self.valid_from >= self.valid_until {
-            return Err(RecordError::Field(
-                "valid_until must be later than valid_from",
-            ));
+            return Err(RecordError::Field("valid_until must be later than valid_from"));
         }
         if !(HOLD_SECONDS_MIN..=HOLD_SECONDS_MAX).contains(&self.hold_seconds) {
-            return Err(RecordError::Field(
-                "hold must be between 1 minute and 48 hours",
-            ));
+            return Err(RecordError::Field("hold must be between 1 minute and 48 hours"));
         }
         if self.message_bytes_max == 0 {
             return Err(RecordError::Field("max_message must not be 0"));
@@ -128,26 +118,16 @@ impl AgreementTerms {
             let sorted = list.windows(2).all(|pair| pair[0] < pair[1]);
             if list.len() > LIST_ENTRIES_MAX
                 || !sorted
-                || list
-                    .iter()
-                    .any(|text| text.trim() != text || text.is_empty())
+                || list.iter().any(|text| text.trim() != text || text.is_empty())
             {
                 return Err(RecordError::Field(
                     "purposes and controls are at most 32 words each, in order, none twice",
                 ));
             }
         }
-        let all = self
-            .purposes
-            .iter()
-            .chain(&self.controls)
-            .chain([&self.legal_basis, &self.urgent_contact]);
+        let all = self.purposes.iter().chain(&self.controls).chain([&self.legal_basis, &self.urgent_contact]);
         for text in all {
-            check_text(
-                text,
-                CLAUSE_BYTES_MAX,
-                "a clause has at most 500 bytes and no control characters",
-            )?;
+            check_text(text, CLAUSE_BYTES_MAX, "a clause has at most 500 bytes and no control characters")?;
         }
         Ok(())
     }
@@ -192,21 +172,13 @@ impl AgreementRecord {
         let body = codec::encode(AgreementTerms::VERSION, terms);
         let proposer = root.sign(Domain::AgreementTerms, &body);
         let id = AgreementTerms::id_of_first(&body);
-        Ok(AgreementRecord {
-            id,
-            terms: body,
-            proposer,
-            acceptor: None,
-        })
+        Ok(AgreementRecord { id, terms: body, proposer, acceptor: None })
     }
 
     /// Adds the acceptor's signature.
     pub fn countersign(&self, root: &RootKey) -> AgreementRecord {
         let acceptor = Some(root.sign(Domain::AgreementTerms, &self.terms));
-        AgreementRecord {
-            acceptor,
-            ..self.clone()
-        }
+        AgreementRecord { acceptor, ..self.clone() }
     }
 
     /// Whether both signatures are there.
@@ -224,42 +196,28 @@ impl AgreementRecord {
     /// # Errors
     /// [`RecordError::Codec`].
     pub fn peek(&self) -> Result<AgreementTerms, RecordError> {
-        Ok(codec::decode(
-            AgreementTerms::VERSION,
-            &self.terms,
-            AgreementTerms::BYTES_MAX,
-        )?)
+        Ok(codec::decode(AgreementTerms::VERSION, &self.terms, AgreementTerms::BYTES_MAX)?)
     }
 
     /// Checks the signature of one side.
     ///
     /// # Errors
     /// Any [`RecordError`].
-    pub fn verify_side(
-        &self,
-        side: Side,
-        node: &CertifiedNode,
-    ) -> Result<AgreementTerms, RecordError> {
+    pub fn verify_side(&self, side: Side, node: &CertifiedNode) -> Result<AgreementTerms, RecordError> {
         let terms = self.peek()?;
         terms.check()?;
         if terms.version != 1 || AgreementTerms::id_of_first(&self.terms) != self.id {
-            return Err(RecordError::Field(
-                "the agreement's id is not that of its terms",
-            ));
+            return Err(RecordError::Field("the agreement's id is not that of its terms"));
         }
         let (party, signatures) = match side {
             Side::Proposer => (&terms.proposer, Some(&self.proposer)),
             Side::Acceptor => (&terms.acceptor, self.acceptor.as_ref()),
         };
-        let signatures =
-            signatures.ok_or(RecordError::Field("the agreement is not countersigned"))?;
+        let signatures = signatures.ok_or(RecordError::Field("the agreement is not countersigned"))?;
         if party.entity != node.entity {
-            return Err(RecordError::Parties(
-                "the signing root is not that of the named party",
-            ));
+            return Err(RecordError::Parties("the signing root is not that of the named party"));
         }
-        node.root
-            .verify(Domain::AgreementTerms, &self.terms, signatures)?;
+        node.root.verify(Domain::AgreementTerms, &self.terms, signatures)?;
         Ok(terms)
     }
 }
@@ -342,9 +300,7 @@ impl AgreementFile {
         let acceptor = Card::verify(&file.acceptor)?;
         let terms = file.record.verify_side(Side::Proposer, &proposer.node)?;
         if terms.acceptor.entity != acceptor.node.entity {
-            return Err(RecordError::Parties(
-                "the acceptor's card is another entity's",
-            ));
+            return Err(RecordError::Parties("the acceptor's card is another entity's"));
         }
         if file.record.is_complete() {
             file.record.verify_side(Side::Acceptor, &acceptor.node)?;
@@ -352,21 +308,13 @@ impl AgreementFile {
         check_party(&terms.proposer, &proposer.body)?;
         check_party(&terms.acceptor, &acceptor.body)?;
         let grants = verify_grants(&file, &proposer.node, &acceptor.node)?;
-        Ok(VerifiedFile {
-            record: file.record,
-            terms,
-            proposer,
-            acceptor,
-            grants,
-        })
+        Ok(VerifiedFile { record: file.record, terms, proposer, acceptor, grants })
     }
 }
 
 fn check_party(party: &Party, card: &CardBody) -> Result<(), RecordError> {
     if party.name != card.name || party.number != card.number {
-        return Err(RecordError::Parties(
-            "the terms name a party otherwise than its card",
-        ));
+        return Err(RecordError::Parties("the terms name a party otherwise than its card"));
     }
     Ok(())
 }
@@ -377,26 +325,15 @@ fn verify_grants(
     acceptor: &CertifiedNode,
 ) -> Result<Vec<DoorGrant>, RecordError> {
     if file.grants.len() > 2 {
-        return Err(RecordError::Field(
-            "an agreement file holds at most one door grant of each side",
-        ));
+        return Err(RecordError::Field("an agreement file holds at most one door grant of each side"));
     }
     let mut grants: Vec<DoorGrant> = Vec::with_capacity(2);
     for signed in &file.grants {
         let issuer = signed.peek()?.issuer;
-        let (node, other) = if issuer == proposer.entity {
-            (proposer, acceptor)
-        } else {
-            (acceptor, proposer)
-        };
+        let (node, other) = if issuer == proposer.entity { (proposer, acceptor) } else { (acceptor, proposer) };
         let grant = node.open_statement(signed)?;
-        if grant.issuer != node.entity
-            || grant.holder != other.entity
-            || grant.agreement != file.record.id
-        {
-            return Err(RecordError::Parties(
-                "a door grant is not of this agreement",
-            ));
+        if grant.issuer != node.entity || grant.holder != other.entity || grant.agreement != file.record.id {
+            return Err(RecordError::Parties("a door grant is not of this agreement"));
         }
         if grants.iter().any(|known| known.issuer == grant.issuer) {
             return Err(RecordError::Field("two door grants of one side"));
@@ -419,54 +356,31 @@ mod tests {
 
         let mut one_signature = file.clone();
         one_signature.record.acceptor = None;
-        assert!(
-            !AgreementFile::verify(&one_signature.to_bytes())
-                .expect("a proposal")
-                .record
-                .is_complete()
-        );
+        assert!(!AgreementFile::verify(&one_signature.to_bytes()).expect("a proposal").record.is_complete());
 
         let mut swapped = file.clone();
         std::mem::swap(&mut swapped.proposer, &mut swapped.acceptor);
-        assert!(matches!(
-            AgreementFile::verify(&swapped.to_bytes()),
-            Err(RecordError::Parties(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&swapped.to_bytes()), Err(RecordError::Parties(_))));
 
         let mut foreign_card = file.clone();
         foreign_card.acceptor = c.card_body().sign(&c.statement).expect("valid");
-        assert!(matches!(
-            AgreementFile::verify(&foreign_card.to_bytes()),
-            Err(RecordError::Parties(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&foreign_card.to_bytes()), Err(RecordError::Parties(_))));
 
         let mut foreign_signature = file.clone();
         foreign_signature.record = file.record.countersign(&c.root);
-        assert!(matches!(
-            AgreementFile::verify(&foreign_signature.to_bytes()),
-            Err(RecordError::Signature(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&foreign_signature.to_bytes()), Err(RecordError::Signature(_))));
 
         let mut own_signature_twice = file.clone();
         own_signature_twice.record = file.record.countersign(&a.root);
-        assert!(matches!(
-            AgreementFile::verify(&own_signature_twice.to_bytes()),
-            Err(RecordError::Signature(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&own_signature_twice.to_bytes()), Err(RecordError::Signature(_))));
 
         let mut other_domain = file.clone();
         other_domain.record.proposer = a.root.sign(Domain::Card, &file.record.terms);
-        assert!(matches!(
-            AgreementFile::verify(&other_domain.to_bytes()),
-            Err(RecordError::Signature(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&other_domain.to_bytes()), Err(RecordError::Signature(_))));
 
         let mut other_id = file.clone();
         other_id.record.id = AgreementId([9; 32]);
-        assert!(matches!(
-            AgreementFile::verify(&other_id.to_bytes()),
-            Err(RecordError::Field(_))
-        ));
+        assert!(matches!(AgreementFile::verify(&other_id.to_bytes()), Err(RecordError::Field(_))));
     }
 
     #[test]
@@ -486,18 +400,14 @@ mod tests {
         type Change = fn(&mut AgreementTerms);
         let rows: [(&str, Change); 10] = [
             ("same party", |t| t.acceptor = t.proposer.clone()),
-            ("same number", |t| {
-                t.acceptor.number = t.proposer.number.clone()
-            }),
+            ("same number", |t| t.acceptor.number = t.proposer.number.clone()),
             ("version 0", |t| t.version = 0),
             ("version 2 without previous", |t| t.version = 2),
             ("ends before it starts", |t| t.valid_until = t.valid_from),
             ("hold too long", |t| t.hold_seconds = HOLD_SECONDS_MAX + 1),
             ("hold too short", |t| t.hold_seconds = HOLD_SECONDS_MIN - 1),
             ("nothing may be sent", |t| t.message_bytes_max = 0),
-            ("purposes out of order", |t| {
-                t.purposes = vec!["b".into(), "a".into()]
-            }),
+            ("purposes out of order", |t| t.purposes = vec!["b".into(), "a".into()]),
             ("control character", |t| t.legal_basis = "a\nb".into()),
         ];
         for (what, change) in rows {

@@ -46,15 +46,10 @@ pub struct Card {
 /// # Errors
 /// [`RecordError::Field`].
 pub fn check_number(number: &str) -> Result<(), RecordError> {
-    let bad = RecordError::Field(
-        "a registered number has the form COUNTRY:REGISTER:NUMBER, as in NO:ORGNR:999000101",
-    );
+    let bad = RecordError::Field("a registered number has the form COUNTRY:REGISTER:NUMBER, as in NO:ORGNR:999000101");
     let parts: Vec<&str> = number.split(':').collect();
     let word = |part: &&str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
     };
     let [country, _, _] = parts.as_slice() else {
         return Err(bad);
@@ -71,10 +66,7 @@ pub fn check_number(number: &str) -> Result<(), RecordError> {
 /// # Errors
 /// [`RecordError::Field`].
 pub fn check_entity_name(name: &str) -> Result<(), RecordError> {
-    check_name(
-        name,
-        "a name has 1 to 200 bytes and no control characters or outer blanks",
-    )
+    check_name(name, "a name has 1 to 200 bytes and no control characters or outer blanks")
 }
 
 impl CardBody {
@@ -84,9 +76,7 @@ impl CardBody {
     /// [`RecordError::Field`] if a field breaks the rules.
     pub fn sign(&self, key: &StatementKey) -> Result<SignedCard, RecordError> {
         self.check()?;
-        Ok(Signed::create(self, |domain, bytes| {
-            key.sign(domain, bytes)
-        }))
+        Ok(Signed::create(self, |domain, bytes| key.sign(domain, bytes)))
     }
 
     fn check(&self) -> Result<(), RecordError> {
@@ -138,10 +128,7 @@ mod tests {
         let card = Card::verify(&body.sign(&party.statement).expect("valid")).expect("valid");
         assert_eq!(card.node.entity, party.entity());
         let foreign = body.sign(&other.statement).expect("valid");
-        assert!(matches!(
-            Card::verify(&foreign),
-            Err(RecordError::Signature(_))
-        ));
+        assert!(matches!(Card::verify(&foreign), Err(RecordError::Signature(_))));
     }
 
     #[test]
@@ -164,17 +151,7 @@ mod tests {
         for good in ["NO:ORGNR:999000101", "NL:KVK:99000102", "DE:HRB-B:12.3"] {
             assert_eq!(check_number(good), Ok(()), "{good}");
         }
-        for bad in [
-            "",
-            "999",
-            "NO:1",
-            "no:ORGNR:1",
-            "NOR:ORGNR:1",
-            "NO::1",
-            "NO:A:1:2",
-            "NO:A: 1",
-            "NO:Å:1",
-        ] {
+        for bad in ["", "999", "NO:1", "no:ORGNR:1", "NOR:ORGNR:1", "NO::1", "NO:A:1:2", "NO:A: 1", "NO:Å:1"] {
             assert!(check_number(bad).is_err(), "{bad}");
         }
         for bad in ["", " a", "a ", "a\nb", "a\u{202e}b", &"x".repeat(201)] {

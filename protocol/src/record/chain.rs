@@ -10,9 +10,7 @@
 
 use pakt_keys::EntityId;
 use pakt_keys::sealing::ContactPublic;
-use pakt_keys::signing::{
-    Domain, RootKey, RootPublic, StatementPublic, TransportPublic, successor_commitment,
-};
+use pakt_keys::signing::{Domain, RootKey, RootPublic, StatementPublic, TransportPublic, successor_commitment};
 use serde::{Deserialize, Serialize};
 
 use super::{Record, RecordError, Signed};
@@ -121,11 +119,7 @@ impl CertificateChain {
         now: Time,
     ) -> CertificateChain {
         let (transport, statement, contact) = node;
-        let link = RootLink {
-            generation: 0,
-            root: root.public(),
-            successor: successor_commitment(next),
-        };
+        let link = RootLink { generation: 0, root: root.public(), successor: successor_commitment(next) };
         let certificate = NodeCertificate {
             entity: EntityId::of(&root.public()),
             root_generation: 0,
@@ -136,9 +130,7 @@ impl CertificateChain {
             issued_at: now,
         };
         CertificateChain {
-            links: vec![Signed::create(&link, |domain, bytes| {
-                root.sign(domain, bytes)
-            })],
+            links: vec![Signed::create(&link, |domain, bytes| root.sign(domain, bytes))],
             certificate: Signed::create(&certificate, |domain, bytes| root.sign(domain, bytes)),
         }
     }
@@ -190,9 +182,7 @@ impl CertificateChain {
             if usize::try_from(link.generation) != Ok(at) {
                 return Err(ChainError::Order(at));
             }
-            let committed = roots
-                .last()
-                .is_none_or(|before| before.successor == successor_commitment(&link.root));
+            let committed = roots.last().is_none_or(|before| before.successor == successor_commitment(&link.root));
             if !committed {
                 return Err(ChainError::Uncommitted(at));
             }
@@ -232,10 +222,7 @@ mod tests {
             links: links.links.clone(),
             certificate: certificate.certificate.clone(),
         };
-        let empty = CertificateChain {
-            links: vec![],
-            certificate: party.chain.certificate.clone(),
-        };
+        let empty = CertificateChain { links: vec![], certificate: party.chain.certificate.clone() };
         let doubled = CertificateChain {
             links: [party.chain.links.clone(), party.chain.links.clone()].concat(),
             certificate: party.chain.certificate.clone(),
@@ -255,20 +242,12 @@ mod tests {
     fn p4_a_successor_must_have_been_committed_to() {
         let party = Party::new(1);
         let link = |root: &RootKey| {
-            let link = RootLink {
-                generation: 1,
-                root: root.public(),
-                successor: [0; 32],
-            };
+            let link = RootLink { generation: 1, root: root.public(), successor: [0; 32] };
             Signed::create(&link, |domain, bytes| root.sign(domain, bytes))
         };
         let mut chain = party.chain.clone();
         chain.links.push(link(&party.next));
-        assert_eq!(
-            chain.verify(),
-            Err(ChainError::Certificate),
-            "the old root no longer certifies"
-        );
+        assert_eq!(chain.verify(), Err(ChainError::Certificate), "the old root no longer certifies");
         assert!(chain.verify_links().is_ok());
         chain.links[1] = link(&Party::new(2).next);
         assert_eq!(chain.verify(), Err(ChainError::Uncommitted(1)));
@@ -281,9 +260,7 @@ mod tests {
         certificate.entity = Party::new(2).entity();
         let chain = CertificateChain {
             links: party.chain.links.clone(),
-            certificate: Signed::create(&certificate, |domain, bytes| {
-                party.root.sign(domain, bytes)
-            }),
+            certificate: Signed::create(&certificate, |domain, bytes| party.root.sign(domain, bytes)),
         };
         assert_eq!(chain.verify(), Err(ChainError::Foreign));
     }

@@ -129,20 +129,9 @@ impl SealedEnvelope {
     ) -> SealedEnvelope {
         let hash = EnvelopeCore::hash_of(core);
         let wrapped = epoch_key.wrap(&info(&hash, epoch), manifest_key, rng);
-        let seal = EnvelopeSeal {
-            core: hash,
-            epoch,
-            wrapped: wrapped_hash(&wrapped),
-        };
-        let signatures = Signed::create(&seal, |domain, bytes| key.sign(domain, bytes))
-            .signatures()
-            .to_vec();
-        SealedEnvelope {
-            core: core.to_vec(),
-            epoch,
-            wrapped,
-            signatures,
-        }
+        let seal = EnvelopeSeal { core: hash, epoch, wrapped: wrapped_hash(&wrapped) };
+        let signatures = Signed::create(&seal, |domain, bytes| key.sign(domain, bytes)).signatures().to_vec();
+        SealedEnvelope { core: core.to_vec(), epoch, wrapped, signatures }
     }
 
     /// The epoch that the manifest key is sealed to.
@@ -154,30 +143,18 @@ impl SealedEnvelope {
     ///
     /// # Errors
     /// Any [`RecordError`].
-    pub fn verify(
-        &self,
-        sender: &CertifiedNode,
-        recipient: &EntityId,
-    ) -> Result<OpenEnvelope, RecordError> {
+    pub fn verify(&self, sender: &CertifiedNode, recipient: &EntityId) -> Result<OpenEnvelope, RecordError> {
         let hash = EnvelopeCore::hash_of(&self.core);
-        let seal = EnvelopeSeal {
-            core: hash,
-            epoch: self.epoch,
-            wrapped: wrapped_hash(&self.wrapped),
-        };
-        let signed: Signed<EnvelopeSeal> = Signed::from_parts(
-            codec::encode(EnvelopeSeal::VERSION, &seal),
-            self.signatures.clone(),
-        );
+        let seal = EnvelopeSeal { core: hash, epoch: self.epoch, wrapped: wrapped_hash(&self.wrapped) };
+        let signed: Signed<EnvelopeSeal> =
+            Signed::from_parts(codec::encode(EnvelopeSeal::VERSION, &seal), self.signatures.clone());
         sender.open_statement(&signed)?;
         let core: EnvelopeCore = codec::decode(1, &self.core, CORE_BYTES_MAX)?;
         if core.suite != SUITE {
             return Err(RecordError::Field("unknown suite"));
         }
         if core.sender != sender.entity || core.recipient != *recipient {
-            return Err(RecordError::Parties(
-                "the envelope is between other entities",
-            ));
+            return Err(RecordError::Parties("the envelope is between other entities"));
         }
         Ok(OpenEnvelope { core, hash })
     }
@@ -195,12 +172,7 @@ impl SealedEnvelope {
 }
 
 fn info(hash: &CoreHash, epoch: u64) -> Vec<u8> {
-    [
-        b"pakt envelope v1".as_slice(),
-        &hash.0,
-        &epoch.to_be_bytes(),
-    ]
-    .concat()
+    [b"pakt envelope v1".as_slice(), &hash.0, &epoch.to_be_bytes()].concat()
 }
 
 fn wrapped_hash(wrapped: &Wrapped) -> [u8; 32] {

@@ -42,13 +42,7 @@ impl DoorGrant {
         rng: &mut impl CryptoRng,
     ) -> DoorGrant {
         let info = info(&agreement, &issuer, &holder, counter);
-        DoorGrant {
-            agreement,
-            issuer,
-            holder,
-            counter,
-            sealed: contact.wrap(&info, secret, rng),
-        }
+        DoorGrant { agreement, issuer, holder, counter, sealed: contact.wrap(&info, secret, rng) }
     }
 
     /// Opens the secret with the holder's contact key.
@@ -65,12 +59,5 @@ impl DoorGrant {
 
 /// HPKE info: the domain string, then the fields in order; the counter big-endian.
 fn info(agreement: &AgreementId, issuer: &EntityId, holder: &EntityId, counter: u64) -> Vec<u8> {
-    [
-        b"pakt door grant v1".as_slice(),
-        &agreement.0,
-        &issuer.0,
-        &holder.0,
-        &counter.to_be_bytes(),
-    ]
-    .concat()
+    [b"pakt door grant v1".as_slice(), &agreement.0, &issuer.0, &holder.0, &counter.to_be_bytes()].concat()
 }

@@ -69,20 +69,12 @@ impl<T: Record> Signed<T> {
     pub fn create(value: &T, sign: impl FnOnce(Domain, &[u8]) -> Vec<Signature>) -> Signed<T> {
         let body = codec::encode(T::VERSION, value);
         let signatures = sign(T::DOMAIN, &body);
-        Signed {
-            body,
-            signatures,
-            kind: PhantomData,
-        }
+        Signed { body, signatures, kind: PhantomData }
     }
 
     /// A record from a body and signatures that came separately.
     pub fn from_parts(body: Vec<u8>, signatures: Vec<Signature>) -> Signed<T> {
-        Signed {
-            body,
-            signatures,
-            kind: PhantomData,
-        }
+        Signed { body, signatures, kind: PhantomData }
     }
 
     /// Has `verify` check the signatures, then decodes the body.
@@ -118,21 +110,12 @@ impl<T: Record> Signed<T> {
 
 impl<T> fmt::Debug for Signed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Signed({} bytes, {} signatures)",
-            self.body.len(),
-            self.signatures.len()
-        )
+        write!(f, "Signed({} bytes, {} signatures)", self.body.len(), self.signatures.len())
     }
 }
 
 /// Checks a text field: its length in bytes, and that it holds no control or direction-changing characters.
-pub(crate) fn check_text(
-    text: &str,
-    bytes_max: usize,
-    field: &'static str,
-) -> Result<(), RecordError> {
+pub(crate) fn check_text(text: &str, bytes_max: usize, field: &'static str) -> Result<(), RecordError> {
     if text.len() > bytes_max || text.chars().any(is_deceptive) {
         return Err(RecordError::Field(field));
     }
@@ -168,9 +151,7 @@ pub(crate) mod tests {
     use rand_core::UnwrapErr;
 
     use super::address::Address;
-    use super::agreement::{
-        AgreementFile, AgreementRecord, AgreementTerms, Party as AgreementParty,
-    };
+    use super::agreement::{AgreementFile, AgreementRecord, AgreementTerms, Party as AgreementParty};
     use super::card::{Card, CardBody};
     use super::chain::CertificateChain;
     use super::grant::DoorGrant;
@@ -195,14 +176,7 @@ pub(crate) mod tests {
             let contact = ContactKey::generate(&mut UnwrapErr(SysRng));
             let node = (transport.public(), statement.public(), contact.public());
             let chain = CertificateChain::create(&root, &next.public(), node, Time(1));
-            Party {
-                seed,
-                root,
-                next,
-                statement,
-                contact,
-                chain,
-            }
+            Party { seed, root, next, statement, contact, chain }
         }
 
         pub(crate) fn entity(&self) -> EntityId {
@@ -225,11 +199,7 @@ pub(crate) mod tests {
 
         fn party(&self) -> AgreementParty {
             let body = self.card_body();
-            AgreementParty {
-                entity: self.entity(),
-                name: body.name,
-                number: body.number,
-            }
+            AgreementParty { entity: self.entity(), name: body.name, number: body.number }
         }
     }
 
@@ -255,18 +225,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn agree(a: &Party, b: &Party) -> AgreementFile {
-        let record = AgreementRecord::propose(&terms(a, b), &a.root)
-            .expect("valid")
-            .countersign(&b.root);
+        let record = AgreementRecord::propose(&terms(a, b), &a.root).expect("valid").countersign(&b.root);
         let grant = |from: &Party, to: &Party| {
             let holder = (to.entity(), &to.contact.public());
-            let grant = DoorGrant::seal(
-                (record.id, 1),
-                from.entity(),
-                holder,
-                &[9; 32],
-                &mut UnwrapErr(SysRng),
-            );
+            let grant = DoorGrant::seal((record.id, 1), from.entity(), holder, &[9; 32], &mut UnwrapErr(SysRng));
             assert_eq!(*grant.open(&to.contact).expect("opens"), [9; 32]);
             assert!(grant.open(&from.contact).is_err());
             Signed::create(&grant, |domain, bytes| from.statement.sign(domain, bytes))
@@ -284,12 +246,7 @@ pub(crate) mod tests {
     fn a_signature_of_another_kind_of_record_is_refused() {
         let party = Party::new(1);
         let body = party.card_body();
-        let signed = Signed::create(&body, |_, bytes| {
-            party.statement.sign(super::roster::Roster::DOMAIN, bytes)
-        });
-        assert!(matches!(
-            Card::verify(&signed),
-            Err(RecordError::Signature(_))
-        ));
+        let signed = Signed::create(&body, |_, bytes| party.statement.sign(super::roster::Roster::DOMAIN, bytes));
+        assert!(matches!(Card::verify(&signed), Err(RecordError::Signature(_))));
     }
 }

@@ -113,16 +113,10 @@ pub fn receipt_bytes(signed: &SignedReceipt) -> Vec<u8> {
 ///
 /// # Errors
 /// Any [`RecordError`].
-pub fn verify_from(
-    bytes: &[u8],
-    node: &CertifiedNode,
-    sender: &EntityId,
-) -> Result<Receipt, RecordError> {
+pub fn verify_from(bytes: &[u8], node: &CertifiedNode, sender: &EntityId) -> Result<Receipt, RecordError> {
     let (receipt, signer) = open(bytes)?;
     if signer.entity != node.entity || receipt.sender != *sender {
-        return Err(RecordError::Parties(
-            "the receipt is between other entities",
-        ));
+        return Err(RecordError::Parties("the receipt is between other entities"));
     }
     Ok(receipt)
 }
@@ -135,21 +129,14 @@ pub fn verify_offline(bytes: &[u8], cards: [&Card; 2]) -> Result<Receipt, Record
     let (receipt, signer) = open(bytes)?;
     let has = |entity: &EntityId| cards.iter().any(|card| card.node.entity == *entity);
     if !has(&receipt.sender) || !has(&receipt.recipient) {
-        return Err(RecordError::Parties(
-            "the receipt is between other entities than the two cards",
-        ));
+        return Err(RecordError::Parties("the receipt is between other entities than the two cards"));
     }
     let card = cards.iter().find(|card| card.node.entity == signer.entity);
-    let known_roots = card
-        .map(|card| card.body.chain.verify_links())
-        .transpose()?
-        .unwrap_or_default();
+    let known_roots = card.map(|card| card.body.chain.verify_links()).transpose()?.unwrap_or_default();
     let signer_roots = receipt.chain.verify_links()?;
     let shared = known_roots.iter().zip(&signer_roots).all(|(a, b)| a == b);
     if known_roots.is_empty() || !shared {
-        return Err(RecordError::Parties(
-            "the receipt's roots are not those of the card",
-        ));
+        return Err(RecordError::Parties("the receipt's roots are not those of the card"));
     }
     Ok(receipt)
 }
@@ -160,9 +147,7 @@ fn open(bytes: &[u8]) -> Result<(Receipt, CertifiedNode), RecordError> {
     let signer = signed.peek()?.chain.verify()?;
     let receipt = signer.open_statement(&signed)?;
     if receipt.recipient != signer.entity || receipt.sender == receipt.recipient {
-        return Err(RecordError::Parties(
-            "the receipt is not signed by the receiving entity",
-        ));
+        return Err(RecordError::Parties("the receipt is not signed by the receiving entity"));
     }
     Ok((receipt, signer))
 }
@@ -197,24 +182,13 @@ mod tests {
         let (card_a, card_b, card_c) = (a.card(), b.card(), c.card());
         assert!(verify_offline(&bytes, [&card_a, &card_b]).is_ok());
         assert!(verify_offline(&bytes, [&card_b, &card_a]).is_ok());
-        for wrong in [
-            [&card_a, &card_c],
-            [&card_c, &card_b],
-            [&card_b, &card_b],
-            [&card_a, &card_a],
-        ] {
-            assert!(matches!(
-                verify_offline(&bytes, wrong),
-                Err(RecordError::Parties(_))
-            ));
+        for wrong in [[&card_a, &card_c], [&card_c, &card_b], [&card_b, &card_b], [&card_a, &card_a]] {
+            assert!(matches!(verify_offline(&bytes, wrong), Err(RecordError::Parties(_))));
         }
         for at in (0..bytes.len()).step_by(11) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x20;
-            assert!(
-                verify_offline(&changed, [&card_a, &card_b]).is_err(),
-                "byte {at}"
-            );
+            assert!(verify_offline(&changed, [&card_a, &card_b]).is_err(), "byte {at}");
         }
     }
 
@@ -222,19 +196,10 @@ mod tests {
     fn p4_only_the_recipient_signs() {
         let (a, b) = (Party::new(1), Party::new(2));
         let (card_a, card_b) = (a.card(), b.card());
-        let by_sender = Receipt {
-            chain: a.chain.clone(),
-            ..receipt(&a, &b)
-        };
+        let by_sender = Receipt { chain: a.chain.clone(), ..receipt(&a, &b) };
         let forged = receipt_bytes(&by_sender.sign(&a.statement));
-        assert!(matches!(
-            verify_offline(&forged, [&card_a, &card_b]),
-            Err(RecordError::Parties(_))
-        ));
+        assert!(matches!(verify_offline(&forged, [&card_a, &card_b]), Err(RecordError::Parties(_))));
         let other_key = receipt_bytes(&receipt(&a, &b).sign(&a.statement));
-        assert!(matches!(
-            verify_offline(&other_key, [&card_a, &card_b]),
-            Err(RecordError::Signature(_))
-        ));
+        assert!(matches!(verify_offline(&other_key, [&card_a, &card_b]), Err(RecordError::Signature(_))));
     }
 }

@@ -54,19 +54,10 @@ impl Roster {
     /// # Errors
     /// [`RecordError::Field`].
     pub fn check(&self) -> Result<(), RecordError> {
-        if self.groups.len() > ROSTER_GROUPS_MAX
-            || !self
-                .groups
-                .windows(2)
-                .all(|pair| pair[0].name < pair[1].name)
-        {
-            return Err(RecordError::Field(
-                "a roster names at most 1,000 groups, in order, none twice",
-            ));
+        if self.groups.len() > ROSTER_GROUPS_MAX || !self.groups.windows(2).all(|pair| pair[0].name < pair[1].name) {
+            return Err(RecordError::Field("a roster names at most 1,000 groups, in order, none twice"));
         }
-        self.groups
-            .iter()
-            .try_for_each(|group| check_group_name(&group.name))
+        self.groups.iter().try_for_each(|group| check_group_name(&group.name))
     }
 }
 
@@ -75,8 +66,7 @@ impl Roster {
 /// # Errors
 /// [`RecordError::Field`].
 pub fn check_group_name(name: &str) -> Result<(), RecordError> {
-    const RULE: &str =
-        "a group name has 1 to 200 bytes, no '/', no control characters or outer blanks";
+    const RULE: &str = "a group name has 1 to 200 bytes, no '/', no control characters or outer blanks";
     if name.contains('/') {
         return Err(RecordError::Field(RULE));
     }

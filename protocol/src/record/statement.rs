@@ -47,17 +47,12 @@ pub fn verify(
     agreement: &AgreementId,
     node: &CertifiedNode,
 ) -> Result<AgreementStatement, RecordError> {
-    let statement =
-        signed.verify(|domain, bytes, signatures| node.root.verify(domain, bytes, signatures))?;
+    let statement = signed.verify(|domain, bytes, signatures| node.root.verify(domain, bytes, signatures))?;
     if statement.agreement != *agreement || statement.party != node.entity {
-        return Err(RecordError::Parties(
-            "the statement is about another agreement or by another party",
-        ));
+        return Err(RecordError::Parties("the statement is about another agreement or by another party"));
     }
     if statement.number != 1 || statement.previous.is_some() {
-        return Err(RecordError::Field(
-            "an end is a party's first and only statement",
-        ));
+        return Err(RecordError::Field("an end is a party's first and only statement"));
     }
     Ok(statement)
 }

@@ -16,8 +16,7 @@ use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
 use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
 use crate::message::{
-    Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage,
-    Withdrawn,
+    Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage, Withdrawn,
 };
 use crate::record::Signed;
 use crate::record::envelope::{OpenEnvelope, SealedEnvelope};
@@ -133,36 +132,22 @@ impl Incoming {
             (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
             (State::Deciding, Input::Persisted(_)) => {
                 self.state = State::Naming;
-                self.outputs.transmit(Answer::Accept {
-                    envelope: self.offer.envelope,
-                });
+                self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
             }
-            (State::Naming, Input::Message(Message::Announce(announce))) => {
-                self.handle_announce(announce)
-            }
+            (State::Naming, Input::Message(Message::Announce(announce))) => self.handle_announce(announce),
             (State::Naming | State::Pulling, Input::Held(ids)) => self.handle_held(&ids),
-            (State::Ready, Input::Message(Message::Envelope(envelope))) => {
-                self.handle_envelope(envelope)
-            }
+            (State::Ready, Input::Message(Message::Envelope(envelope))) => self.handle_envelope(envelope),
             (State::Opening, Input::Opened(opened)) => self.handle_opened(opened),
             (State::Committing, Input::Persisted(receipt)) => {
                 let receipt = receipt.unwrap_or_default();
-                self.outputs.transmit(ReceiptMessage {
-                    envelope: self.offer.envelope,
-                    receipt,
-                });
+                self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
                 self.finish(true);
             }
             (State::Dropping, Input::Persisted(_)) => {
-                self.outputs.transmit(Withdrawn {
-                    envelope: self.offer.envelope,
-                });
+                self.outputs.transmit(Withdrawn { envelope: self.offer.envelope });
                 self.finish(false);
             }
-            (
-                State::Naming | State::Pulling | State::Ready,
-                Input::Message(Message::Withdraw(_)),
-            ) => self.drop_all(),
+            (State::Naming | State::Pulling | State::Ready, Input::Message(Message::Withdraw(_))) => self.drop_all(),
             // The decision has been taken: the receipt is the answer to a withdrawal.
             (State::Opening | State::Committing, Input::Message(Message::Withdraw(_))) => {}
             (State::Deciding, Input::Message(Message::Withdraw(_))) => self.withdrawn = true,
@@ -172,17 +157,10 @@ impl Incoming {
     }
 
     fn handle_announce(&mut self, announce: Announce) {
-        let bytes: u64 = announce
-            .entries
-            .iter()
-            .map(|entry| u64::from(entry.bytes))
-            .sum();
+        let bytes: u64 = announce.entries.iter().map(|entry| u64::from(entry.bytes)).sum();
         let sound = announce.first == self.objects.len() as u64
             && announce.entries.len() <= ANNOUNCE_ENTRIES_MAX
-            && announce
-                .entries
-                .iter()
-                .all(|entry| (1..=OBJECT_BYTES_MAX).contains(&(entry.bytes as usize)));
+            && announce.entries.iter().all(|entry| (1..=OBJECT_BYTES_MAX).contains(&(entry.bytes as usize)));
         if !sound {
             return self.misbehaved("objects out of order or of impossible size");
         }
@@ -219,11 +197,7 @@ impl Incoming {
                 self.held_bytes += u64::from(bytes);
             }
         }
-        let progress = Progress {
-            envelope: self.offer.envelope,
-            objects: self.held,
-            bytes: self.held_bytes,
-        };
+        let progress = Progress { envelope: self.offer.envelope, objects: self.held, bytes: self.held_bytes };
         self.outputs.transmit(progress);
         self.check_ready();
     }
@@ -231,9 +205,7 @@ impl Incoming {
     fn check_ready(&mut self) {
         if self.state == State::Pulling && self.missing.is_empty() {
             self.state = State::Ready;
-            self.outputs.transmit(Ready {
-                envelope: self.offer.envelope,
-            });
+            self.outputs.transmit(Ready { envelope: self.offer.envelope });
         }
     }
 
@@ -250,10 +222,7 @@ impl Incoming {
             Err(OpenRefusal::Refused(reason)) => self.refuse(reason),
             Err(OpenRefusal::EpochGone(roster)) => {
                 self.state = State::Ready;
-                self.outputs.transmit(EpochGone {
-                    envelope: self.offer.envelope,
-                    roster: *roster,
-                });
+                self.outputs.transmit(EpochGone { envelope: self.offer.envelope, roster: *roster });
             }
         }
     }
@@ -280,10 +249,7 @@ impl Incoming {
     }
 
     fn refuse(&mut self, reason: Refusal) {
-        self.outputs.transmit(Answer::Refuse {
-            envelope: self.offer.envelope,
-            reason,
-        });
+        self.outputs.transmit(Answer::Refuse { envelope: self.offer.envelope, reason });
         self.outputs.persist(Persist::Drop(self.offer.envelope));
         self.finish(false);
     }

@@ -115,13 +115,7 @@ impl Outgoing {
         let mut outputs = Outputs::default();
         let envelope = offer.envelope;
         outputs.transmit(offer);
-        Outgoing {
-            envelope,
-            state: State::Offered,
-            named: 0,
-            reseals: 0,
-            outputs,
-        }
+        Outgoing { envelope, state: State::Offered, named: 0, reseals: 0, outputs }
     }
 
     /// Takes one input.
@@ -137,9 +131,7 @@ impl Outgoing {
             (State::Offered, Input::Message(Message::Answer(Answer::Refuse { reason, .. }))) => {
                 self.finish(Outcome::Refused(reason));
             }
-            (State::Announcing, Input::Objects(entries, last)) => {
-                self.handle_objects(entries, last)
-            }
+            (State::Announcing, Input::Objects(entries, last)) => self.handle_objects(entries, last),
             (State::Announcing | State::Pulled, Input::Message(Message::Progress(progress))) => {
                 self.outputs.event(Event::Progress(progress.bytes));
             }
@@ -152,14 +144,9 @@ impl Outgoing {
                 self.outputs.event(Event::Seal);
             }
             (State::Left, Input::Sealed(sealed)) => {
-                self.outputs.transmit(Envelope {
-                    envelope: self.envelope,
-                    sealed: *sealed,
-                });
+                self.outputs.transmit(Envelope { envelope: self.envelope, sealed: *sealed });
             }
-            (State::Left, Input::Message(Message::EpochGone(gone)))
-                if self.reseals < RESEALS_MAX =>
-            {
+            (State::Left, Input::Message(Message::EpochGone(gone))) if self.reseals < RESEALS_MAX => {
                 self.reseals += 1;
                 self.outputs.event(Event::SealAgain(Box::new(gone.roster)));
             }
@@ -169,19 +156,15 @@ impl Outgoing {
             (State::Settling, Input::Persisted) => self.state = State::Done,
             (State::Offered | State::Announcing | State::Pulled, Input::Withdraw) => {
                 self.state = State::Withdrawing;
-                self.outputs.transmit(Withdraw {
-                    envelope: self.envelope,
-                });
+                self.outputs.transmit(Withdraw { envelope: self.envelope });
             }
-            (State::Withdrawing, Input::Message(Message::Withdrawn(_))) => {
-                self.finish(Outcome::Withdrawn)
-            }
+            (State::Withdrawing, Input::Message(Message::Withdrawn(_))) => self.finish(Outcome::Withdrawn),
             (State::Withdrawing | State::Settling, _) => {}
             (_, Input::Withdraw | Input::Objects(..) | Input::Persisted | Input::Sealed(_)) => {}
             (_, Input::Message(Message::Progress(_))) => {}
-            (_, Input::Message(_)) => self.outputs.event(Event::Misbehaved(
-                "a message that this state does not expect",
-            )),
+            (_, Input::Message(_)) => {
+                self.outputs.event(Event::Misbehaved("a message that this state does not expect"))
+            }
         }
     }
 
@@ -189,12 +172,7 @@ impl Outgoing {
         debug_assert!(entries.len() <= ANNOUNCE_ENTRIES_MAX);
         let first = self.named;
         self.named += entries.len() as u64;
-        self.outputs.transmit(Announce {
-            envelope: self.envelope,
-            first,
-            entries,
-            last,
-        });
+        self.outputs.transmit(Announce { envelope: self.envelope, first, entries, last });
         if last {
             self.state = State::Pulled;
         } else {
@@ -204,16 +182,13 @@ impl Outgoing {
 
     fn handle_receipt(&mut self, bytes: Vec<u8>, receipt: Box<Receipt>) {
         if receipt.envelope != self.envelope {
-            self.outputs
-                .event(Event::Misbehaved("a receipt of another envelope"));
+            self.outputs.event(Event::Misbehaved("a receipt of another envelope"));
             return;
         }
         let verdict = receipt.verdict;
         self.state = State::Settling;
-        self.outputs
-            .persist(Persist::Receipt(self.envelope, bytes, receipt));
-        self.outputs
-            .event(Event::Finished(Outcome::Settled(verdict)));
+        self.outputs.persist(Persist::Receipt(self.envelope, bytes, receipt));
+        self.outputs.event(Event::Finished(Outcome::Settled(verdict)));
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -233,9 +208,6 @@ impl Outgoing {
 
     /// Whether the receiver may pull objects of this envelope now.
     pub fn is_served(&self) -> bool {
-        matches!(
-            self.state,
-            State::Announcing | State::Pulled | State::Leaving | State::Left
-        )
+        matches!(self.state, State::Announcing | State::Pulled | State::Leaving | State::Left)
     }
 }

@@ -6,9 +6,7 @@ use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
 use crate::machine::Output;
 use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
 use crate::message::{Announce, Answer, Envelope, Message, Offer, Ready, Withdraw};
-use crate::record::envelope::{
-    Counts, EnvelopeCore, OpenEnvelope, Priority, SUITE, SealedEnvelope,
-};
+use crate::record::envelope::{Counts, EnvelopeCore, OpenEnvelope, Priority, SUITE, SealedEnvelope};
 use crate::record::receipt::{Receipt, Tier, Verdict};
 use crate::record::roster::GroupId;
 use crate::record::tests::Party;
@@ -36,10 +34,7 @@ fn offer(objects: u64) -> Offer {
 fn entry(at: u64) -> ObjectEntry {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&at.to_be_bytes());
-    ObjectEntry {
-        id: ObjectId(id),
-        bytes: 100,
-    }
+    ObjectEntry { id: ObjectId(id), bytes: 100 }
 }
 
 fn core(objects: u64) -> EnvelopeCore {
@@ -52,13 +47,7 @@ fn core(objects: u64) -> EnvelopeCore {
         group: GroupId([2; 16]),
         priority: Priority::Normal,
         submitted_at: Time(1),
-        counts: Counts {
-            files: 1,
-            plain_bytes: 100,
-            chunks: objects - 1,
-            segments: 1,
-            sealed_bytes: 100 * objects,
-        },
+        counts: Counts { files: 1, plain_bytes: 100, chunks: objects - 1, segments: 1, sealed_bytes: 100 * objects },
         agreement: AgreementId([4; 32]),
         agreement_version: 1,
         root_hash: [5; 32],
@@ -102,13 +91,7 @@ impl Pair {
         let epoch = EpochKey::generate(&mut UnwrapErr(SysRng));
         let statement = &Party::new(1).statement;
         let bytes = core(objects).to_bytes();
-        let sealed = SealedEnvelope::seal(
-            &bytes,
-            &[6; 32],
-            (1, &epoch.public()),
-            statement,
-            &mut UnwrapErr(SysRng),
-        );
+        let sealed = SealedEnvelope::seal(&bytes, &[6; 32], (1, &epoch.public()), statement, &mut UnwrapErr(SysRng));
         Pair {
             outgoing: Outgoing::new(offer(objects)),
             incoming: None,
@@ -136,17 +119,14 @@ impl Pair {
             Output::Event(outgoing::Event::NameObjects(first)) => {
                 let end = self.objects.min(first + ANNOUNCE_ENTRIES_MAX as u64);
                 let entries = (first..end).map(entry).collect();
-                self.outgoing
-                    .handle_input(outgoing::Input::Objects(entries, end == self.objects));
+                self.outgoing.handle_input(outgoing::Input::Objects(entries, end == self.objects));
             }
             Output::Event(outgoing::Event::Seal | outgoing::Event::SealAgain(_)) => {
-                self.outgoing
-                    .handle_input(outgoing::Input::Sealed(Box::new(self.sealed.clone())));
+                self.outgoing.handle_input(outgoing::Input::Sealed(Box::new(self.sealed.clone())));
             }
             Output::Event(outgoing::Event::Finished(outcome)) => self.outcome = Some(outcome),
             Output::Event(outgoing::Event::Misbehaved(what)) => panic!("{what}"),
-            Output::Event(outgoing::Event::Accepted | outgoing::Event::Progress(_))
-            | Output::Deadline(_) => {}
+            Output::Event(outgoing::Event::Accepted | outgoing::Event::Progress(_)) | Output::Deadline(_) => {}
         }
         true
     }
@@ -173,13 +153,11 @@ impl Pair {
             Output::Transmit(Message::Receipt(message)) => {
                 self.transmitted.push("Receipt".into());
                 let receipt = receipt(Verdict::Held(Tier::Delivered));
-                self.outgoing
-                    .handle_input(outgoing::Input::Receipt(message.receipt, receipt));
+                self.outgoing.handle_input(outgoing::Input::Receipt(message.receipt, receipt));
             }
             Output::Transmit(message) => {
                 self.transmitted.push(name(&message));
-                self.outgoing
-                    .handle_input(outgoing::Input::Message(message));
+                self.outgoing.handle_input(outgoing::Input::Message(message));
             }
             Output::Persist(incoming::Persist::Commit(..)) => {
                 self.transmitted.push("COMMIT".into());
@@ -187,15 +165,10 @@ impl Pair {
             }
             Output::Persist(_) => incoming.handle_input(incoming::Input::Persisted(None)),
             Output::Event(incoming::Event::Pull(wanted)) => {
-                let fresh = wanted
-                    .iter()
-                    .filter(|(_, entry)| !self.held.contains(&entry.id))
-                    .count();
+                let fresh = wanted.iter().filter(|(_, entry)| !self.held.contains(&entry.id)).count();
                 self.pulled += fresh as u64;
                 self.held.extend(wanted.iter().map(|(_, entry)| entry.id));
-                incoming.handle_input(incoming::Input::Held(
-                    wanted.iter().map(|(_, entry)| entry.id).collect(),
-                ));
+                incoming.handle_input(incoming::Input::Held(wanted.iter().map(|(_, entry)| entry.id).collect()));
             }
             Output::Event(incoming::Event::Open(_)) => {
                 let opened = if self.epochs_gone > 0 {
@@ -203,10 +176,7 @@ impl Pair {
                     let roster = crate::record::Signed::from_parts(vec![], vec![]);
                     Err(OpenRefusal::EpochGone(Box::new(roster)))
                 } else {
-                    Ok(Box::new(OpenEnvelope {
-                        core: core(self.objects),
-                        hash: CoreHash([0; 32]),
-                    }))
+                    Ok(Box::new(OpenEnvelope { core: core(self.objects), hash: CoreHash([0; 32]) }))
                 };
                 incoming.handle_input(incoming::Input::Opened(opened));
             }
@@ -226,15 +196,10 @@ fn name(message: &Message) -> String {
 fn the_straight_path_commits_before_the_receipt() {
     let mut pair = Pair::new(3, vec![]);
     pair.run();
-    let expected = [
-        "Offer", "Answer", "Announce", "Progress", "Ready", "Envelope", "COMMIT", "Receipt",
-    ]
-    .map(String::from);
+    let expected =
+        ["Offer", "Answer", "Announce", "Progress", "Ready", "Envelope", "COMMIT", "Receipt"].map(String::from);
     assert_eq!(pair.transmitted, expected);
-    assert_eq!(
-        pair.outcome,
-        Some(Outcome::Settled(Verdict::Held(Tier::Delivered)))
-    );
+    assert_eq!(pair.outcome, Some(Outcome::Settled(Verdict::Held(Tier::Delivered))));
 }
 
 #[test]
@@ -251,13 +216,7 @@ fn an_epoch_that_is_gone_moves_no_content_again() {
     pair.epochs_gone = 3;
     pair.run();
     assert_eq!(pair.pulled, 3);
-    assert_eq!(
-        pair.transmitted
-            .iter()
-            .filter(|name| *name == "Envelope")
-            .count(),
-        4
-    );
+    assert_eq!(pair.transmitted.iter().filter(|name| *name == "Envelope").count(), 4);
     assert!(pair.outcome.is_some());
 }
 
@@ -273,12 +232,7 @@ fn a_withdrawn_offer_is_dropped_durably_first() {
 fn receiver_at_ready() -> Incoming {
     let mut incoming = Incoming::new(offer(2), Time(1));
     incoming.handle_input(incoming::Input::Persisted(None));
-    let announce = Announce {
-        envelope: ENVELOPE,
-        first: 0,
-        entries: vec![entry(0), entry(1)],
-        last: true,
-    };
+    let announce = Announce { envelope: ENVELOPE, first: 0, entries: vec![entry(0), entry(1)], last: true };
     incoming.handle_input(incoming::Input::Message(announce.into()));
     incoming.handle_input(incoming::Input::Held(vec![entry(0).id, entry(1).id]));
     while incoming.poll_output().is_some() {}
@@ -288,33 +242,16 @@ fn receiver_at_ready() -> Incoming {
 #[test]
 fn p19_a_sender_that_lies_is_refused() {
     let announce = |first, entries: Vec<ObjectEntry>, last| {
-        Message::Announce(Announce {
-            envelope: ENVELOPE,
-            first,
-            entries,
-            last,
-        })
+        Message::Announce(Announce { envelope: ENVELOPE, first, entries, last })
     };
     let sized = |bytes| vec![ObjectEntry { bytes, ..entry(0) }];
     let rows: [(&str, Vec<Message>); 6] = [
         ("out of order", vec![announce(1, vec![entry(1)], false)]),
         ("empty object", vec![announce(0, sized(0), true)]),
         ("huge object", vec![announce(0, sized(u32::MAX), true)]),
-        (
-            "one object with two sizes",
-            vec![announce(0, [sized(100), sized(99)].concat(), true)],
-        ),
-        (
-            "envelope before its objects",
-            vec![announce(0, vec![entry(0)], false), ready()],
-        ),
-        (
-            "announces after the last",
-            vec![
-                announce(0, vec![entry(0)], true),
-                announce(1, vec![entry(1)], true),
-            ],
-        ),
+        ("one object with two sizes", vec![announce(0, [sized(100), sized(99)].concat(), true)]),
+        ("envelope before its objects", vec![announce(0, vec![entry(0)], false), ready()]),
+        ("announces after the last", vec![announce(0, vec![entry(0)], true), announce(1, vec![entry(1)], true)]),
     ];
     for (what, messages) in rows {
         let mut incoming = Incoming::new(offer(2), Time(1));
@@ -323,9 +260,7 @@ fn p19_a_sender_that_lies_is_refused() {
             incoming.handle_input(incoming::Input::Message(message));
         }
         let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
-        let caught = outputs
-            .iter()
-            .any(|o| matches!(o, Output::Event(incoming::Event::Misbehaved(_))));
+        let caught = outputs.iter().any(|o| matches!(o, Output::Event(incoming::Event::Misbehaved(_))));
         assert!(caught, "{what}: {outputs:?}");
         assert_eq!(incoming.state(), incoming::State::Done, "{what}");
     }
@@ -340,18 +275,11 @@ fn more_than_offered_is_refused() {
     let mut incoming = Incoming::new(offer(2), Time(1));
     incoming.handle_input(incoming::Input::Persisted(None));
     let entries = vec![entry(0), entry(1), entry(2)];
-    let message = Announce {
-        envelope: ENVELOPE,
-        first: 0,
-        entries,
-        last: true,
-    };
+    let message = Announce { envelope: ENVELOPE, first: 0, entries, last: true };
     incoming.handle_input(incoming::Input::Message(message.into()));
     let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
-    let refused = Output::Transmit(Message::Answer(Answer::Refuse {
-        envelope: ENVELOPE,
-        reason: Refusal::OutsideOffer,
-    }));
+    let refused =
+        Output::Transmit(Message::Answer(Answer::Refuse { envelope: ENVELOPE, reason: Refusal::OutsideOffer }));
     assert!(outputs.contains(&refused), "{outputs:?}");
 }
 
@@ -369,27 +297,13 @@ fn an_envelope_must_lie_within_its_offer() {
     for change in rows {
         let mut incoming = receiver_at_ready();
         let sealed = Pair::new(2, vec![]).sealed;
-        incoming.handle_input(incoming::Input::Message(
-            Envelope {
-                envelope: ENVELOPE,
-                sealed,
-            }
-            .into(),
-        ));
+        incoming.handle_input(incoming::Input::Message(Envelope { envelope: ENVELOPE, sealed }.into()));
         let mut core = core(2);
         change(&mut core);
-        let open = Box::new(OpenEnvelope {
-            core,
-            hash: CoreHash([0; 32]),
-        });
+        let open = Box::new(OpenEnvelope { core, hash: CoreHash([0; 32]) });
         incoming.handle_input(incoming::Input::Opened(Ok(open)));
         let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
-        assert!(
-            !outputs
-                .iter()
-                .any(|o| matches!(o, Output::Persist(incoming::Persist::Commit(..)))),
-            "{outputs:?}"
-        );
+        assert!(!outputs.iter().any(|o| matches!(o, Output::Persist(incoming::Persist::Commit(..)))), "{outputs:?}");
     }
 }
 
@@ -397,27 +311,11 @@ fn an_envelope_must_lie_within_its_offer() {
 fn p28_a_withdrawal_after_the_envelope_gets_the_receipt() {
     let mut incoming = receiver_at_ready();
     let sealed = Pair::new(2, vec![]).sealed;
-    incoming.handle_input(incoming::Input::Message(
-        Envelope {
-            envelope: ENVELOPE,
-            sealed,
-        }
-        .into(),
-    ));
-    incoming.handle_input(incoming::Input::Message(
-        Withdraw { envelope: ENVELOPE }.into(),
-    ));
-    let open = Box::new(OpenEnvelope {
-        core: core(2),
-        hash: CoreHash([0; 32]),
-    });
+    incoming.handle_input(incoming::Input::Message(Envelope { envelope: ENVELOPE, sealed }.into()));
+    incoming.handle_input(incoming::Input::Message(Withdraw { envelope: ENVELOPE }.into()));
+    let open = Box::new(OpenEnvelope { core: core(2), hash: CoreHash([0; 32]) });
     incoming.handle_input(incoming::Input::Opened(Ok(open)));
     incoming.handle_input(incoming::Input::Persisted(Some(vec![7])));
     let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
-    assert!(
-        outputs
-            .iter()
-            .any(|o| matches!(o, Output::Transmit(Message::Receipt(_)))),
-        "{outputs:?}"
-    );
+    assert!(outputs.iter().any(|o| matches!(o, Output::Transmit(Message::Receipt(_)))), "{outputs:?}");
 }

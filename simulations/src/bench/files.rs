@@ -16,8 +16,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// # Errors
 /// If the file system does not say.
 pub fn free_bytes(dir: &Path) -> Result<u64> {
-    let space = rustix::fs::statvfs(dir)
-        .with_context(|| format!("cannot ask for the free space of {}", dir.display()))?;
+    let space =
+        rustix::fs::statvfs(dir).with_context(|| format!("cannot ask for the free space of {}", dir.display()))?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
@@ -43,9 +43,8 @@ pub fn check_free(dir: &Path, bytes: u64) -> Result<()> {
 /// # Errors
 /// Those of the file system, or an interruption.
 pub fn write_incompressible(path: &Path, bytes: u64, seed: u64) -> Result<()> {
-    let mut stream = blake3::Hasher::new_derive_key("pakt bench incompressible v1")
-        .update(&seed.to_be_bytes())
-        .finalize_xof();
+    let mut stream =
+        blake3::Hasher::new_derive_key("pakt bench incompressible v1").update(&seed.to_be_bytes()).finalize_xof();
     let mut block = vec![0u8; BLOCK_BYTES];
     let mut file = BufWriter::with_capacity(BLOCK_BYTES, File::create(path)?);
     let mut left = bytes;
@@ -82,11 +81,7 @@ pub fn warm(path: &Path) -> Result<()> {
 pub fn check_same(expected: &Path, found: &Path) -> Result<()> {
     let (want, have) = (files_under(expected)?, files_under(found)?);
     if !want.keys().eq(have.keys()) {
-        bail!(
-            "{} files were sent and {} arrived, or names differ",
-            want.len(),
-            have.len()
-        );
+        bail!("{} files were sent and {} arrived, or names differ", want.len(), have.len());
     }
     for (name, path) in &want {
         check_interrupted()?;
@@ -120,10 +115,7 @@ fn files_under(root: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(path) = open.pop() {
-        if fs::metadata(&path)
-            .with_context(|| format!("{} is missing", path.display()))?
-            .is_dir()
-        {
+        if fs::metadata(&path).with_context(|| format!("{} is missing", path.display()))?.is_dir() {
             for entry in fs::read_dir(&path)? {
                 open.push(entry?.path());
             }
@@ -151,21 +143,13 @@ mod tests {
         };
         let base = tree("base", &[("a", b"one"), ("sub/b", b"")]);
         let check = |name: &str, files: &[(&str, &[u8])], same: bool| {
-            assert_eq!(
-                check_same(&base, &tree(name, files)).is_ok(),
-                same,
-                "{name}"
-            );
+            assert_eq!(check_same(&base, &tree(name, files)).is_ok(), same, "{name}");
         };
         check("equal", &[("a", b"one"), ("sub/b", b"")], true);
         check("changed", &[("a", b"onf"), ("sub/b", b"")], false);
         check("longer", &[("a", b"one more"), ("sub/b", b"")], false);
         check("missing", &[("a", b"one")], false);
-        check(
-            "additional",
-            &[("a", b"one"), ("sub/b", b""), ("c", b"")],
-            false,
-        );
+        check("additional", &[("a", b"one"), ("sub/b", b""), ("c", b"")], false);
         check("renamed", &[("a", b"one"), ("sub/c", b"")], false);
         assert!(check_same(&base, &dir.path().join("absent")).is_err());
     }

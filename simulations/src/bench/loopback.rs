@@ -67,29 +67,17 @@ enum PeerName {
 pub fn run(options: &Options) -> Result<()> {
     let work = options.work.clone().unwrap_or_else(std::env::temp_dir);
     let large_bytes = options.large_mib.saturating_mul(1 << 20);
-    let needed = (u64::from(options.slices) * SLICE_BYTES)
-        .saturating_add(large_bytes.saturating_mul(LARGE_FILES));
-    files::check_free(
-        &work,
-        needed
-            .saturating_mul(COPIES_MAX)
-            .saturating_add(SPARE_BYTES),
-    )?;
+    let needed = (u64::from(options.slices) * SLICE_BYTES).saturating_add(large_bytes.saturating_mul(LARGE_FILES));
+    files::check_free(&work, needed.saturating_mul(COPIES_MAX).saturating_add(SPARE_BYTES))?;
     let program = match options.peers.contains(&PeerName::Pakt) {
         true => Some(pakt::build()?),
         false => None,
     };
-    let mut dir = tempfile::Builder::new()
-        .prefix("pakt-bench-")
-        .tempdir_in(&work)?;
+    let mut dir = tempfile::Builder::new().prefix("pakt-bench-").tempdir_in(&work)?;
     dir.disable_cleanup(options.keep);
     let mut report = compare(options, dir.path(), program.as_deref())?;
     if let (Some(program), 1..) = (&program, large_bytes) {
-        report.large = Some(send_large_files(
-            program,
-            &dir.path().join("large"),
-            large_bytes,
-        )?);
+        report.large = Some(send_large_files(program, &dir.path().join("large"), large_bytes)?);
     }
     report.print()?;
     if let Some(file) = &options.json {
@@ -105,25 +93,15 @@ fn compare(options: &Options, dir: &Path, program: Option<&Path>) -> Result<Repo
     let study = dir.join(STUDY_NAME);
     let summary = phantom::write_study(&study, options.slices, STUDY_SEED, &mut |_| ())?;
     let mut peers = peers(options, dir, program)?;
-    let mut runs: Vec<PeerRuns> = peers
-        .iter()
-        .map(|peer| PeerRuns::new(peer.name(), peer.version()))
-        .collect();
+    let mut runs: Vec<PeerRuns> = peers.iter().map(|peer| PeerRuns::new(peer.name(), peer.version())).collect();
     for number in 1..=options.runs {
         for (peer, runs) in peers.iter_mut().zip(&mut runs) {
             process::check_interrupted()?;
             files::warm(&study)?;
             let work = dir.join(format!("run-{number}"));
             fs::create_dir(&work)?;
-            let measured = peer
-                .run(&study, &work)
-                .with_context(|| format!("{}, run {number}", peer.name()))?;
-            eprintln!(
-                "{}, run {number} of {}: {:.3} s",
-                peer.name(),
-                options.runs,
-                measured.seconds
-            );
+            let measured = peer.run(&study, &work).with_context(|| format!("{}, run {number}", peer.name()))?;
+            eprintln!("{}, run {number} of {}: {:.3} s", peer.name(), options.runs, measured.seconds);
             runs.add(measured);
             if options.keep {
                 fs::rename(&work, dir.join(format!("run-{number}-{}", runs.slug())))?;
@@ -159,9 +137,7 @@ fn peers(options: &Options, dir: &Path, program: Option<&Path>) -> Result<Vec<Bo
 /// Sends two incompressible files at once through one fresh pair of nodes.
 fn send_large_files(program: &Path, dir: &Path, bytes: u64) -> Result<LargeFiles> {
     fs::create_dir(dir)?;
-    let names: Vec<String> = (1..=LARGE_FILES)
-        .map(|number| format!("large-{number}.bin"))
-        .collect();
+    let names: Vec<String> = (1..=LARGE_FILES).map(|number| format!("large-{number}.bin")).collect();
     for (name, seed) in names.iter().zip(1..) {
         files::write_incompressible(&dir.join(name), bytes, seed)?;
     }
@@ -169,22 +145,14 @@ fn send_large_files(program: &Path, dir: &Path, bytes: u64) -> Result<LargeFiles
     settle();
     let measured = send_at_once(&pair, dir, &names)?;
     let seconds = measured.iter().map(|measured| measured.seconds).collect();
-    let memory = measured
-        .iter()
-        .filter_map(|measured| measured.memory)
-        .fold(MemoryPeaks::default(), MemoryPeaks::max);
+    let memory = measured.iter().filter_map(|measured| measured.memory).fold(MemoryPeaks::default(), MemoryPeaks::max);
     for name in &names {
         let saved = dir.join(format!("saved-{name}"));
         pair.check_received(name, &dir.join(name), &saved)?;
         fs::remove_dir_all(saved)?;
     }
     pair.stop()?;
-    Ok(LargeFiles {
-        files: LARGE_FILES,
-        bytes_each: bytes,
-        seconds,
-        memory,
-    })
+    Ok(LargeFiles { files: LARGE_FILES, bytes_each: bytes, seconds, memory })
 }
 
 /// Starts a send of every file and waits for all of them, each with its own clock.
@@ -194,11 +162,8 @@ fn send_at_once(pair: &Pair, dir: &Path, names: &[String]) -> Result<Vec<Measure
     std::thread::scope(|scope| {
         let wait = |sending| scope.spawn(|| pair.finish_send(sending));
         let waiting: Vec<_> = sending.into_iter().map(wait).collect();
-        let joined = waiting.into_iter().map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| bail!("the wait for a send panicked"))
-        });
+        let joined =
+            waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("the wait for a send panicked")));
         joined.collect()
     })
 }

@@ -51,9 +51,7 @@ pub fn build() -> Result<PathBuf> {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    command
-        .arg("--manifest-path")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
     let finished = process::run("cargo build of pakt", &mut command, BUILD_DEADLINE)?;
     built_program(&finished.stdout).context("cargo has not said where pakt is")
 }
@@ -71,9 +69,7 @@ fn built_program(messages: &[u8]) -> Option<PathBuf> {
     }
     let lines = messages.split(|byte| *byte == b'\n');
     let artifacts = lines.filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
-    artifacts
-        .filter(|artifact| artifact.target.name == "pakt")
-        .find_map(|artifact| artifact.executable)
+    artifacts.filter(|artifact| artifact.target.name == "pakt").find_map(|artifact| artifact.executable)
 }
 
 /// What `pakt send --json` prints; fields that the bench does not need are left out.
@@ -107,24 +103,13 @@ impl Node {
     fn start(program: &Path, dir: PathBuf, name: &str, number: &str) -> Result<Self> {
         let recovery = dir.with_extension("recovery");
         let mut init = Command::new(program);
-        init.arg("init").arg("--dir").arg(&dir).args([
-            "--name",
-            name,
-            "--number",
-            number,
-            "--listen",
-            "127.0.0.1:0",
-        ]);
+        init.arg("init").arg("--dir").arg(&dir).args(["--name", name, "--number", number, "--listen", "127.0.0.1:0"]);
         init.arg("--recovery-file").arg(recovery);
         process::run("pakt init", &mut init, COMMAND_DEADLINE)?;
         let mut run = Command::new(program);
         run.arg("run").arg("--dir").arg(&dir);
         let process = Guard::spawn("pakt run", &mut run, &dir.with_extension("log"))?;
-        let mut node = Self {
-            program: program.into(),
-            dir,
-            process,
-        };
+        let mut node = Self { program: program.into(), dir, process };
         process::wait_for("the node's answer to status", START_DEADLINE, || {
             node.process.check_alive()?;
             Ok(node.call(&["status", "--json"]).ok())
@@ -143,11 +128,7 @@ impl Node {
     }
 
     fn call_with(&self, mut command: Command, arguments: &[&str]) -> Result<Finished> {
-        process::run(
-            &format!("pakt {}", arguments.join(" ")),
-            &mut command,
-            COMMAND_DEADLINE,
-        )
+        process::run(&format!("pakt {}", arguments.join(" ")), &mut command, COMMAND_DEADLINE)
     }
 
     /// Calls with the path of one file as the last argument.
@@ -181,12 +162,7 @@ impl Pair {
     /// The first step that fails, with what the program said.
     pub fn agree(program: &Path, work: &Path) -> Result<Self> {
         let sender = Node::start(program, work.join("sender"), "Bench Sender", SENDER_NUMBER)?;
-        let receiver = Node::start(
-            program,
-            work.join("receiver"),
-            "Bench Receiver",
-            RECEIVER_NUMBER,
-        )?;
+        let receiver = Node::start(program, work.join("receiver"), "Bench Receiver", RECEIVER_NUMBER)?;
         let card = work.join("receiver.card");
         receiver.call_on(&["card", "--out"], &card)?;
         let proposal = work.join("proposal");
@@ -208,22 +184,9 @@ impl Pair {
     /// # Errors
     /// If the program cannot be started.
     pub fn start_send(&self, path: &Path, subject: &str) -> Result<Running> {
-        let (to, timeout) = (
-            format!("{RECEIVER_NUMBER}/{GROUP}"),
-            format!("{}s", SEND_DEADLINE.as_secs()),
-        );
-        let arguments = [
-            "send",
-            "--to",
-            &to,
-            "--subject",
-            subject,
-            "--wait",
-            "delivered",
-            "--timeout",
-            &timeout,
-            "--json",
-        ];
+        let (to, timeout) = (format!("{RECEIVER_NUMBER}/{GROUP}"), format!("{}s", SEND_DEADLINE.as_secs()));
+        let arguments =
+            ["send", "--to", &to, "--subject", subject, "--wait", "delivered", "--timeout", &timeout, "--json"];
         let mut command = self.sender.command(&arguments);
         command.arg(path);
         Running::start("pakt send", &mut command)
@@ -244,19 +207,9 @@ impl Pair {
     /// If the message is not in the inbox exactly once, or not as it was sent.
     pub fn check_received(&self, subject: &str, path: &Path, saved: &Path) -> Result<()> {
         let listed = self.receiver.call(&["inbox", "list", "--json"])?.stdout;
-        let inbox: Vec<Received> =
-            serde_json::from_slice(&listed).context("pakt inbox list --json")?;
-        let ids: Vec<&str> = inbox
-            .iter()
-            .filter(|item| item.subject == subject)
-            .map(|item| item.id.as_str())
-            .collect();
-        let [id] = ids[..] else {
-            bail!(
-                "{} messages with the subject {subject} in the inbox",
-                ids.len()
-            )
-        };
+        let inbox: Vec<Received> = serde_json::from_slice(&listed).context("pakt inbox list --json")?;
+        let ids: Vec<&str> = inbox.iter().filter(|item| item.subject == subject).map(|item| item.id.as_str()).collect();
+        let [id] = ids[..] else { bail!("{} messages with the subject {subject} in the inbox", ids.len()) };
         let mut save = self.receiver.command(&["inbox", "save", id, "--to"]);
         save.arg(saved);
         process::run("pakt inbox save", &mut save, SEND_DEADLINE)?;
@@ -266,12 +219,7 @@ impl Pair {
 
     fn measured(&self, finished: &Finished) -> Result<Measured> {
         let sent: Sent = serde_json::from_slice(&finished.stdout).context("pakt send --json")?;
-        if sent.envelopes.is_empty()
-            || sent
-                .envelopes
-                .iter()
-                .any(|envelope| envelope.state != "delivered")
-        {
+        if sent.envelopes.is_empty() || sent.envelopes.iter().any(|envelope| envelope.state != "delivered") {
             bail!(
                 "pakt send has returned without a delivery: {}",
                 String::from_utf8_lossy(&finished.stdout).trim_end()
@@ -279,12 +227,7 @@ impl Pair {
         }
         Ok(Measured {
             seconds: finished.elapsed.as_secs_f64(),
-            bytes_on_wire: Some(
-                sent.envelopes
-                    .iter()
-                    .map(|envelope| envelope.bytes_on_wire)
-                    .sum(),
-            ),
+            bytes_on_wire: Some(sent.envelopes.iter().map(|envelope| envelope.bytes_on_wire).sum()),
             memory: Some(self.memory_peaks()?),
         })
     }
@@ -323,16 +266,9 @@ impl PaktPeer {
     /// # Errors
     /// If the program does not say its version.
     pub fn new(program: &Path) -> Result<Self> {
-        let said = process::run(
-            "pakt --version",
-            Command::new(program).arg("--version"),
-            COMMAND_DEADLINE,
-        )?;
+        let said = process::run("pakt --version", Command::new(program).arg("--version"), COMMAND_DEADLINE)?;
         let version = String::from_utf8_lossy(&said.stdout).trim().to_string();
-        Ok(Self {
-            program: program.into(),
-            version,
-        })
+        Ok(Self { program: program.into(), version })
     }
 }
 
@@ -363,14 +299,9 @@ mod tests {
     #[test]
     fn the_program_is_found_in_cargos_messages() {
         let check = |messages: &str, expected: Option<&str>| {
-            assert_eq!(
-                built_program(messages.as_bytes()),
-                expected.map(PathBuf::from),
-                "{messages}"
-            );
+            assert_eq!(built_program(messages.as_bytes()), expected.map(PathBuf::from), "{messages}");
         };
-        let library =
-            r#"{"reason":"compiler-artifact","target":{"name":"pakt_node"},"executable":null}"#;
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"pakt_node"},"executable":null}"#;
         let program = r#"{"reason":"compiler-artifact","target":{"name":"pakt"},"executable":"/t/release/pakt"}"#;
         let end = r#"{"reason":"build-finished","success":true}"#;
         check(&[library, program, end].join("\n"), Some("/t/release/pakt"));

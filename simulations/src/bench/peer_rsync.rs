@@ -49,9 +49,7 @@ impl RsyncPeer {
         fs::create_dir_all(dir)?;
         for key in ["host_key", "user_key"] {
             let mut keygen = Command::new("ssh-keygen");
-            keygen
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", "pakt-bench", "-f"])
-                .arg(dir.join(key));
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "pakt-bench", "-f"]).arg(dir.join(key));
             process::run("ssh-keygen", &mut keygen, COMMAND_DEADLINE)?;
         }
         fs::copy(dir.join("user_key.pub"), dir.join("authorized_keys"))?;
@@ -64,16 +62,9 @@ impl RsyncPeer {
                 Err(error) => return Err(error),
             }
         };
-        let peer = Self {
-            dir: dir.into(),
-            version,
-            _sshd: sshd,
-            _separation: separation,
-        };
+        let peer = Self { dir: dir.into(), version, _sshd: sshd, _separation: separation };
         let mut hello = Command::new("ssh");
-        hello
-            .args(["-F", "ssh_config", "bench", "true"])
-            .current_dir(dir);
+        hello.args(["-F", "ssh_config", "bench", "true"]).current_dir(dir);
         process::run("ssh to the bench's own sshd", &mut hello, COMMAND_DEADLINE)?;
         Ok(Some(peer))
     }
@@ -92,30 +83,20 @@ impl Peer for RsyncPeer {
         let target = work.join("target");
         fs::create_dir(&target)?;
         let mut rsync = Command::new("rsync");
-        rsync
-            .args(["-a", "-e", "ssh -F ssh_config"])
-            .current_dir(&self.dir);
+        rsync.args(["-a", "-e", "ssh -F ssh_config"]).current_dir(&self.dir);
         rsync.arg(source).arg(format!("bench:{}/", utf8(&target)?));
         super::settle();
         let finished = process::run("rsync", &mut rsync, RUN_DEADLINE)?;
         let name = source.file_name().context("the source has no name")?;
         files::check_same(source, &target.join(name))?;
-        Ok(Measured {
-            seconds: finished.elapsed.as_secs_f64(),
-            ..Measured::default()
-        })
+        Ok(Measured { seconds: finished.elapsed.as_secs_f64(), ..Measured::default() })
     }
 }
 
 /// The versions of both tools, `None` if one is missing.
 fn versions() -> Result<Option<String>> {
     let mut said = Vec::new();
-    for (program, flag) in [
-        ("rsync", "--version"),
-        ("ssh", "-V"),
-        (SSHD, "-V"),
-        ("ssh-keygen", "-?"),
-    ] {
+    for (program, flag) in [("rsync", "--version"), ("ssh", "-V"), (SSHD, "-V"), ("ssh-keygen", "-?")] {
         match Command::new(program).arg(flag).output() {
             // ssh says its version on stderr; the words of the others are not needed.
             Ok(output) => said.push([output.stdout, output.stderr].concat()),
@@ -123,28 +104,16 @@ fn versions() -> Result<Option<String>> {
             Err(error) => return Err(error).with_context(|| format!("cannot start {program}")),
         }
     }
-    let first_line = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_string()
-    };
+    let first_line = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_string();
     let rsync = first_line(&said[0]);
-    let rsync = rsync
-        .split("  protocol")
-        .next()
-        .unwrap_or_default()
-        .replace("  ", " ");
+    let rsync = rsync.split("  protocol").next().unwrap_or_default().replace("  ", " ");
     let ssh = first_line(&said[1]);
     let ssh = ssh.split([' ', ',']).next().unwrap_or_default();
     Ok(Some(format!("{rsync}, {ssh}")))
 }
 
 fn start_sshd(dir: &Path) -> Result<Guard> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let path = |name: &str| -> Result<String> { Ok(format!("\"{}\"", utf8(&dir.join(name))?)) };
     let user = user_name()?;
     let daemon = format!(
@@ -163,15 +132,10 @@ fn start_sshd(dir: &Path) -> Result<Guard> {
     );
     fs::write(dir.join("ssh_config"), client)?;
     let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
-    fs::write(
-        dir.join("known_hosts"),
-        format!("[127.0.0.1]:{port} {host_key}"),
-    )?;
+    fs::write(dir.join("known_hosts"), format!("[127.0.0.1]:{port} {host_key}"))?;
 
     let mut command = Command::new(SSHD);
-    command
-        .args(["-D", "-e", "-f"])
-        .arg(dir.join("sshd_config"));
+    command.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
     let mut sshd = Guard::spawn("sshd", &mut command, &dir.join("sshd.log"))?;
     process::wait_for("sshd's greeting", START_DEADLINE, || {
         sshd.check_alive()?;
@@ -185,9 +149,7 @@ fn greets(address: SocketAddr) -> bool {
         return false;
     };
     let mut greeting = [0u8; 4];
-    stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .is_ok()
+    stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
         && stream.read_exact(&mut greeting).is_ok()
         && &greeting == b"SSH-"
 }
@@ -200,10 +162,7 @@ fn user_name() -> Result<String> {
 fn utf8(path: &Path) -> Result<&str> {
     match path.to_str() {
         Some(text) if !text.contains('"') => Ok(text),
-        _ => bail!(
-            "{} cannot be written into an ssh configuration; choose another --work",
-            path.display()
-        ),
+        _ => bail!("{} cannot be written into an ssh configuration; choose another --work", path.display()),
     }
 }
 
@@ -219,9 +178,7 @@ impl SeparationDir {
         match fs::create_dir(PRIVILEGE_SEPARATION_DIR) {
             Ok(()) => Ok(Some(Self)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => {
-                Err(error).with_context(|| format!("sshd needs {PRIVILEGE_SEPARATION_DIR}"))
-            }
+            Err(error) => Err(error).with_context(|| format!("sshd needs {PRIVILEGE_SEPARATION_DIR}")),
         }
     }
 }
@@ -244,18 +201,11 @@ mod tests {
         fs::create_dir_all(source.join("series")).unwrap();
         fs::write(source.join("series/image"), vec![7u8; 100_000]).unwrap();
         let Some(mut peer) = RsyncPeer::start(&dir.path().join("ssh")).unwrap() else {
-            assert!(
-                std::env::var_os("PAKT_REQUIRE_ALL").is_none(),
-                "rsync and sshd are required"
-            );
+            assert!(std::env::var_os("PAKT_REQUIRE_ALL").is_none(), "rsync and sshd are required");
             eprintln!("SKIPPED rsync over ssh: not installed");
             return;
         };
-        assert!(
-            peer.version().contains("rsync") && peer.version().contains("OpenSSH"),
-            "{}",
-            peer.version()
-        );
+        assert!(peer.version().contains("rsync") && peer.version().contains("OpenSSH"), "{}", peer.version());
         for run in 0..2 {
             let work = dir.path().join(format!("run {run}"));
             fs::create_dir(&work).unwrap();

@@ -27,24 +27,20 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// If the signal handler cannot be installed.
 pub fn watch_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = {
         let _inside = runtime.enter();
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = tokio::signal::ctrl_c() => (),
-                    _ = terminate.recv() => (),
-                }
-            });
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        })?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => (),
+                _ = terminate.recv() => (),
+            }
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    })?;
     Ok(())
 }
 
@@ -63,11 +59,7 @@ pub fn check_interrupted() -> Result<()> {
 ///
 /// # Errors
 /// What `ready` reports, an interruption, or that `deadline` has passed while waiting for `what`.
-pub fn wait_for<T>(
-    what: &str,
-    deadline: Duration,
-    mut ready: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         check_interrupted()?;
@@ -95,19 +87,14 @@ impl Guard {
     /// # Errors
     /// If the log cannot be created or the program not be started.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let output =
-            File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self {
-            name: name.into(),
-            child,
-            log: log.into(),
-        })
+        Ok(Self { name: name.into(), child, log: log.into() })
     }
 
     /// Fails, with the end of its log, if the process has ended.
@@ -138,16 +125,8 @@ impl Guard {
     pub fn terminate(mut self, patience: Duration) -> Result<()> {
         match end(&mut self.child, patience)? {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!(
-                "{} ended badly ({status}):\n{}",
-                self.name,
-                log_tail(&self.log)
-            ),
-            None => bail!(
-                "{} did not end within {} s of SIGTERM",
-                self.name,
-                patience.as_secs()
-            ),
+            Some(status) => bail!("{} ended badly ({status}):\n{}", self.name, log_tail(&self.log)),
+            None => bail!("{} did not end within {} s of SIGTERM", self.name, patience.as_secs()),
         }
     }
 }
@@ -180,9 +159,7 @@ fn end(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> 
 }
 
 fn memory_peak_from(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -217,23 +194,12 @@ impl Running {
     /// # Errors
     /// If the program cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
-        Ok(Self {
-            name: name.into(),
-            child: Some(child),
-            start,
-            stdout,
-            stderr,
-        })
+        Ok(Self { name: name.into(), child: Some(child), start, stdout, stderr })
     }
 
     /// Waits for a successful end.
@@ -241,20 +207,14 @@ impl Running {
     /// # Errors
     /// If the command fails (with what it said), an interruption, or that it was ended after `deadline`.
     pub fn finish(mut self, deadline: Duration) -> Result<Finished> {
-        let Some(child) = self.child.as_mut() else {
-            bail!("{} was already waited for", self.name)
-        };
+        let Some(child) = self.child.as_mut() else { bail!("{} was already waited for", self.name) };
         let status = loop {
             check_interrupted()?;
             if let Some(status) = child.try_wait()? {
                 break status;
             }
             if self.start.elapsed() > deadline {
-                bail!(
-                    "{} needed more than {} s and was ended",
-                    self.name,
-                    deadline.as_secs()
-                );
+                bail!("{} needed more than {} s and was ended", self.name, deadline.as_secs());
             }
             std::thread::sleep(POLL_INTERVAL);
         };
@@ -263,11 +223,7 @@ impl Running {
         let stdout = joined(self.stdout.take());
         let stderr = joined(self.stderr.take());
         if !status.success() {
-            bail!(
-                "{} failed ({status}): {}",
-                self.name,
-                String::from_utf8_lossy(&stderr).trim_end()
-            );
+            bail!("{} failed ({status}): {}", self.name, String::from_utf8_lossy(&stderr).trim_end());
         }
         Ok(Finished { elapsed, stdout })
     }
@@ -299,9 +255,7 @@ fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 fn joined(thread: Option<JoinHandle<Vec<u8>>>) -> Vec<u8> {
-    thread
-        .and_then(|thread| thread.join().ok())
-        .unwrap_or_default()
+    thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -336,17 +290,11 @@ mod tests {
     #[test]
     fn an_early_end_shows_the_log() {
         let dir = tempfile::tempdir().unwrap();
-        let mut guard = Guard::spawn(
-            "failing",
-            &mut shell("echo port in use; exit 3"),
-            &dir.path().join("log"),
-        )
-        .unwrap();
-        let error = wait_for("its end", Duration::from_secs(5), || {
-            match guard.check_alive() {
-                Ok(()) => Ok(None),
-                Err(error) => Ok(Some(format!("{error:#}"))),
-            }
+        let mut guard =
+            Guard::spawn("failing", &mut shell("echo port in use; exit 3"), &dir.path().join("log")).unwrap();
+        let error = wait_for("its end", Duration::from_secs(5), || match guard.check_alive() {
+            Ok(()) => Ok(None),
+            Err(error) => Ok(Some(format!("{error:#}"))),
         });
         assert!(error.unwrap().contains("port in use"));
     }
@@ -357,11 +305,7 @@ mod tests {
         let check = |script: &str, good: bool| {
             let guard = Guard::spawn("node", &mut shell(script), &dir.path().join("log")).unwrap();
             std::thread::sleep(Duration::from_millis(100));
-            assert_eq!(
-                guard.terminate(Duration::from_millis(500)).is_ok(),
-                good,
-                "{script}"
-            );
+            assert_eq!(guard.terminate(Duration::from_millis(500)).is_ok(), good, "{script}");
         };
         check("trap 'exit 0' TERM; while :; do sleep 0.05; done", true);
         check("trap 'exit 1' TERM; while :; do sleep 0.05; done", false);
@@ -371,33 +315,18 @@ mod tests {
     #[test]
     fn commands_end_by_their_deadline() {
         let second = Duration::from_secs(1);
-        assert_eq!(
-            run("echo", &mut shell("echo yes"), second).unwrap().stdout,
-            b"yes\n"
-        );
+        assert_eq!(run("echo", &mut shell("echo yes"), second).unwrap().stdout, b"yes\n");
         let failed = run("sh", &mut shell("echo no room >&2; exit 1"), second).unwrap_err();
         assert!(format!("{failed:#}").contains("no room"));
         let start = Instant::now();
-        assert!(
-            run(
-                "sleep",
-                &mut shell("exec sleep 60"),
-                Duration::from_millis(200)
-            )
-            .is_err()
-        );
+        assert!(run("sleep", &mut shell("exec sleep 60"), Duration::from_millis(200)).is_err());
         assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
     fn memory_peak_is_read_from_the_kernels_words() {
-        let check = |status: &str, expected: Option<u64>| {
-            assert_eq!(memory_peak_from(status), expected, "{status}")
-        };
-        check(
-            "Name:\tpakt\nVmHWM:\t   20480 kB\nVmRSS:\t 1 kB\n",
-            Some(20480),
-        );
+        let check = |status: &str, expected: Option<u64>| assert_eq!(memory_peak_from(status), expected, "{status}");
+        check("Name:\tpakt\nVmHWM:\t   20480 kB\nVmRSS:\t 1 kB\n", Some(20480));
         check("Name:\tpakt\n", None);
         check("VmHWM:\tmany kB\n", None);
     }

@@ -31,14 +31,7 @@ impl PeerRuns {
     /// No run yet.
     pub fn new(name: &'static str, version: &str) -> Self {
         let version = version.into();
-        Self {
-            name,
-            version,
-            seconds: Vec::new(),
-            median_seconds: 0.0,
-            bytes_on_wire: None,
-            memory: None,
-        }
+        Self { name, version, seconds: Vec::new(), median_seconds: 0.0, bytes_on_wire: None, memory: None }
     }
 
     /// Adds one run: times are kept all, bytes and memory at their worst.
@@ -93,12 +86,7 @@ struct Target {
 
 impl Target {
     fn new(what: &'static str, at_most: f64, measured: f64) -> Self {
-        Self {
-            what,
-            at_most,
-            measured,
-            reached: measured <= at_most,
-        }
+        Self { what, at_most, measured, reached: measured <= at_most }
     }
 }
 
@@ -120,23 +108,9 @@ impl Report {
     ///
     /// # Errors
     /// If the kernel does not describe the machine.
-    pub fn new(
-        case: &'static str,
-        dir: &Path,
-        files: u32,
-        bytes: u64,
-        peers: Vec<PeerRuns>,
-    ) -> Result<Self> {
+    pub fn new(case: &'static str, dir: &Path, files: u32, bytes: u64, peers: Vec<PeerRuns>) -> Result<Self> {
         let at = jiff::Timestamp::now().to_string();
-        Ok(Self {
-            case,
-            at,
-            machine: Machine::here(dir)?,
-            files,
-            bytes,
-            peers,
-            large: None,
-        })
+        Ok(Self { case, at, machine: Machine::here(dir)?, files, bytes, peers, large: None })
     }
 
     /// Prints the table.
@@ -177,20 +151,10 @@ impl Report {
         let mut memory = |what, peaks: Option<MemoryPeaks>| {
             let Some(peaks) = peaks else { return };
             let worst = peaks.sender_kib.max(peaks.receiver_kib);
-            targets.push(Target::new(
-                what,
-                megabytes(NODE_MEMORY_BYTES_MAX),
-                megabytes(worst * 1024),
-            ));
+            targets.push(Target::new(what, megabytes(NODE_MEMORY_BYTES_MAX), megabytes(worst * 1024)));
         };
-        memory(
-            "VmHWM in MB, study",
-            self.peer("pakt").and_then(|peer| peer.memory),
-        );
-        memory(
-            "VmHWM in MB, two large files at once",
-            self.large.as_ref().map(|large| large.memory),
-        );
+        memory("VmHWM in MB, study", self.peer("pakt").and_then(|peer| peer.memory));
+        memory("VmHWM in MB, two large files at once", self.large.as_ref().map(|large| large.memory));
         targets
     }
 
@@ -206,11 +170,7 @@ impl Report {
                 machine.kernel,
                 machine.congestion_control,
                 machine.file_system,
-                if machine.optimised {
-                    ""
-                } else {
-                    ", DEBUG BUILD"
-                }
+                if machine.optimised { "" } else { ", DEBUG BUILD" }
             ),
             format!("{} files, {:.1} MB", self.files, megabytes(self.bytes)),
             String::new(),
@@ -226,41 +186,23 @@ impl Report {
                 "{} incompressible files of {:.0} MB at once: {} s, VmHWM {} MB",
                 large.files,
                 megabytes(large.bytes_each),
-                large
-                    .seconds
-                    .iter()
-                    .map(|seconds| format!("{seconds:.2}"))
-                    .collect::<Vec<_>>()
-                    .join(" and "),
+                large.seconds.iter().map(|seconds| format!("{seconds:.2}")).collect::<Vec<_>>().join(" and "),
                 memory_text(Some(large.memory)),
             ));
         }
         lines.push(String::new());
         for target in self.targets() {
-            let verdict = if target.reached {
-                "reached"
-            } else {
-                "NOT reached"
-            };
-            lines.push(format!(
-                "{}: {:.2} (at most {}): {verdict}",
-                target.what, target.measured, target.at_most
-            ));
+            let verdict = if target.reached { "reached" } else { "NOT reached" };
+            lines.push(format!("{}: {:.2} (at most {}): {verdict}", target.what, target.measured, target.at_most));
         }
-        lines.extend(
-            self.peers
-                .iter()
-                .map(|peer| format!("{}: {}", peer.name, peer.version)),
-        );
+        lines.extend(self.peers.iter().map(|peer| format!("{}: {}", peer.name, peer.version)));
         lines.join("\n") + "\n"
     }
 
     fn row(&self, peer: &PeerRuns) -> String {
         let least = peer.seconds.iter().copied().fold(f64::INFINITY, f64::min);
         let most = peer.seconds.iter().copied().fold(0.0, f64::max);
-        let wire = peer
-            .bytes_on_wire
-            .map_or("-".into(), |bytes| format!("{:.1}", megabytes(bytes)));
+        let wire = peer.bytes_on_wire.map_or("-".into(), |bytes| format!("{:.1}", megabytes(bytes)));
         format!(
             "{:<28} {:>9.3} {:>9.3} {:>9.3} {:>9.0} {:>12} {:>22}",
             peer.name,
@@ -277,25 +219,13 @@ impl Report {
 impl Machine {
     fn here(dir: &Path) -> Result<Self> {
         let cpu = fs::read_to_string("/proc/cpuinfo")?;
-        let named = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let named = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Ok(Self {
-            processor: named.map_or_else(
-                || std::env::consts::ARCH.into(),
-                |(_, name)| name.trim().into(),
-            ),
+            processor: named.map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into()),
             cores: std::thread::available_parallelism()?.get(),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .into(),
-            congestion_control: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?
-                .trim()
-                .into(),
-            file_system: file_system(
-                &fs::read_to_string("/proc/self/mounts")?,
-                &dir.canonicalize()?,
-            ),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().into(),
+            congestion_control: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?.trim().into(),
+            file_system: file_system(&fs::read_to_string("/proc/self/mounts")?, &dir.canonicalize()?),
             optimised: !cfg!(debug_assertions),
         })
     }
@@ -308,9 +238,7 @@ fn file_system(mounts: &str, dir: &Path) -> String {
         Some((words.next()?, words.next()?))
     });
     let above = rows.filter(|(point, _)| dir.starts_with(point));
-    above
-        .max_by_key(|(point, _)| point.len())
-        .map_or_else(String::new, |(_, kind)| kind.into())
+    above.max_by_key(|(point, _)| point.len()).map_or_else(String::new, |(_, kind)| kind.into())
 }
 
 fn megabytes(bytes: u64) -> f64 {
@@ -319,11 +247,7 @@ fn megabytes(bytes: u64) -> f64 {
 
 fn memory_text(peaks: Option<MemoryPeaks>) -> String {
     peaks.map_or("-".into(), |peaks| {
-        format!(
-            "{:.0}, {:.0}",
-            megabytes(peaks.sender_kib * 1024),
-            megabytes(peaks.receiver_kib * 1024)
-        )
+        format!("{:.0}, {:.0}", megabytes(peaks.sender_kib * 1024), megabytes(peaks.receiver_kib * 1024))
     })
 }
 
@@ -344,8 +268,7 @@ mod tests {
 
     #[test]
     fn medians() {
-        let check =
-            |values: &[f64], expected: f64| assert_eq!(median(values), expected, "{values:?}");
+        let check = |values: &[f64], expected: f64| assert_eq!(median(values), expected, "{values:?}");
         check(&[], 0.0);
         check(&[3.0], 3.0);
         check(&[9.0, 1.0, 2.0], 2.0);
@@ -354,11 +277,8 @@ mod tests {
 
     #[test]
     fn the_file_system_is_that_of_the_nearest_mount() {
-        let mounts =
-            "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/deep xfs rw 0 0\n";
-        let check = |dir: &str, expected: &str| {
-            assert_eq!(file_system(mounts, Path::new(dir)), expected, "{dir}")
-        };
+        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/deep xfs rw 0 0\n";
+        let check = |dir: &str, expected: &str| assert_eq!(file_system(mounts, Path::new(dir)), expected, "{dir}");
         check("/home/x", "ext4");
         check("/tmp/bench", "tmpfs");
         check("/tmp/deeper", "tmpfs");
@@ -369,37 +289,16 @@ mod tests {
     fn a_report_compares_medians_and_says_what_was_missed() {
         let mut rsync = PeerRuns::new("rsync -a over ssh", "rsync 3");
         let mut pakt = PeerRuns::new("pakt send --wait delivered", "pakt 1");
-        let peaks = |sender_kib, receiver_kib| {
-            Some(MemoryPeaks {
-                sender_kib,
-                receiver_kib,
-            })
-        };
+        let peaks = |sender_kib, receiver_kib| Some(MemoryPeaks { sender_kib, receiver_kib });
         for seconds in [1.0, 1.2, 0.9] {
-            rsync.add(Measured {
-                seconds,
-                ..Measured::default()
-            });
+            rsync.add(Measured { seconds, ..Measured::default() });
         }
-        pakt.add(Measured {
-            seconds: 2.0,
-            bytes_on_wire: Some(7_000_000),
-            memory: peaks(90_000, 10),
-        });
-        pakt.add(Measured {
-            seconds: 1.0,
-            bytes_on_wire: Some(8_000_000),
-            memory: peaks(10, 300_000),
-        });
+        pakt.add(Measured { seconds: 2.0, bytes_on_wire: Some(7_000_000), memory: peaks(90_000, 10) });
+        pakt.add(Measured { seconds: 1.0, bytes_on_wire: Some(8_000_000), memory: peaks(10, 300_000) });
         assert_eq!(pakt.memory, peaks(90_000, 300_000));
-        let report =
-            Report::new("loopback", Path::new("/"), 3, 10_000_000, vec![rsync, pakt]).unwrap();
+        let report = Report::new("loopback", Path::new("/"), 3, 10_000_000, vec![rsync, pakt]).unwrap();
         assert_eq!(report.ratio(), Some(1.5));
-        let reached: Vec<bool> = report
-            .targets()
-            .iter()
-            .map(|target| target.reached)
-            .collect();
+        let reached: Vec<bool> = report.targets().iter().map(|target| target.reached).collect();
         assert_eq!(reached, [true, false]);
         let table = report.table();
         for part in ["1.000", "8.0", "92, 307", "NOT reached"] {

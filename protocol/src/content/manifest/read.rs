@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use pakt_keys::codec::CodecError;
 
-use super::{HeadError, ManifestHead, ManifestKey, OrderError, RootHasher, SegmentBody, Totals, Tree, TreeEntry, TreeOrder};
+use super::{
+    HeadError, ManifestHead, ManifestKey, OrderError, RootHasher, SegmentBody, Totals, Tree, TreeEntry, TreeOrder,
+};
 use crate::content::encode::DecodeError;
 use crate::content::manifest::EntryKind;
 use crate::content::seal::ChunkEntry;
@@ -28,8 +30,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The protocol's own limits, for manifests that this node wrote or has accepted before.
-    pub const PROTOCOL: Bounds =
-        Bounds { entries_max: TREE_ENTRIES_MAX, bytes_max: u64::MAX, chunks_max: CHUNKS_MAX };
+    pub const PROTOCOL: Bounds = Bounds { entries_max: TREE_ENTRIES_MAX, bytes_max: u64::MAX, chunks_max: CHUNKS_MAX };
 
     /// The bounds, none above the protocol's own.
     fn within_protocol(self) -> Bounds {
