@@ -1,8 +1,10 @@
 //! The Pakt node: network, store, exchange, mailroom, API and command line.
 
+pub mod ambient;
 pub mod blob;
 pub mod demo;
 pub mod disk;
+pub mod entity;
 pub mod net;
 pub mod slots;
 pub mod store;

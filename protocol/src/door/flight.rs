@@ -84,8 +84,7 @@ impl DoorKeys {
 
     /// Whether the flight names this secret; the time taken does not depend on the answer.
     pub(super) fn names(&self, flight: &Flight) -> Choice {
-        self.tag_of(&flight[..NONCE_BYTES])
-            .ct_eq(&flight[NONCE_BYTES..PREFIX_BYTES])
+        self.tag_of(&flight[..NONCE_BYTES]).ct_eq(&flight[NONCE_BYTES..PREFIX_BYTES])
     }
 
     /// Counter and ClientHello of a flight sealed under this secret.
@@ -95,20 +94,12 @@ impl DoorKeys {
         let mut body = Zeroizing::new(sealed.to_vec());
         let tag: [u8; SEAL_BYTES] = tag.try_into().ok()?;
         self.cipher(&prefix[..NONCE_BYTES])
-            .decrypt_inout_detached(
-                &Nonce::default(),
-                prefix,
-                body.as_mut_slice().into(),
-                &tag.into(),
-            )
+            .decrypt_inout_detached(&Nonce::default(), prefix, body.as_mut_slice().into(), &tag.into())
             .ok()?;
         let counter = u64::from_be_bytes(body[..COUNTER_BYTES].try_into().ok()?);
         let length = u16::from_be_bytes(body[COUNTER_BYTES..HEAD_BYTES].try_into().ok()?);
         let (hello, padding) = body[HEAD_BYTES..].split_at_checked(usize::from(length))?;
-        padding
-            .iter()
-            .all(|byte| *byte == 0)
-            .then(|| (counter, hello.to_vec()))
+        padding.iter().all(|byte| *byte == 0).then(|| (counter, hello.to_vec()))
     }
 
     fn tag_of(&self, nonce: &[u8]) -> [u8; TAG_BYTES] {
@@ -122,19 +113,11 @@ impl DoorKeys {
         Aes256Gcm::new((&*key).into())
     }
 
-    fn fresh_nonce(
-        &self,
-        counter: u64,
-        hello: &[u8],
-        rng: &mut impl CryptoRng,
-    ) -> [u8; NONCE_BYTES] {
+    fn fresh_nonce(&self, counter: u64, hello: &[u8], rng: &mut impl CryptoRng) -> [u8; NONCE_BYTES] {
         let mut random = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *random);
         let mut hasher = blake3::Hasher::new_keyed(&self.nonce);
-        hasher
-            .update(&*random)
-            .update(&counter.to_be_bytes())
-            .update(hello);
+        hasher.update(&*random).update(&counter.to_be_bytes()).update(hello);
         *hasher.finalize().as_bytes()
     }
 }
@@ -187,21 +170,12 @@ mod tests {
 
     #[test]
     fn a_flight_opens_only_whole_and_only_with_its_secret() {
-        let (ours, other) = (
-            DoorSecret::generate(&mut rng()),
-            DoorSecret::generate(&mut rng()),
-        );
+        let (ours, other) = (DoorSecret::generate(&mut rng()), DoorSecret::generate(&mut rng()));
         let flight = seal_flight(&ours, 7, b"hello", &mut rng()).unwrap();
-        assert_eq!(
-            DoorKeys::new(&ours).open(&flight),
-            Some((7, b"hello".to_vec()))
-        );
+        assert_eq!(DoorKeys::new(&ours).open(&flight), Some((7, b"hello".to_vec())));
         assert!(!bool::from(DoorKeys::new(&other).names(&flight)));
         assert_eq!(DoorKeys::new(&other).open(&flight), None);
-        for at in (0..FLIGHT_BYTES)
-            .step_by(31)
-            .chain([PREFIX_BYTES, SEALED_AT, FLIGHT_BYTES - 1])
-        {
+        for at in (0..FLIGHT_BYTES).step_by(31).chain([PREFIX_BYTES, SEALED_AT, FLIGHT_BYTES - 1]) {
             let mut bent = flight.clone();
             bent[at] ^= 1;
             assert_eq!(DoorKeys::new(&ours).open(&bent), None, "byte {at}");
@@ -214,10 +188,7 @@ mod tests {
         let one = seal_flight(&secret, 1, b"same", &mut rng()).unwrap();
         let two = seal_flight(&secret, 1, b"same", &mut rng()).unwrap();
         let equal = one.iter().zip(two.iter()).filter(|(a, b)| a == b).count();
-        assert!(
-            equal < 64,
-            "{equal} of {FLIGHT_BYTES} bytes are equal, chance gives 8"
-        );
+        assert!(equal < 64, "{equal} of {FLIGHT_BYTES} bytes are equal, chance gives 8");
     }
 
     #[test]
@@ -250,10 +221,7 @@ mod tests {
         let secret = DoorSecret::generate(&mut rng());
         let longest = vec![9; HELLO_BYTES_MAX];
         let flight = seal_flight(&secret, u64::MAX, &longest, &mut rng()).unwrap();
-        assert_eq!(
-            DoorKeys::new(&secret).open(&flight),
-            Some((u64::MAX, longest))
-        );
+        assert_eq!(DoorKeys::new(&secret).open(&flight), Some((u64::MAX, longest)));
         let bytes = HELLO_BYTES_MAX + 1;
         let refused = seal_flight(&secret, 1, &vec![9; bytes], &mut rng());
         assert_eq!(refused.err(), Some(FlightError::HelloTooLong { bytes }));
@@ -261,10 +229,7 @@ mod tests {
 
     #[test]
     fn the_secret_does_not_print() {
-        assert_eq!(
-            format!("{:?}", DoorSecret::from_bytes([0xab; 32])),
-            "DoorSecret(..)"
-        );
+        assert_eq!(format!("{:?}", DoorSecret::from_bytes([0xab; 32])), "DoorSecret(..)");
     }
 
     proptest! {

@@ -45,17 +45,9 @@ impl DoorTable {
     /// Replaces the secrets of one agreement; `secrets` is newest first, more than [`SECRETS_MAX`] are ignored.
     pub fn set(&mut self, agreement: AgreementId, entity: EntityId, secrets: &[DoorSecret]) {
         self.remove(&agreement);
-        let keys: Vec<_> = secrets
-            .iter()
-            .take(SECRETS_MAX)
-            .map(DoorKeys::new)
-            .collect();
+        let keys: Vec<_> = secrets.iter().take(SECRETS_MAX).map(DoorKeys::new).collect();
         if !keys.is_empty() {
-            self.rows.push(Row {
-                agreement,
-                entity,
-                keys,
-            });
+            self.rows.push(Row { agreement, entity, keys });
         }
     }
 
@@ -80,29 +72,19 @@ impl DoorTable {
     pub fn open(&self, flight: &Flight) -> Option<Opened> {
         const NOBODY: u64 = u64::MAX;
         let mut found = NOBODY;
-        let all = self
-            .rows
-            .iter()
-            .flat_map(|row| row.keys.iter().map(move |keys| (row, keys)));
+        let all = self.rows.iter().flat_map(|row| row.keys.iter().map(move |keys| (row, keys)));
         for (index, (_, keys)) in (0..NOBODY).zip(all.clone()) {
             found.conditional_assign(&index, keys.names(flight));
         }
         let (row, keys) = all.clone().nth(usize::try_from(found).ok()?)?;
         let (counter, hello) = keys.open(flight)?;
-        Some(Opened {
-            agreement: row.agreement,
-            entity: row.entity,
-            counter,
-            hello,
-        })
+        Some(Opened { agreement: row.agreement, entity: row.entity, counter, hello })
     }
 }
 
 impl std::fmt::Debug for DoorTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DoorTable")
-            .field("rows", &self.rows.len())
-            .finish_non_exhaustive()
+        f.debug_struct("DoorTable").field("rows", &self.rows.len()).finish_non_exhaustive()
     }
 }
 
@@ -132,24 +114,10 @@ mod tests {
     #[test]
     fn a_flight_finds_its_row_by_either_of_two_secrets() {
         let table = table();
-        for (byte, row) in [
-            (0, Some(0)),
-            (7, Some(7)),
-            (9, Some(9)),
-            (107, Some(7)),
-            (207, None),
-            (99, None),
-        ] {
+        for (byte, row) in [(0, Some(0)), (7, Some(7)), (9, Some(9)), (107, Some(7)), (207, None), (99, None)] {
             let opened = table.open(&flight(byte));
-            assert_eq!(
-                opened.as_ref().map(|o| o.agreement),
-                row.map(|n| AgreementId([n; 32])),
-                "{byte}"
-            );
-            assert_eq!(
-                opened.as_ref().map(|o| o.entity),
-                row.map(|n| EntityId([50 + n; 32]))
-            );
+            assert_eq!(opened.as_ref().map(|o| o.agreement), row.map(|n| AgreementId([n; 32])), "{byte}");
+            assert_eq!(opened.as_ref().map(|o| o.entity), row.map(|n| EntityId([50 + n; 32])));
             assert!(opened.is_none_or(|o| o.counter == 5 && o.hello == b"hi"));
         }
     }

@@ -98,16 +98,8 @@ mod tests {
     fn takes_only_the_unseen_above_the_lowest_of_a_full_set() {
         let mut window = CounterWindow::new();
         assert!((0..DOOR_COUNTERS_MAX as u64).all(|n| window.insert(10 + 2 * n)));
-        let rows = [
-            (10, false),
-            (9, false),
-            (0, false),
-            (11, true),
-            (11, false),
-            (12, false),
-            (13, true),
-            (u64::MAX, true),
-        ];
+        let rows =
+            [(10, false), (9, false), (0, false), (11, true), (11, false), (12, false), (13, true), (u64::MAX, true)];
         for (counter, taken) in rows {
             assert_eq!(window.check(counter), taken, "check {counter}");
             assert_eq!(window.insert(counter), taken, "insert {counter}");
@@ -126,18 +118,10 @@ mod tests {
 
     #[test]
     fn a_stored_window_is_checked() {
-        for (stored, good) in [
-            (vec![], true),
-            (vec![1, 2], true),
-            (vec![2, 1], false),
-            (vec![1, 1], false),
-            (vec![0; 65], false),
-        ] {
-            assert_eq!(
-                CounterWindow::try_from(stored.clone()).is_ok(),
-                good,
-                "{stored:?}"
-            );
+        for (stored, good) in
+            [(vec![], true), (vec![1, 2], true), (vec![2, 1], false), (vec![1, 1], false), (vec![0; 65], false)]
+        {
+            assert_eq!(CounterWindow::try_from(stored.clone()).is_ok(), good, "{stored:?}");
         }
         let many: Vec<u64> = (0..65).collect();
         assert_eq!(CounterWindow::try_from(many), Err(WindowError));
@@ -145,12 +129,7 @@ mod tests {
 
     #[test]
     fn counters_only_grow() {
-        for (last, now, next) in [
-            (0, 50, 50),
-            (50, 50, 51),
-            (90, 50, 91),
-            (u64::MAX, 50, u64::MAX),
-        ] {
+        for (last, now, next) in [(0, 50, 50), (50, 50, 51), (90, 50, 91), (u64::MAX, 50, u64::MAX)] {
             assert_eq!(next_counter(last, Time(now)), next);
         }
     }
