@@ -61,10 +61,7 @@ impl NetActor {
     }
 
     fn dial(&mut self, address: Multiaddr, wanted: Wanted) {
-        let opts = DialOpts::unknown_peer_id()
-            .address(address)
-            .allocate_new_port()
-            .build();
+        let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
         let connection = opts.connection_id();
         self.swarm.behaviour_mut().want(connection, wanted);
         if let Err(error) = self.swarm.dial(opts) {

@@ -55,9 +55,7 @@ fn embedded(ip: Ipv6Addr) -> Option<IpAddr> {
         [0x2002, high, low, ..] => [high, low],
         _ => return None,
     };
-    Some(IpAddr::V4(
-        (u32::from(bits[0]) << 16 | u32::from(bits[1])).into(),
-    ))
+    Some(IpAddr::V4((u32::from(bits[0]) << 16 | u32::from(bits[1])).into()))
 }
 
 /// A range of addresses in the form `10.0.0.0/8`, or one address.

@@ -13,9 +13,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::Multiaddr;
 use libp2p::core::Transport;
 use libp2p::core::transport::memory::{Channel, MemoryTransportError};
-use libp2p::core::transport::{
-    DialOpts, ListenerId, MemoryTransport, TransportError, TransportEvent,
-};
+use libp2p::core::transport::{DialOpts, ListenerId, MemoryTransport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 
 use super::error::DialError;
@@ -68,11 +66,7 @@ impl<T: Base> Transport for Ticketed<T> {
     type ListenerUpgrade = T::ListenerUpgrade;
     type Dial = BoxFuture<'static, Result<T::Output, T::Error>>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<T::Error>> {
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
         self.base.listen_on(id, address)
     }
 
@@ -80,11 +74,7 @@ impl<T: Base> Transport for Ticketed<T> {
         self.base.remove_listener(id)
     }
 
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        opts: DialOpts,
-    ) -> Result<Self::Dial, TransportError<T::Error>> {
+    fn dial(&mut self, address: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
         let record = self.registry.dial_of(&address);
         let (Some(record), Some((bare, _))) = (record, split_ticket(&address)) else {
             return Err(TransportError::MultiaddrNotSupported(address));
@@ -95,16 +85,10 @@ impl<T: Base> Transport for Ticketed<T> {
                 TransportError::MultiaddrNotSupported(_) => DialError::BadAddress,
             }));
         })?;
-        Ok(Box::pin(async move {
-            dial.await
-                .inspect_err(|error| record.finish(Err(T::failure(error))))
-        }))
+        Ok(Box::pin(async move { dial.await.inspect_err(|error| record.finish(Err(T::failure(error)))) }))
     }
 
-    fn poll(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<T::ListenerUpgrade, T::Error>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<T::ListenerUpgrade, T::Error>> {
         Pin::new(&mut self.get_mut().base).poll(cx)
     }
 }
@@ -118,20 +102,12 @@ pub(super) struct Wire<C> {
 
 impl<C> Wire<C> {
     pub(super) fn new(io: C, remote: SocketAddr) -> Wire<C> {
-        Wire {
-            io,
-            remote,
-            bytes: Arc::default(),
-        }
+        Wire { io, remote, bytes: Arc::default() }
     }
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Wire<C> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         read.map_ok(|bytes| {
@@ -142,11 +118,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Wire<C> {
 }
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for Wire<C> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, buf);
         written.map_ok(|bytes| {

@@ -88,10 +88,7 @@ impl Chain {
                     ChainError::Dial(error)
                 })
             }
-            ConnectedPoint::Listener {
-                local_addr,
-                send_back_addr,
-            } => {
+            ConnectedPoint::Listener { local_addr, send_back_addr } => {
                 let accepted = self.accept(io, (local_addr, send_back_addr));
                 let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
                 accepted.unwrap_or(Err(ChainError::Panicked))
@@ -100,11 +97,7 @@ impl Chain {
         outcome.inspect_err(|error| tracing::debug!(%error, "no lane"))
     }
 
-    async fn dial<C>(
-        &self,
-        io: Wire<C>,
-        record: &DialRecord,
-    ) -> Result<(PeerId, StreamMuxerBox), DialError>
+    async fn dial<C>(&self, io: Wire<C>, record: &DialRecord) -> Result<(PeerId, StreamMuxerBox), DialError>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -125,18 +118,10 @@ impl Chain {
             Ok(hello) => hello,
             Err(error) => return Err(dial_error(&error, DialError::Refused)),
         };
-        let peer = self
-            .check(&tls, &Admission::of(target), &hello)
-            .map_err(DialError::Foreign)?;
-        let pass = Arc::new(Pass {
-            peer,
-            remote,
-            bytes,
-            _seat: None,
-        });
+        let peer = self.check(&tls, &Admission::of(target), &hello).map_err(DialError::Foreign)?;
+        let pass = Arc::new(Pass { peer, remote, bytes, _seat: None });
         record.finish(Ok(pass.clone()));
-        self.finish(tls, Endpoint::Dialer, pass)
-            .ok_or(DialError::Broken)
+        self.finish(tls, Endpoint::Dialer, pass).ok_or(DialError::Broken)
     }
 
     /// The dialer's way through the door and TLS.
@@ -171,50 +156,27 @@ impl Chain {
         let identity = lock(&self.identity).clone();
         let io = BufReader::with_capacity(self.limits.read_buffer_bytes, io);
         let shake = identity.accept(&admission.hello, io);
-        let mut tls = within(self.deadlines.tls, shake)
-            .await
-            .map_err(ChainError::Tls)?;
+        let mut tls = within(self.deadlines.tls, shake).await.map_err(ChainError::Tls)?;
 
         let peer = self.greet(&mut tls, &admission).await?;
-        let pass = Arc::new(Pass {
-            peer,
-            remote,
-            bytes,
-            _seat: Some(seat),
-        });
+        let pass = Arc::new(Pass { peer, remote, bytes, _seat: Some(seat) });
         self.registry.put_accepted(pair, &pass);
-        self.finish(tls, Endpoint::Listener, pass)
-            .ok_or(ChainError::Refused(HelloRefusal::ForeignKey))
+        self.finish(tls, Endpoint::Listener, pass).ok_or(ChainError::Refused(HelloRefusal::ForeignKey))
     }
 
     /// Reads and checks the dialer's first frame, and only then answers with this node's.
-    async fn greet<C>(
-        &self,
-        tls: &mut Secured<C>,
-        admission: &Admission,
-    ) -> Result<PeerNode, ChainError>
+    async fn greet<C>(&self, tls: &mut Secured<C>, admission: &Admission) -> Result<PeerNode, ChainError>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let hello = within(self.deadlines.hello, read_hello(tls))
-            .await
-            .map_err(ChainError::Frame)?;
-        let peer = self
-            .check(tls, admission, &hello)
-            .map_err(ChainError::Refused)?;
+        let hello = within(self.deadlines.hello, read_hello(tls)).await.map_err(ChainError::Frame)?;
+        let peer = self.check(tls, admission, &hello).map_err(ChainError::Refused)?;
         let own = self.keeper.own_hello(&admission.agreement);
-        within(self.deadlines.hello, write_hello(tls, &own))
-            .await
-            .map_err(ChainError::Frame)?;
+        within(self.deadlines.hello, write_hello(tls, &own)).await.map_err(ChainError::Frame)?;
         Ok(peer)
     }
 
-    fn check<C>(
-        &self,
-        tls: &Secured<C>,
-        admission: &Admission,
-        hello: &[u8],
-    ) -> Result<PeerNode, HelloRefusal> {
+    fn check<C>(&self, tls: &Secured<C>, admission: &Admission, hello: &[u8]) -> Result<PeerNode, HelloRefusal> {
         let key = transport_key(tls.get_ref().1).ok_or(HelloRefusal::ForeignKey)?;
         let (agreement, entity) = (&admission.agreement, &admission.entity);
         let peer = self.keeper.check_hello(agreement, entity, key, hello)?;
@@ -224,12 +186,7 @@ impl Chain {
         }
     }
 
-    fn finish<C>(
-        &self,
-        mut tls: Secured<C>,
-        role: Endpoint,
-        pass: Arc<Pass>,
-    ) -> Option<(PeerId, StreamMuxerBox)>
+    fn finish<C>(&self, mut tls: Secured<C>, role: Endpoint, pass: Arc<Pass>) -> Option<(PeerId, StreamMuxerBox)>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -243,13 +200,8 @@ impl Chain {
     }
 }
 
-async fn within<T>(
-    deadline: Duration,
-    step: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    timeout(deadline, step)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn within<T>(deadline: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(deadline, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn dial_error(error: &io::Error, otherwise: DialError) -> DialError {

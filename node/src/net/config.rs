@@ -53,13 +53,7 @@ impl Default for Deadlines {
     /// Ten seconds each: five round trips of a bad satellite line with one lost packet.
     fn default() -> Deadlines {
         let each = Duration::from_secs(10);
-        Deadlines {
-            connect: each,
-            door: each,
-            tls: each,
-            hello: each,
-            lane: each,
-        }
+        Deadlines { connect: each, door: each, tls: each, hello: each, lane: each }
     }
 }
 

@@ -58,11 +58,7 @@ impl Door {
         None
     }
 
-    async fn read_and_open<C>(
-        &self,
-        io: &mut Wire<C>,
-        deadline: Instant,
-    ) -> Option<(Admission, Seat)>
+    async fn read_and_open<C>(&self, io: &mut Wire<C>, deadline: Instant) -> Option<(Admission, Seat)>
     where
         C: AsyncRead + Unpin,
     {

@@ -29,9 +29,7 @@ pub enum DialError {
     #[error("this is not an address of the form host:port")]
     BadAddress,
     /// The address lies in a loopback, link-local or private range that this node does not dial.
-    #[error(
-        "the address lies in a range that this node does not dial; --allow-range adds a range"
-    )]
+    #[error("the address lies in a range that this node does not dial; --allow-range adds a range")]
     RangeNotAllowed,
     /// This node holds no grant for the peer's door.
     #[error("the peer has granted no way through its door yet")]
@@ -52,9 +50,7 @@ pub enum DialError {
     #[error("cannot connect: {0}")]
     Unreachable(io::ErrorKind),
     /// A TCP connection came about, but nothing answered behind it.
-    #[error(
-        "something accepts the connection but does not answer: not a Pakt node, or it does not know this one"
-    )]
+    #[error("something accepts the connection but does not answer: not a Pakt node, or it does not know this one")]
     NoAnswer,
     /// The connection broke, or the peer broke the rules, before the lane was up.
     #[error("the connection broke before the lane was up")]

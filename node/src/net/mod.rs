@@ -77,11 +77,7 @@ pub struct Admission {
 
 impl Admission {
     fn of(target: &DialTarget) -> Admission {
-        Admission {
-            agreement: target.agreement,
-            entity: target.entity,
-            hello: Vec::new(),
-        }
+        Admission { agreement: target.agreement, entity: target.entity, hello: Vec::new() }
     }
 }
 
@@ -157,12 +153,10 @@ impl Net {
         let base = TcpTransport::new(config.dial_rules.clone(), config.deadlines.connect);
         let listen = config.listen;
         let address = listen.map(|addr| Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port())));
-        Net::start_on(base, address, config, keeper)
-            .await
-            .map_err(|failure| match (failure, listen) {
-                (StartError::Listen(source), Some(addr)) => NetError::Listen { addr, source },
-                _ => NetError::Key,
-            })
+        Net::start_on(base, address, config, keeper).await.map_err(|failure| match (failure, listen) {
+            (StartError::Listen(source), Some(addr)) => NetError::Listen { addr, source },
+            _ => NetError::Key,
+        })
     }
 
     /// The same over memory, for many nodes in one process; addresses are `memory:PORT`.
@@ -175,12 +169,10 @@ impl Net {
         keeper: Arc<dyn Doorkeeper>,
     ) -> Result<(Net, mpsc::Receiver<Lane>), NetError> {
         let address = Protocol::Memory(port).into();
-        Net::start_on(MemoryTransport::new(), Some(address), config, keeper)
-            .await
-            .map_err(|failure| match failure {
-                StartError::Listen(_) => NetError::MemoryPort(port),
-                StartError::Key => NetError::Key,
-            })
+        Net::start_on(MemoryTransport::new(), Some(address), config, keeper).await.map_err(|failure| match failure {
+            StartError::Listen(_) => NetError::MemoryPort(port),
+            StartError::Key => NetError::Key,
+        })
     }
 
     async fn start_on<T: Base>(
@@ -213,13 +205,7 @@ impl Net {
         };
 
         let cancelled = CancellationToken::new();
-        let actor = NetActor {
-            swarm,
-            listener,
-            commands: inbox,
-            cancelled: cancelled.clone(),
-            tasks,
-        };
+        let actor = NetActor { swarm, listener, commands: inbox, cancelled: cancelled.clone(), tasks };
         let inner = Inner {
             chain,
             commands,
@@ -248,10 +234,7 @@ impl Net {
         let address = (self.inner.parse)(&target.addr).ok_or(DialError::BadAddress)?;
         let ticket = self.inner.chain.registry.open_dial(target);
         let (reply, answer) = oneshot::channel();
-        let command = Command::Dial {
-            address: ticket.append_to(address),
-            wanted: Wanted { kind, reply },
-        };
+        let command = Command::Dial { address: ticket.append_to(address), wanted: Wanted { kind, reply } };
         let sent = self.inner.commands.send(command).await;
         sent.map_err(|_| DialError::Stopped)?;
         let answered = answer.await;
@@ -317,10 +300,7 @@ fn new_chain(config: &NetConfig, identity: TlsIdentity, keeper: Arc<dyn Doorkeep
     }
 }
 
-type Boxed = libp2p::core::transport::Boxed<(
-    libp2p::PeerId,
-    libp2p::core::muxing::StreamMuxerBox,
-)>;
+type Boxed = libp2p::core::transport::Boxed<(libp2p::PeerId, libp2p::core::muxing::StreamMuxerBox)>;
 
 fn transport_of<T: Base>(base: T, chain: Arc<Chain>) -> Boxed {
     let registry = chain.registry.clone();
@@ -333,16 +313,12 @@ fn transport_of<T: Base>(base: T, chain: Arc<Chain>) -> Boxed {
 }
 
 /// Polls the swarm until the listener knows its address, so that port 0 has become a number.
-async fn listening_on(
-    swarm: &mut Swarm<Lanes>,
-    listener: ListenerId,
-) -> Result<Option<SocketAddr>, StartError> {
+async fn listening_on(swarm: &mut Swarm<Lanes>, listener: ListenerId) -> Result<Option<SocketAddr>, StartError> {
     loop {
         match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr {
-                listener_id,
-                address,
-            } if listener_id == listener => return Ok(tcp::socket_addr_of(&address)),
+            SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => {
+                return Ok(tcp::socket_addr_of(&address));
+            }
             SwarmEvent::ListenerClosed { .. } => {
                 return Err(StartError::Listen(std::io::ErrorKind::NotConnected.into()));
             }

@@ -56,11 +56,7 @@ pub(super) struct OneStream<C> {
 impl<C> OneStream<C> {
     pub(super) fn new(io: C, role: Endpoint, pass: Arc<Pass>) -> OneStream<C> {
         let end = Arc::<End>::default();
-        let stream = Some(LaneIo {
-            _pass: pass,
-            io,
-            end: end.clone(),
-        });
+        let stream = Some(LaneIo { _pass: pass, io, end: end.clone() });
         OneStream { stream, end, role }
     }
 }
@@ -75,10 +71,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for OneStream<C> {
     type Substream = LaneIo<C>;
     type Error = io::Error;
 
-    fn poll_inbound(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Result<LaneIo<C>, io::Error>> {
+    fn poll_inbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<LaneIo<C>, io::Error>> {
         let this = self.get_mut();
         match (this.role, this.stream.take()) {
             (Endpoint::Listener, Some(stream)) => Poll::Ready(Ok(stream)),
@@ -89,10 +82,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for OneStream<C> {
         }
     }
 
-    fn poll_outbound(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Result<LaneIo<C>, io::Error>> {
+    fn poll_outbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<LaneIo<C>, io::Error>> {
         let this = self.get_mut();
         match (this.role, this.stream.take()) {
             (Endpoint::Dialer, Some(stream)) => Poll::Ready(Ok(stream)),
@@ -105,10 +95,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for OneStream<C> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<StreamMuxerEvent, io::Error>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, io::Error>> {
         self.end.check(&self.end.muxer, cx)
     }
 }
@@ -145,11 +132,7 @@ impl<C: AsyncWrite + Unpin> LaneIo<C> {
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for LaneIo<C> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Poll::Ready(gone) = this.end.look() {
             return Poll::Ready(gone);
@@ -162,11 +145,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for LaneIo<C> {
 }
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for LaneIo<C> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.write_side(cx, |io, cx| io.poll_write(cx, buf))
     }
 

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use super::DialTarget;
 use super::error::DialError;
 use super::lane::{LaneBytes, PeerNode};
 use super::seats::Seat;
-use super::DialTarget;
 
 /// The address pair of an accepted connection: local, remote.
 pub(super) type AddressPair = (Multiaddr, Multiaddr);
@@ -72,16 +72,14 @@ impl Registry {
 
     pub(super) fn open_dial(self: &Arc<Self>, target: DialTarget) -> Ticket {
         let number = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let record = Arc::new(DialRecord {
-            target,
-            outcome: Mutex::new(None),
-        });
+        let record = Arc::new(DialRecord { target, outcome: Mutex::new(None) });
         lock(&self.dials).insert(number, record.clone());
-        Ticket {
-            number,
-            record,
-            registry: self.clone(),
-        }
+        Ticket { number, record, registry: self.clone() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.dials).is_empty() && lock(&self.accepted).is_empty()
     }
 
     /// The dial that an address with a ticket belongs to, unless its caller gave up.

@@ -17,10 +17,7 @@ pub(super) struct Seats {
 
 impl Seats {
     pub(super) fn new(per_peer_max: usize) -> Arc<Seats> {
-        Arc::new(Seats {
-            taken: Mutex::default(),
-            per_peer_max,
-        })
+        Arc::new(Seats { taken: Mutex::default(), per_peer_max })
     }
 
     /// A seat for one more connection, or none when the counterpart has all of its own already.
@@ -29,10 +26,7 @@ impl Seats {
         let count = taken.entry(entity).or_default();
         (*count < self.per_peer_max).then(|| {
             *count += 1;
-            Seat {
-                seats: self.clone(),
-                entity,
-            }
+            Seat { seats: self.clone(), entity }
         })
     }
 }

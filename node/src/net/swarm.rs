@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, Stream, StreamUpgradeError, SubstreamProtocol, THandlerInEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, Stream,
+    StreamUpgradeError, SubstreamProtocol, THandlerInEvent, ToSwarm,
 };
-use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::PollSender;
 
@@ -46,17 +46,8 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        inbound: mpsc::Sender<Lane>,
-        deadline: Duration,
-    ) -> Lanes {
-        Lanes {
-            registry,
-            inbound,
-            wanted: HashMap::new(),
-            deadline,
-        }
+    pub(super) fn new(registry: Arc<Registry>, inbound: mpsc::Sender<Lane>, deadline: Duration) -> Lanes {
+        Lanes { registry, inbound, wanted: HashMap::new(), deadline }
     }
 
     /// Notes what the dial that becomes this connection is for.
@@ -85,11 +76,7 @@ impl NetworkBehaviour for Lanes {
         let pass = pass.ok_or_else(|| ConnectionDenied::new(Unknown))?;
         Ok(LaneHandler {
             deadline: self.deadline,
-            side: Side::Listener {
-                pass,
-                inbound: PollSender::new(self.inbound.clone()),
-                arrived: None,
-            },
+            side: Side::Listener { pass, inbound: PollSender::new(self.inbound.clone()), arrived: None },
         })
     }
 
@@ -103,12 +90,7 @@ impl NetworkBehaviour for Lanes {
     ) -> Result<LaneHandler, ConnectionDenied> {
         let wanted = self.wanted.remove(&connection);
         let wanted = wanted.ok_or_else(|| ConnectionDenied::new(Unknown))?;
-        Ok(LaneHandler {
-            deadline: self.deadline,
-            side: Side::Dialer {
-                wanted: Some(wanted),
-            },
-        })
+        Ok(LaneHandler { deadline: self.deadline, side: Side::Dialer { wanted: Some(wanted) } })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -121,23 +103,14 @@ impl NetworkBehaviour for Lanes {
         match event {}
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
         Poll::Pending
     }
 }
 
 enum Side {
-    Dialer {
-        wanted: Option<Wanted>,
-    },
-    Listener {
-        pass: Arc<Pass>,
-        inbound: PollSender<Lane>,
-        arrived: Option<Lane>,
-    },
+    Dialer { wanted: Option<Wanted> },
+    Listener { pass: Arc<Pass>, inbound: PollSender<Lane>, arrived: Option<Lane> },
 }
 
 /// One connection's side of [`Lanes`].
@@ -162,10 +135,7 @@ impl ConnectionHandler for LaneHandler {
         match event {}
     }
 
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<'_, Offer, Offer, (), Self::OutboundOpenInfo>,
-    ) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), Self::OutboundOpenInfo>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(negotiated) => {
                 let (kind, stream) = negotiated.protocol;
@@ -196,14 +166,10 @@ impl ConnectionHandler for LaneHandler {
                 if let Some(Wanted { kind, reply }) = wanted.take() {
                     let protocol = SubstreamProtocol::new(Offer(vec![kind]), reply);
                     let protocol = protocol.with_timeout(self.deadline);
-                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                        protocol,
-                    });
+                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
                 }
             }
-            Side::Listener {
-                inbound, arrived, ..
-            } => {
+            Side::Listener { inbound, arrived, .. } => {
                 if arrived.is_some()
                     && let Poll::Ready(reserved) = inbound.poll_reserve(cx)
                     && let Some(lane) = arrived.take()

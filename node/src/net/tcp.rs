@@ -66,11 +66,7 @@ struct Listener {
 
 impl TcpTransport {
     pub(super) fn new(rules: DialRules, connect_deadline: Duration) -> TcpTransport {
-        TcpTransport {
-            rules: Arc::new(rules),
-            connect_deadline,
-            listeners: Vec::new(),
-        }
+        TcpTransport { rules: Arc::new(rules), connect_deadline, listeners: Vec::new() }
     }
 }
 
@@ -87,9 +83,7 @@ impl Base for TcpTransport {
         match error {
             TcpError::NotAllowed => DialError::RangeNotAllowed,
             TcpError::Unresolved => DialError::Unresolved,
-            TcpError::Listen(error) | TcpError::Connect(error) => {
-                DialError::Unreachable(error.kind())
-            }
+            TcpError::Listen(error) | TcpError::Connect(error) => DialError::Unreachable(error.kind()),
         }
     }
 }
@@ -100,11 +94,7 @@ impl Transport for TcpTransport {
     type ListenerUpgrade = future::Ready<Result<TcpIo, TcpError>>;
     type Dial = BoxFuture<'static, Result<TcpIo, TcpError>>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<TcpError>> {
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<TcpError>> {
         let (Some(Host::Ip(ip)), Some(port)) = host_and_port(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
@@ -120,26 +110,14 @@ impl Transport for TcpTransport {
         self.listeners.len() < before
     }
 
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        _: DialOpts,
-    ) -> Result<Self::Dial, TransportError<TcpError>> {
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<TcpError>> {
         let (Some(host), Some(port)) = host_and_port(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        Ok(Box::pin(connect(
-            host,
-            port,
-            self.rules.clone(),
-            self.connect_deadline,
-        )))
+        Ok(Box::pin(connect(host, port, self.rules.clone(), self.connect_deadline)))
     }
 
-    fn poll(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, TcpError>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, TcpError>> {
         for listener in &mut self.get_mut().listeners {
             if let Poll::Ready(event) = listener.poll(cx) {
                 return Poll::Ready(event);
@@ -161,25 +139,13 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = multiaddr_of(socket.local_addr()?);
-        Ok(Listener {
-            id,
-            socket,
-            address,
-            is_announced: false,
-            pause: None,
-        })
+        Ok(Listener { id, socket, address, is_announced: false, pause: None })
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<future::Ready<Result<TcpIo, TcpError>>, TcpError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEvent<future::Ready<Result<TcpIo, TcpError>>, TcpError>> {
         if !self.is_announced {
             self.is_announced = true;
-            return Poll::Ready(TransportEvent::NewAddress {
-                listener_id: self.id,
-                listen_addr: self.address.clone(),
-            });
+            return Poll::Ready(TransportEvent::NewAddress { listener_id: self.id, listen_addr: self.address.clone() });
         }
         loop {
             if let Some(pause) = &mut self.pause {
@@ -237,12 +203,7 @@ pub(super) fn socket_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-async fn connect(
-    host: Host,
-    port: u16,
-    rules: Arc<DialRules>,
-    deadline: Duration,
-) -> Result<TcpIo, TcpError> {
+async fn connect(host: Host, port: u16, rules: Arc<DialRules>, deadline: Duration) -> Result<TcpIo, TcpError> {
     let resolved: Vec<IpAddr> = match host {
         Host::Ip(ip) => vec![ip],
         Host::Name(name) => timeout(deadline, lookup_host((name, port)))
@@ -271,21 +232,13 @@ async fn connect(
 /// Sets what helps and leaves out what this kernel does not know or allow.
 fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(5)).with_retries(3);
     let attempts = [
         ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
         ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
-        (
-            "TCP_USER_TIMEOUT",
-            socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
-        ),
-        (
-            "TCP_NOTSENT_LOWAT",
-            socket.set_tcp_notsent_lowat(UNSENT_BYTES),
-        ),
+        ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(USER_TIMEOUT))),
+        ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT_BYTES)),
         ("TCP_CONGESTION", socket.set_tcp_congestion(b"bbr")),
     ];
     for (option, attempt) in attempts {
@@ -309,11 +262,7 @@ impl TcpIo {
 }
 
 impl AsyncRead for TcpIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
         let read = Pin::new(&mut self.get_mut().stream).poll_read(cx, &mut buf);
         read.map_ok(|()| buf.filled().len())
@@ -321,11 +270,7 @@ impl AsyncRead for TcpIo {
 }
 
 impl AsyncWrite for TcpIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
 

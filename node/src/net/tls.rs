@@ -22,8 +22,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ServerConnection};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error,
-    ServerConfig, SignatureScheme, version,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, version,
 };
 use zeroize::Zeroizing;
 
@@ -40,8 +40,7 @@ impl TlsIdentity {
     /// The identity of the Ed25519 transport key with this seed.
     pub(super) fn new(seed: &[u8; 32]) -> Result<TlsIdentity, NetError> {
         let mut seed = Zeroizing::new(*seed);
-        let transport =
-            Keypair::ed25519_from_bytes(&mut seed[..]).map_err(|_| NetError::Key)?;
+        let transport = Keypair::ed25519_from_bytes(&mut seed[..]).map_err(|_| NetError::Key)?;
         let (certificate, key) = certificate::generate(&transport).map_err(|_| NetError::Key)?;
         let key = provider::sign::any_ecdsa_type(&key).map_err(|_| NetError::Key)?;
         // The configuration's own `with_single_cert` refuses the critical libp2p extension.
@@ -59,19 +58,13 @@ impl TlsIdentity {
         let mut session = ClientConnection::new(self.client.clone(), no_name())?;
         let mut hello = Vec::new();
         while session.wants_write() {
-            session
-                .write_tls(&mut hello)
-                .map_err(|_| Error::General("writing to memory failed".into()))?;
+            session.write_tls(&mut hello).map_err(|_| Error::General("writing to memory failed".into()))?;
         }
         Ok((session, hello))
     }
 
     /// Finishes a handshake whose ClientHello is on its way already.
-    pub(super) async fn connect<C>(
-        &self,
-        session: ClientConnection,
-        io: C,
-    ) -> io::Result<TlsStream<C>>
+    pub(super) async fn connect<C>(&self, session: ClientConnection, io: C) -> io::Result<TlsStream<C>>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
@@ -94,9 +87,7 @@ impl TlsIdentity {
     fn answer(&self, mut hello: &[u8]) -> Result<ServerConnection, Error> {
         let mut session = ServerConnection::new(self.server.clone())?;
         while !hello.is_empty() {
-            session
-                .read_tls(&mut hello)
-                .map_err(|_| Error::General("more than one ClientHello".into()))?;
+            session.read_tls(&mut hello).map_err(|_| Error::General("more than one ClientHello".into()))?;
             session.process_new_packets()?;
         }
         Ok(session)
@@ -181,11 +172,7 @@ impl AnyLibp2p {
     ) -> Result<HandshakeSignatureValid, Error> {
         certificate::parse(shown)
             .ok()
-            .and_then(|certificate| {
-                certificate
-                    .verify_signature(signed.scheme, message, signed.signature())
-                    .ok()
-            })
+            .and_then(|certificate| certificate.verify_signature(signed.scheme, message, signed.signature()).ok())
             .map(|()| HandshakeSignatureValid::assertion())
             .ok_or(Error::InvalidCertificate(CertificateError::BadSignature))
     }

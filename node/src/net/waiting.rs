@@ -57,11 +57,7 @@ pub(super) struct WaitingRoom {
 
 impl WaitingRoom {
     pub(super) fn new(places_max: usize, per_address_max: usize) -> Arc<WaitingRoom> {
-        Arc::new(WaitingRoom {
-            state: Mutex::default(),
-            places_max: places_max.max(1),
-            per_address_max,
-        })
+        Arc::new(WaitingRoom { state: Mutex::default(), places_max: places_max.max(1), per_address_max })
     }
 
     /// A place for a newcomer, at the expense of somebody else when the room is full.
@@ -77,16 +73,9 @@ impl WaitingRoom {
         let number = state.next;
         state.next += 1;
         *state.crowd.entry(origin).or_default() += 1;
-        let waiting = Waiting {
-            origin,
-            _leave: leave,
-        };
+        let waiting = Waiting { origin, _leave: leave };
         state.waiting.insert(number, waiting);
-        Place {
-            room: self.clone(),
-            number,
-            told_to_leave,
-        }
+        Place { room: self.clone(), number, told_to_leave }
     }
 
     #[cfg(test)]
@@ -98,16 +87,11 @@ impl WaitingRoom {
 impl State {
     fn whom_to_send_away(&self, per_address_max: usize) -> Option<u64> {
         let now = Instant::now();
-        let spared = |origin| {
-            self.spared
-                .get(&origin)
-                .is_some_and(|since| now.duration_since(*since) < SPARED)
-        };
+        let spared = |origin| self.spared.get(&origin).is_some_and(|since| now.duration_since(*since) < SPARED);
         let crowded = |origin| self.crowd.get(&origin).copied().unwrap_or(0) > per_address_max;
         let oldest = |wanted: &dyn Fn(Origin) -> bool| {
             let mut all = self.waiting.iter();
-            all.find(|(_, waiting)| wanted(waiting.origin))
-                .map(|(number, _)| *number)
+            all.find(|(_, waiting)| wanted(waiting.origin)).map(|(number, _)| *number)
         };
         oldest(&|origin| crowded(origin) && !spared(origin))
             .or_else(|| oldest(&|origin| !spared(origin)))
@@ -128,8 +112,7 @@ impl State {
     fn spare(&mut self, origin: Origin) {
         let now = Instant::now();
         if self.spared.len() >= SPARED_MAX {
-            self.spared
-                .retain(|_, since| now.duration_since(*since) < SPARED);
+            self.spared.retain(|_, since| now.duration_since(*since) < SPARED);
         }
         if self.spared.len() < SPARED_MAX || self.spared.contains_key(&origin) {
             self.spared.insert(origin, now);
