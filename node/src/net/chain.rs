@@ -21,9 +21,9 @@ use std::time::Duration;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, AsyncWriteExt as _, FutureExt as _};
 use futures_rustls::TlsStream;
+use libp2p::PeerId;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::{ConnectedPoint, Endpoint};
-use libp2p::{Multiaddr, PeerId};
 use tokio::time::timeout;
 
 use super::base::Wire;
@@ -32,7 +32,8 @@ use super::door::Door;
 use super::error::{DialError, HelloRefusal};
 use super::hello::{read_hello, write_hello};
 use super::mux::OneStream;
-use super::registry::{DialRecord, Pass, Registry, lock};
+use super::registry::{AddressPair, DialRecord, Pass, Registry, lock};
+use super::seats::Seat;
 use super::tls::{TlsIdentity, peer_id_of, transport_key};
 use super::{Admission, Doorkeeper, PeerNode};
 
@@ -81,7 +82,7 @@ impl Chain {
             ConnectedPoint::Dialer { address, .. } => {
                 let record = self.registry.dial_of(&address);
                 let record = record.ok_or(ChainError::GivenUp)?;
-                let dialled = AssertUnwindSafe(self.dial(io, &record)).catch_unwind().await;
+                let dialled = AssertUnwindSafe(Box::pin(self.dial(io, &record))).catch_unwind().await;
                 let dialled = dialled.unwrap_or(Err(DialError::Internal));
                 dialled.map_err(|error| {
                     record.finish(Err(error));
@@ -142,16 +143,26 @@ impl Chain {
         tls.map_err(|error| dial_error(&error, DialError::Broken))
     }
 
-    async fn accept<C>(
-        &self,
-        mut io: Wire<C>,
-        pair: (Multiaddr, Multiaddr),
-    ) -> Result<(PeerId, StreamMuxerBox), ChainError>
+    async fn accept<C>(&self, mut io: Wire<C>, pair: AddressPair) -> Result<(PeerId, StreamMuxerBox), ChainError>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let admitted = self.door.admit(&mut io).await;
         let (admission, seat) = admitted.ok_or(ChainError::Shut)?;
+        // On the heap, so that whoever is still before the door costs no memory for what lies behind it.
+        Box::pin(self.welcome(io, pair, admission, seat)).await
+    }
+
+    async fn welcome<C>(
+        &self,
+        io: Wire<C>,
+        pair: AddressPair,
+        admission: Admission,
+        seat: Seat,
+    ) -> Result<(PeerId, StreamMuxerBox), ChainError>
+    where
+        C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (remote, bytes) = (io.remote, io.bytes.clone());
         let identity = lock(&self.identity).clone();
         let io = BufReader::with_capacity(self.limits.read_buffer_bytes, io);
@@ -207,6 +218,8 @@ async fn within<T>(deadline: Duration, step: impl Future<Output = io::Result<T>>
 fn dial_error(error: &io::Error, otherwise: DialError) -> DialError {
     match error.kind() {
         io::ErrorKind::TimedOut => DialError::TimedOut,
+        // Only this node's own first frame can be invalid before it is written.
+        io::ErrorKind::InvalidInput => DialError::Internal,
         _ => otherwise,
     }
 }

@@ -60,7 +60,7 @@ impl Default for Deadlines {
 /// How much memory and how many connections others can make this node spend.
 #[derive(Debug, Clone, Copy)]
 pub struct NetLimits {
-    /// Accepted connections that have not passed the door; each costs a file descriptor and 3 KiB.
+    /// Accepted connections that have not passed the door; each costs a file descriptor and 6 KiB.
     pub waiting_max: usize,
     /// Of these, connections from one address that are let be when the room is full.
     pub waiting_per_address_max: usize,
@@ -68,7 +68,7 @@ pub struct NetLimits {
     pub lanes_per_peer_max: usize,
     /// Accepted lanes that nobody has taken yet.
     pub inbound_queue_max: usize,
-    /// Dials under way.
+    /// Dials that the network task has not begun yet; more make their callers wait.
     pub dial_queue_max: usize,
     /// Bytes read ahead under TLS per lane: fewer system calls; 4 KiB do in meshes of one process.
     pub read_buffer_bytes: usize,

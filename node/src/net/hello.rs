@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn only_whole_frames_of_a_decent_size_are_read() {
-        let rows: [(&[u8], Result<&[u8], io::ErrorKind>); 6] = [
+        type Row = (&'static [u8], Result<&'static [u8], io::ErrorKind>);
+        let rows: [Row; 6] = [
             (&[0, 0, 0, 2, 7, 8, 9], Ok(&[7, 8])),
             (&[0, 0, 0, 0], Ok(&[])),
             (&[], Err(io::ErrorKind::UnexpectedEof)),

@@ -119,7 +119,7 @@ impl Lane {
 
 /// The byte stream of a lane.
 ///
-/// `shutdown` sends what is buffered and the TLS close, after which the other side reads an end of file; a connection
+/// What is written may wait in TLS until the next write or `flush`. `shutdown` sends what is buffered and the TLS close, after which the other side reads an end of file; a connection
 /// that just ends reads as [`io::ErrorKind::UnexpectedEof`]. The drop ends the connection at once, both ways.
 #[derive(Debug)]
 pub struct LaneStream(Stream);

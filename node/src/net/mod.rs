@@ -95,6 +95,8 @@ pub struct DialTarget {
 /// Decides who comes in and who is believed; implemented over the agreements of the node.
 pub trait Doorkeeper: Send + Sync + 'static {
     /// Opens a flight, checks its counter and makes it durable; only then answers with whom it admits.
+    ///
+    /// The future may be dropped at any point; a counter that is taken without an answer costs the dialer one attempt.
     fn admit(&self, flight: Box<[u8; FLIGHT_BYTES]>) -> BoxFuture<'_, Option<Admission>>;
 
     /// Makes the next counter durable and seals a ClientHello into a flight for the target's door.
@@ -254,6 +256,11 @@ impl Net {
         let identity = TlsIdentity::new(transport_seed)?;
         *lock(&self.inner.chain.identity) = Arc::new(identity);
         Ok(())
+    }
+
+    /// Resolves when the network has stopped, by [`Net::shutdown`] or because its task failed. Cancel safe.
+    pub async fn stopped(&self) {
+        self.inner.commands.closed().await;
     }
 
     /// Stops accepting, ends every lane and waits until the tasks of all connections have ended, at most seconds.

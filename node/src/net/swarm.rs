@@ -110,7 +110,7 @@ impl NetworkBehaviour for Lanes {
 
 enum Side {
     Dialer { wanted: Option<Wanted> },
-    Listener { pass: Arc<Pass>, inbound: PollSender<Lane>, arrived: Option<Lane> },
+    Listener { pass: Arc<Pass>, inbound: PollSender<Lane>, arrived: Option<Box<Lane>> },
 }
 
 /// One connection's side of [`Lanes`].
@@ -140,7 +140,7 @@ impl ConnectionHandler for LaneHandler {
             ConnectionEvent::FullyNegotiatedInbound(negotiated) => {
                 let (kind, stream) = negotiated.protocol;
                 if let Side::Listener { pass, arrived, .. } = &mut self.side {
-                    *arrived = Some(Lane::new(kind, false, pass, stream));
+                    *arrived = Some(Box::new(Lane::new(kind, false, pass, stream)));
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(negotiated) => {
@@ -176,7 +176,7 @@ impl ConnectionHandler for LaneHandler {
                     && reserved.is_ok()
                 {
                     // Fails only when nobody takes lanes any more; the lane is dropped then.
-                    let _ = inbound.send_item(lane);
+                    let _ = inbound.send_item(*lane);
                 }
             }
         }

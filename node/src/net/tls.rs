@@ -253,3 +253,87 @@ impl ClientCertVerifier for AnyLibp2p {
         vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pakt_protocol::door::HELLO_BYTES_MAX;
+    use rustls::crypto::SupportedKxGroup;
+    use rustls::{NamedGroup, SupportedCipherSuite};
+    use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_client_hello_fits_one_flight_and_names_nobody() {
+        let (_, hello) = TlsIdentity::new(&[1; 32]).unwrap().begin().unwrap();
+        assert!((1216..=HELLO_BYTES_MAX).contains(&hello.len()), "{}", hello.len());
+        let record_bytes = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
+        assert_eq!(hello.len(), 5 + record_bytes, "one record");
+        assert!(!hello.windows(4).any(|w| w.eq_ignore_ascii_case(b"pakt")));
+    }
+
+    #[test]
+    fn p9_a_hello_without_the_hybrid_or_with_another_cipher_gets_no_answer() {
+        use provider::cipher_suite::*;
+        use provider::kx_group::*;
+        let server = TlsIdentity::new(&[2; 32]).unwrap();
+        let check = |group: &'static dyn SupportedKxGroup, suite: SupportedCipherSuite, good| {
+            let provider =
+                CryptoProvider { cipher_suites: vec![suite], kx_groups: vec![group], ..provider::default_provider() };
+            let config = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_protocol_versions(&[&version::TLS13])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyLibp2p))
+                .with_no_client_auth();
+            let mut session = ClientConnection::new(Arc::new(config), no_name()).unwrap();
+            let mut hello = Vec::new();
+            session.write_tls(&mut hello).unwrap();
+            assert_eq!(server.answer(&hello).is_ok(), good, "{:?} {suite:?}", group.name());
+        };
+        check(X25519MLKEM768, TLS13_AES_256_GCM_SHA384, true);
+        check(X25519, TLS13_AES_256_GCM_SHA384, false);
+        check(SECP256R1MLKEM768, TLS13_AES_256_GCM_SHA384, false);
+        check(MLKEM768, TLS13_AES_256_GCM_SHA384, false);
+        check(X25519MLKEM768, TLS13_AES_128_GCM_SHA256, false);
+        check(X25519MLKEM768, TLS13_CHACHA20_POLY1305_SHA256, false);
+        assert!(server.answer(&[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]).is_err());
+        assert!(server.answer(&[7; 600]).is_err());
+    }
+
+    #[tokio::test]
+    async fn each_side_learns_the_key_of_the_other() {
+        let [a, b] = [1, 2].map(|seed| TlsIdentity::new(&[seed; 32]).unwrap());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (session, hello) = a.begin().unwrap();
+        let (dialled, accepted) = tokio::join!(a.connect(session, near.compat()), b.accept(&hello, far.compat()));
+        let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+        let (client, server) = (dialled.get_ref().1, accepted.get_ref().1);
+        assert_eq!(transport_key(client).and_then(|key| peer_id_of(&key)), Some(b.peer_id));
+        assert_eq!(transport_key(server).and_then(|key| peer_id_of(&key)), Some(a.peer_id));
+        assert_eq!(client.alpn_protocol(), None);
+        let group = client.negotiated_key_exchange_group().unwrap().name();
+        assert_eq!(group, NamedGroup::X25519MLKEM768);
+        let suite = client.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(suite, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
+    }
+
+    #[tokio::test]
+    async fn a_dialer_without_a_certificate_is_refused() {
+        let b = TlsIdentity::new(&[2; 32]).unwrap();
+        let config = ClientConfig::builder_with_provider(only_choices())
+            .with_protocol_versions(&[&version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyLibp2p))
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let mut session = ClientConnection::new(config.clone(), no_name()).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let connecting = TlsConnector::from(config).connect_with(no_name(), near.compat(), |fresh| *fresh = session);
+        let (_, accepted) = tokio::join!(connecting, b.accept(&hello, far.compat()));
+        assert!(accepted.is_err());
+    }
+}

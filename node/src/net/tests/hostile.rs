@@ -11,25 +11,25 @@ use super::keeper::{hello_of, transport_of};
 use super::*;
 use crate::net::hello::{read_hello, write_hello};
 
-type HostileTls = futures_rustls::TlsStream<Compat<TcpStream>>;
+type HostileTls = futures_rustls::TlsStream<Wire<Compat<TcpStream>>>;
 
 /// Passes the door and TLS with the right secret and the transport key of `seed`.
 async fn shake(dialer: &Keeper, seed: u8, addr: SocketAddr) -> std::io::Result<HostileTls> {
     let identity = TlsIdentity::new(&[seed; 32]).unwrap();
     let (session, hello) = identity.begin().unwrap();
-    let mut io = TcpStream::connect(addr).await?.compat();
+    let io = TcpStream::connect(addr).await?.compat();
+    let mut io = Wire::new(io, addr);
     io.write_all(&*dialer.seal(&hello)).await?;
     identity.connect(session, io).await
 }
 
-/// The bytes that come before the connection ends.
-async fn rest(io: &mut HostileTls) -> usize {
-    let mut bytes = 0;
+/// The bytes that come on the wire before the connection ends.
+async fn rest(tls: &mut HostileTls) -> u64 {
+    let bytes = tls.get_ref().0.bytes.clone();
+    let before = bytes.received();
     let mut buf = [0; 1024];
-    while let Ok(n @ 1..) = io.read(&mut buf).await {
-        bytes += n;
-    }
-    bytes
+    while let Ok(1..) = tls.read(&mut buf).await {}
+    bytes.received() - before
 }
 
 fn quick(seed: u8) -> NetConfig {

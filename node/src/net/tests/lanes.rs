@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn pump(from: Lane, to: Lane, bytes: usize) -> (Lane, Lane) {
     let (mut from, mut to) = (from, to);
     let writer = tokio::spawn(async move {
-        let block: Vec<u8> = (0..1 << 20).map(|n: usize| (n * 31 >> 3) as u8).collect();
+        let block: Vec<u8> = (0..1 << 20).map(|n: usize| ((n * 31) >> 3) as u8).collect();
         let mut left = bytes;
         while left > 0 {
             let step = left.min(block.len());
@@ -32,7 +32,7 @@ async fn pump(from: Lane, to: Lane, bytes: usize) -> (Lane, Lane) {
             0 => break,
             n => {
                 let at = read % (1 << 20);
-                assert_eq!(buf[0], (at * 31 >> 3) as u8, "byte {read}");
+                assert_eq!(buf[0], ((at * 31) >> 3) as u8, "byte {read}");
                 read += n;
             }
         }

@@ -14,6 +14,9 @@ use super::*;
 /// What a timer may be early; ten times that is what a busy machine may be late.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// The probe that says more than anybody reads.
+const FLOOD: usize = 6;
+
 /// What one probe does after it has connected.
 #[derive(Clone)]
 enum Probe {
@@ -27,6 +30,8 @@ enum Probe {
 
 struct Seen {
     bytes: usize,
+    /// Ended by a close, not by a reset.
+    is_clean: bool,
     lasted: Duration,
 }
 
@@ -51,10 +56,14 @@ async fn probe(addr: SocketAddr, probe: Probe) -> Seen {
     }
     let mut bytes = 0;
     let mut buf = [0; 4096];
-    while let Ok(n @ 1..) = stream.read(&mut buf).await {
-        bytes += n;
-    }
-    Seen { bytes, lasted: began.elapsed() }
+    let is_clean = loop {
+        match stream.read(&mut buf).await {
+            Ok(0) => break true,
+            Ok(n) => bytes += n,
+            Err(_) => break false,
+        }
+    };
+    Seen { bytes, is_clean, lasted: began.elapsed() }
 }
 
 fn noise(length: usize) -> Vec<u8> {
@@ -102,7 +111,7 @@ fn probes(flight: &[u8], ended: &[u8]) -> Vec<Probe> {
         Probe::SayAndClose(client_hello),
         Probe::Say(http),
         Probe::Say(multistream),
-        Probe::Say(noise(100_000)),
+        Probe::Say(noise(1_000_000)),
         Probe::Say(vec![0; FLIGHT_BYTES]),
     ];
     for known in [flight, &bent, ended] {
@@ -130,6 +139,7 @@ async fn p1_whatever_a_stranger_says_nothing_comes_back_and_time_tells_nothing()
         let seen = join_all(probes.iter().map(|one| probe(node.addr(), one.clone()))).await;
         for (index, seen) in seen.iter().enumerate() {
             assert_eq!(seen.bytes, 0, "probe {index}");
+            assert!(seen.is_clean || index == FLOOD, "probe {index}");
             let (early, late) = (deadline - SLACK, deadline + 10 * SLACK);
             assert!((early..late).contains(&seen.lasted), "probe {index}: {:?}", seen.lasted);
         }
@@ -163,4 +173,15 @@ async fn p1_a_crowd_of_strangers_does_not_keep_a_friend_out() {
         let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 8])).await;
         assert!(!matches!(read.unwrap(), Ok(1..)), "not a byte, also when sent away");
     }
+}
+
+#[tokio::test]
+async fn a_waiting_stranger_costs_little_memory() {
+    let (a, _b) = pair().await;
+    let point =
+        libp2p::core::ConnectedPoint::Listener { local_addr: Multiaddr::empty(), send_back_addr: Multiaddr::empty() };
+    let io = futures::io::Cursor::new(Vec::new());
+    let pass = a.net.inner.chain.clone().pass(Wire::new(io, a.addr()), point);
+    let bytes = size_of_val(&pass) + FLIGHT_BYTES;
+    assert!(bytes < 6 << 10, "{bytes} bytes");
 }
