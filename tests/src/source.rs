@@ -186,7 +186,7 @@ mod tests {
         let rows = [
             (
                 "let a = \"redb\"; // redb\nredb",
-                "let a =         ;        \nredb",
+                "let a =       ;        \nredb",
             ),
             ("r#\"re\"db\"# x", "           x"),
             ("/* a /* b */ c */ x", "                  x"),

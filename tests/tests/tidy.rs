@@ -249,10 +249,28 @@ fn licences_and_sources_are_those_we_allow() {
         if !licence_allows(licence, &allowed) {
             broken.push(format!("{name}: licence {licence} is not in deny.toml"));
         }
-        if banned.iter().any(|ban| ban == name) {
-            broken.push(format!("{name} is banned in deny.toml"));
-        }
     }
+    // The lock file also names what no feature switches on; the tree is what is built.
+    let tree = cargo(&[
+        "tree",
+        "--workspace",
+        "--edges",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--locked",
+    ]);
+    let built: Vec<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(built.contains(&"pakt-node"), "the tree was read");
+    broken.extend(
+        banned
+            .iter()
+            .filter(|ban| built.contains(&ban.as_str()))
+            .map(|ban| format!("{ban} is banned in deny.toml")),
+    );
     report(broken);
 }
 
@@ -341,10 +359,15 @@ fn dependencies(member: &str) -> Vec<(String, String, toml::Value)> {
 }
 
 fn metadata() -> serde_json::Value {
+    let told = cargo(&["metadata", "--format-version", "1", "--locked"]);
+    serde_json::from_str(&told).expect("cargo speaks JSON")
+}
+
+fn cargo(args: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let told = std::process::Command::new(cargo)
         .current_dir(workspace())
-        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(args)
         .output()
         .expect("cargo can be started");
     assert!(
@@ -352,7 +375,7 @@ fn metadata() -> serde_json::Value {
         "{}",
         String::from_utf8_lossy(&told.stderr)
     );
-    serde_json::from_slice(&told.stdout).expect("cargo speaks JSON")
+    String::from_utf8(told.stdout).expect("cargo speaks UTF-8")
 }
 
 fn rust_files(below: &[&str]) -> BTreeMap<String, String> {
@@ -374,7 +397,10 @@ fn text_files() -> BTreeMap<String, String> {
         {
             let path = item.path();
             let name = item.file_name().to_string_lossy().into_owned();
-            if path.is_dir() && !is_foreign(&path, &name) {
+            if is_foreign(&path, &name) {
+                continue;
+            }
+            if path.is_dir() {
                 open.push(path);
             } else if let Ok(text) = fs::read_to_string(&path) {
                 let relative = path.strip_prefix(workspace()).expect("it lies below");

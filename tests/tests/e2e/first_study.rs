@@ -204,6 +204,12 @@ fn output_is_one_value_and_times_are_utc() {
         }
     }
     assert!(shown["bytes_on_wire"].as_u64() > Some(2_048), "{shown}");
+}
+
+#[test]
+fn status_peers_and_doctor_have_their_fields() {
+    let _turn = turn::beside();
+    let pair = Pair::new();
     let status = pair.a.json(&["status"]);
     for key in [
         "entity",

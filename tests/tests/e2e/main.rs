@@ -17,4 +17,5 @@ mod kills;
 mod lifecycle;
 mod queue;
 mod refusals;
+mod snapshots;
 mod strangers;

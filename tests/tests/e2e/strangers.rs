@@ -60,37 +60,8 @@ fn p1_time_to_close_tells_nothing() {
         .into_iter()
         .find(|flight| flight.to == Side::A)
         .expect("a dialled A");
-    let kinds: [(&'static str, Vec<u8>, Manner); 8] = [
-        ("nothing", Vec::new(), Manner::AtOnce),
-        ("short", noise(200, 1), Manner::AtOnce),
-        ("random flight", noise(FLIGHT_BYTES, 2), Manner::AtOnce),
-        ("replayed flight", flight.bytes.clone(), Manner::AtOnce),
-        (
-            "right tag, wrong body",
-            flipped(&flight.bytes, FLIGHT_BYTES - 1),
-            Manner::AtOnce,
-        ),
-        ("wrong tag", flipped(&flight.bytes, 40), Manner::AtOnce),
-        (
-            "replay and more",
-            [flight.bytes.clone(), noise(3_000, 3)].concat(),
-            Manner::AtOnce,
-        ),
-        (
-            "http",
-            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            Manner::AtOnce,
-        ),
-    ];
     // Mixed, few at a time, so that neither order nor a crowd favours a kind.
-    let round: Vec<Probe> = kinds
-        .iter()
-        .map(|(kind, says, manner)| Probe {
-            kind,
-            says: says.clone(),
-            manner: *manner,
-        })
-        .collect();
+    let round = one_of_each(&flight.bytes);
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut resets: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
     for _ in 0..3 {
@@ -123,6 +94,26 @@ fn p1_time_to_close_tells_nothing() {
         1,
         "how a connection ends differs by kind: {resets:?}"
     );
+}
+
+/// One probe of each kind, from the plainly wrong to the almost right.
+fn one_of_each(flight: &[u8]) -> Vec<Probe> {
+    let rows: [(&'static str, Vec<u8>); 8] = [
+        ("nothing", Vec::new()),
+        ("short", noise(200, 1)),
+        ("random flight", noise(FLIGHT_BYTES, 2)),
+        ("replayed flight", flight.to_vec()),
+        ("right tag, wrong body", flipped(flight, FLIGHT_BYTES - 1)),
+        ("wrong tag", flipped(flight, 40)),
+        ("replay and more", [flight, &noise(3_000, 3)].concat()),
+        ("http", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+    ];
+    rows.map(|(kind, says)| Probe {
+        kind,
+        says,
+        manner: Manner::AtOnce,
+    })
+    .to_vec()
 }
 
 /// Flights that both ends have accepted, at least one towards each.
