@@ -16,10 +16,7 @@ pub fn open(text: &[u8]) -> (String, Vec<u8>) {
         .and_then(|rest| rest.strip_suffix("-----"))
         .expect("the first line names the record");
     let body: String = lines.take_while(|line| !line.starts_with('-')).collect();
-    (
-        label.to_owned(),
-        STANDARD.decode(body).expect("the body is Base64"),
-    )
+    (label.to_owned(), STANDARD.decode(body).expect("the body is Base64"))
 }
 
 /// `bytes` as an armoured text with `label`.
@@ -40,9 +37,6 @@ mod tests {
     #[test]
     fn what_is_closed_opens() {
         let bytes: Vec<u8> = (0..=255).cycle().take(700).collect();
-        assert_eq!(
-            open(&close("PAKT CARD", &bytes)),
-            ("PAKT CARD".to_owned(), bytes)
-        );
+        assert_eq!(open(&close("PAKT CARD", &bytes)), ("PAKT CARD".to_owned(), bytes));
     }
 }

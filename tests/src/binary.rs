@@ -8,17 +8,12 @@ use std::sync::OnceLock;
 
 /// The workspace's root directory.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies one level below the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies one level below the workspace")
 }
 
 /// The target directory that this test was built into.
 pub fn target() -> PathBuf {
-    profile_dir()
-        .parent()
-        .expect("a profile's directory lies within the target directory")
-        .to_path_buf()
+    profile_dir().parent().expect("a profile's directory lies within the target directory").to_path_buf()
 }
 
 /// The current `pakt`, built if it is not.
@@ -34,9 +29,7 @@ pub fn pakt() -> &'static Path {
 fn profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("a running program has a path");
     let deps = exe.parent().expect("a program lies in a directory");
-    deps.parent()
-        .expect("deps lies in the profile's directory")
-        .to_path_buf()
+    deps.parent().expect("deps lies in the profile's directory").to_path_buf()
 }
 
 fn build() -> PathBuf {
@@ -47,15 +40,7 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .current_dir(workspace())
-        .args([
-            "build",
-            "--package",
-            "pakt-node",
-            "--bin",
-            "pakt",
-            "--profile",
-            &profile,
-        ])
+        .args(["build", "--package", "pakt-node", "--bin", "pakt", "--profile", &profile])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(std::process::Stdio::inherit())
         .output()

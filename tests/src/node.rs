@@ -66,20 +66,9 @@ impl TestNode {
     /// When it fails.
     #[track_caller]
     pub fn init(setup: Setup) -> TestNode {
-        let home = tempfile::Builder::new()
-            .prefix("pakt-")
-            .tempdir()
-            .expect("a folder for the test");
-        let dir = setup
-            .dir
-            .clone()
-            .unwrap_or_else(|| home.path().join("data"));
-        let node = TestNode {
-            home,
-            dir,
-            setup,
-            process: None,
-        };
+        let home = tempfile::Builder::new().prefix("pakt-").tempdir().expect("a folder for the test");
+        let dir = setup.dir.clone().unwrap_or_else(|| home.path().join("data"));
+        let node = TestNode { home, dir, setup, process: None };
         if let Some(passphrase) = &node.setup.passphrase {
             node.write_private("passphrase", passphrase);
         }
@@ -93,9 +82,7 @@ impl TestNode {
         command.arg("init").arg("--dir").arg(&self.dir);
         command.args(["--name", &self.setup.name, "--number", &self.setup.number]);
         command.args(["--listen", &self.setup.listen]);
-        command
-            .arg("--recovery-file")
-            .arg(self.home.path().join("recovery.pakt"));
+        command.arg("--recovery-file").arg(self.home.path().join("recovery.pakt"));
         for address in &self.setup.advertise {
             command.args(["--advertise", address]);
         }
@@ -159,12 +146,7 @@ impl TestNode {
 
     fn command(&self) -> Command {
         let mut command = Command::new(binary::pakt());
-        for key in [
-            "PAKT_DIR",
-            "CREDENTIALS_DIRECTORY",
-            "NOTIFY_SOCKET",
-            "RUST_LOG",
-        ] {
+        for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
             command.env_remove(key);
         }
         command.envs(self.setup.env.iter().map(|(key, value)| (key, value)));
@@ -175,10 +157,7 @@ impl TestNode {
     /// Runs `pakt ARGS… --dir DIR`.
     pub fn cli<S: AsRef<str>>(&self, args: &[S]) -> Output {
         let mut command = self.command();
-        command
-            .args(args.iter().map(AsRef::as_ref))
-            .arg("--dir")
-            .arg(&self.dir);
+        command.args(args.iter().map(AsRef::as_ref)).arg("--dir").arg(&self.dir);
         Output::of(&mut command)
     }
 
@@ -208,18 +187,9 @@ impl TestNode {
         let end = Instant::now() + START_MAX;
         while self.cli_json(&["status"]).code != 0 {
             if let Some(status) = self.ended() {
-                panic!(
-                    "{} ended with {status} instead of running\n{}",
-                    self.name(),
-                    self.log()
-                );
+                panic!("{} ended with {status} instead of running\n{}", self.name(), self.log());
             }
-            assert!(
-                Instant::now() < end,
-                "{} does not answer\n{}",
-                self.name(),
-                self.log()
-            );
+            assert!(Instant::now() < end, "{} does not answer\n{}", self.name(), self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -230,20 +200,14 @@ impl TestNode {
     /// When it runs already or cannot be started.
     pub fn spawn_run(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name());
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("the home can be written");
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the home can be written");
         let mut command = self.command();
         command.arg("run").arg("--dir").arg(&self.dir);
         if self.setup.passphrase.is_some() {
             command.arg("--passphrase-file").arg(self.passphrase_file());
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         self.process = Some(command.spawn().expect("pakt can be started"));
     }
 
@@ -259,11 +223,7 @@ impl TestNode {
 
     /// The exit status, once the process has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self
-            .process
-            .as_mut()?
-            .try_wait()
-            .expect("the child is ours")?;
+        let status = self.process.as_mut()?.try_wait().expect("the child is ours")?;
         self.process = None;
         Some(status)
     }
@@ -296,9 +256,7 @@ impl TestNode {
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         self.signal(Signal::TERM);
-        let status = wait::until(Duration::from_secs(60), "end after SIGTERM", || {
-            self.ended()
-        });
+        let status = wait::until(Duration::from_secs(60), "end after SIGTERM", || self.ended());
         (status, start.elapsed())
     }
 
@@ -317,9 +275,7 @@ impl TestNode {
     /// When `status` does not tell.
     pub fn listen(&self) -> SocketAddr {
         let status = self.json(&["status"]);
-        let told = status["listen"]
-            .as_str()
-            .or_else(|| status["listen"][0].as_str());
+        let told = status["listen"].as_str().or_else(|| status["listen"][0].as_str());
         told.and_then(|address| address.parse().ok())
             .unwrap_or_else(|| panic!("status names no listen address: {status}"))
     }
@@ -330,15 +286,8 @@ impl TestNode {
     /// When it does not run.
     pub fn memory_peak_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("Linux tells");
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|n| n.parse().ok())
-            .expect("a number");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kib * 1_024
     }
 }
@@ -349,11 +298,7 @@ impl Drop for TestNode {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            let lines: String = tail
-                .iter()
-                .rev()
-                .map(|line| format!("  {line}\n"))
-                .collect();
+            let lines: String = tail.iter().rev().map(|line| format!("  {line}\n")).collect();
             crate::tools::tell(&format!("log of {}:\n{lines}", self.setup.name));
         }
     }

@@ -55,8 +55,7 @@ impl Output {
             command: name,
             code: status.code().unwrap_or(-1),
             stdout: stdout.join().expect("the reader only reads"),
-            stderr: String::from_utf8_lossy(&stderr.join().expect("the reader only reads"))
-                .into_owned(),
+            stderr: String::from_utf8_lossy(&stderr.join().expect("the reader only reads")).into_owned(),
             took: started.elapsed(),
         }
     }
@@ -67,11 +66,7 @@ impl Output {
     /// When it ended otherwise.
     #[track_caller]
     pub fn expect(self, code: i32) -> Output {
-        assert!(
-            self.code == code,
-            "exit {} instead of {code}\n{self}",
-            self.code
-        );
+        assert!(self.code == code, "exit {} instead of {code}\n{self}", self.code);
         self
     }
 
@@ -116,14 +111,8 @@ impl std::fmt::Display for Output {
 
 fn describe(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let args = command
-        .get_args()
-        .map(|arg| format!(" {}", arg.to_string_lossy()));
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args = command.get_args().map(|arg| format!(" {}", arg.to_string_lossy()));
     std::iter::once(name).chain(args).collect()
 }
 

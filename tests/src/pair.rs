@@ -60,10 +60,7 @@ impl Pair {
     /// A pair with a line between.
     #[track_caller]
     pub fn wired() -> Pair {
-        Pair::of(Plan {
-            wired: true,
-            ..Plan::default()
-        })
+        Pair::of(Plan { wired: true, ..Plan::default() })
     }
 
     /// A pair by `plan`.
@@ -98,13 +95,7 @@ impl Pair {
         if let Some(terms) = &plan.terms {
             std::fs::write(desk.path().join("terms.toml"), terms).expect("the desk can be written");
         }
-        Pair {
-            a,
-            b,
-            wire,
-            agreement: String::new(),
-            desk,
-        }
+        Pair { a, b, wire, agreement: String::new(), desk }
     }
 
     /// A path on the desk.
@@ -142,9 +133,7 @@ impl Pair {
         self.exchange_cards();
         self.propose();
         let (proposal, out) = (self.at("proposal.pakt"), self.at("agreement.pakt"));
-        self.b
-            .cli(&["agreement", "accept", &proposal, "--out", &out])
-            .expect(0);
+        self.b.cli(&["agreement", "accept", &proposal, "--out", &out]).expect(0);
         self.agreement = until(secs(20), "an active agreement on both sides", || {
             let ids = [&self.a, &self.b].map(active_agreement);
             let [Some(a), Some(b)] = ids else { return None };
@@ -155,9 +144,7 @@ impl Pair {
     /// Waits until each sees the other.
     #[track_caller]
     pub fn wait_online(&self) {
-        until(secs(30), "both see each other", || {
-            (online(&self.a) && online(&self.b)).then_some(())
-        });
+        until(secs(30), "both see each other", || (online(&self.a) && online(&self.b)).then_some(()));
     }
 
     /// The line.
@@ -181,11 +168,7 @@ impl Pair {
         let mut args = vec!["send", "--to", &to, "--subject", subject];
         args.extend(paths.iter().map(String::as_str));
         let told = self.a.json(&args);
-        assert_eq!(
-            told["envelopes"].as_array().map(Vec::len),
-            Some(1),
-            "{told}"
-        );
+        assert_eq!(told["envelopes"].as_array().map(Vec::len), Some(1), "{told}");
         told["envelopes"][0].clone()
     }
 
@@ -195,10 +178,7 @@ impl Pair {
         until(limit, "delivery", || {
             let shown = outbox(&self.a, envelope)?;
             let state = shown["state"].as_str().unwrap_or_default().to_owned();
-            assert!(
-                !["refused", "expired", "recalled"].contains(&&*state),
-                "{shown}"
-            );
+            assert!(!["refused", "expired", "recalled"].contains(&&*state), "{shown}");
             DELIVERED.contains(&&*state).then_some(shown)
         })
     }
@@ -211,9 +191,7 @@ impl Pair {
         let to = tempfile::tempdir_in(self.desk.path()).expect("the desk can be written");
         let saved = to.path().join("saved");
         let id = id_of(&items[0]);
-        self.b
-            .cli(&["inbox", "save", &id, "--to", &text(&saved)])
-            .expect(0);
+        self.b.cli(&["inbox", "save", &id, "--to", &text(&saved)]).expect(0);
         tree::assert_same(&tree::read_sent(paths), &tree::read(&saved));
     }
 }
@@ -229,18 +207,13 @@ impl Default for Pair {
 /// # Panics
 /// When it is not UTF-8, which no path of a test is.
 pub fn text(path: &Path) -> String {
-    path.to_str()
-        .expect("the tests' own paths are UTF-8")
-        .to_owned()
+    path.to_str().expect("the tests' own paths are UTF-8").to_owned()
 }
 
 /// The id of the one active agreement of `node`.
 pub fn active_agreement(node: &TestNode) -> Option<String> {
     let list = node.json(&["agreement", "list"]);
-    let active = list
-        .as_array()?
-        .iter()
-        .find(|row| row["state"] == "active")?;
+    let active = list.as_array()?.iter().find(|row| row["state"] == "active")?;
     active["id"].as_str().map(str::to_owned)
 }
 
@@ -261,11 +234,7 @@ pub fn outbox(node: &TestNode, envelope: &str) -> Option<Value> {
 pub fn inbox(node: &TestNode, subject: &str) -> Vec<Value> {
     let list = node.json(&["inbox", "list"]);
     let items = list.as_array().expect("inbox list is an array");
-    items
-        .iter()
-        .filter(|item| item["subject"] == subject)
-        .cloned()
-        .collect()
+    items.iter().filter(|item| item["subject"] == subject).cloned().collect()
 }
 
 /// The `id` of a JSON object.
@@ -274,8 +243,5 @@ pub fn inbox(node: &TestNode, subject: &str) -> Vec<Value> {
 /// When it has none.
 #[track_caller]
 pub fn id_of(object: &Value) -> String {
-    object["id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no id: {object}"))
-        .to_owned()
+    object["id"].as_str().unwrap_or_else(|| panic!("no id: {object}")).to_owned()
 }

@@ -59,16 +59,10 @@ struct Visit<'a> {
 /// # Panics
 /// When a connection cannot be opened.
 pub fn visit(target: SocketAddr, probes: &[Probe], limit: Duration) -> Vec<Outcome> {
-    let mut visits: Vec<Visit<'_>> = probes
-        .iter()
-        .map(|probe| Visit::begin(target, probe))
-        .collect();
+    let mut visits: Vec<Visit<'_>> = probes.iter().map(|probe| Visit::begin(target, probe)).collect();
     let end = Instant::now() + limit;
     while visits.iter().any(|visit| !visit.ended) && Instant::now() < end {
-        visits
-            .iter_mut()
-            .filter(|visit| !visit.ended)
-            .for_each(Visit::step);
+        visits.iter_mut().filter(|visit| !visit.ended).for_each(Visit::step);
         std::thread::sleep(Duration::from_millis(1));
     }
     visits.into_iter().map(|visit| visit.outcome).collect()
@@ -76,26 +70,13 @@ pub fn visit(target: SocketAddr, probes: &[Probe], limit: Duration) -> Vec<Outco
 
 impl<'a> Visit<'a> {
     fn begin(target: SocketAddr, probe: &'a Probe) -> Visit<'a> {
-        let stream = TcpStream::connect_timeout(&target, Duration::from_secs(10))
-            .expect("the port accepts connections");
+        let stream =
+            TcpStream::connect_timeout(&target, Duration::from_secs(10)).expect("the port accepts connections");
         stream.set_nodelay(true).expect("a TCP option");
         stream.set_nonblocking(true).expect("a TCP option");
         let started = Instant::now();
-        let outcome = Outcome {
-            kind: probe.kind,
-            bytes_back: 0,
-            closed_after: None,
-            reset: false,
-        };
-        Visit {
-            probe,
-            stream,
-            started,
-            sent: 0,
-            next_piece: started,
-            outcome,
-            ended: false,
-        }
+        let outcome = Outcome { kind: probe.kind, bytes_back: 0, closed_after: None, reset: false };
+        Visit { probe, stream, started, sent: 0, next_piece: started, outcome, ended: false }
     }
 
     fn step(&mut self) {

@@ -5,12 +5,8 @@ use std::path::{Path, PathBuf};
 /// The forms in which a word may lie about: as it is, as UTF-16, in hex, and in Base64 at each of its three phases.
 pub fn forms(word: &str) -> Vec<Vec<u8>> {
     let utf16: Vec<u8> = word.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let mut forms = vec![
-        word.as_bytes().to_vec(),
-        utf16,
-        hex::encode(word).into_bytes(),
-        hex::encode_upper(word).into_bytes(),
-    ];
+    let mut forms =
+        vec![word.as_bytes().to_vec(), utf16, hex::encode(word).into_bytes(), hex::encode_upper(word).into_bytes()];
     forms.extend((0..3).map(|phase| base64_core(word.as_bytes(), phase)));
     forms
 }
@@ -33,10 +29,8 @@ fn base64_core(bytes: &[u8], phase: usize) -> Vec<u8> {
 /// # Panics
 /// When a file cannot be read.
 pub fn hits(roots: &[&Path], words: &[String]) -> Vec<(PathBuf, String)> {
-    let needles: Vec<(Vec<u8>, &String)> = words
-        .iter()
-        .flat_map(|word| forms(word).into_iter().map(move |form| (form, word)))
-        .collect();
+    let needles: Vec<(Vec<u8>, &String)> =
+        words.iter().flat_map(|word| forms(word).into_iter().map(move |form| (form, word))).collect();
     let mut found = Vec::new();
     for file in roots.iter().flat_map(|root| files(root)) {
         let mut hay = file.as_os_str().as_encoded_bytes().to_vec();
@@ -60,10 +54,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     };
     items
         .flatten()
-        .filter(|item| {
-            item.file_type()
-                .is_ok_and(|kind| kind.is_dir() || kind.is_file())
-        })
+        .filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()))
         .flat_map(|item| files(&item.path()))
         .collect()
 }
@@ -94,10 +85,7 @@ mod tests {
         let word = "Kanarifugl-7731".to_owned();
         let rows: [(&str, Vec<u8>); 7] = [
             ("plain", format!("..{word}..").into_bytes()),
-            (
-                "utf16",
-                word.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-            ),
+            ("utf16", word.encode_utf16().flat_map(u16::to_le_bytes).collect()),
             ("hex", hex::encode(&word).into_bytes()),
             ("b64-0", base64(word.as_bytes())),
             ("b64-1", base64(format!("x{word}yy").as_bytes())),

@@ -2,12 +2,7 @@
 
 /// `source` with comments and the insides of string and character literals blanked; every line stays where it was.
 pub fn code(source: &str) -> String {
-    Blanker {
-        rest: source,
-        out: String::with_capacity(source.len()),
-        last: ' ',
-    }
-    .run()
+    Blanker { rest: source, out: String::with_capacity(source.len()), last: ' ' }.run()
 }
 
 /// `code` with everything under `#[cfg(test)]` blanked.
@@ -121,17 +116,12 @@ impl Blanker<'_> {
         if is_word(self.last) {
             return None;
         }
-        let start = ["br", "cr", "r"]
-            .into_iter()
-            .find(|prefix| self.rest.starts_with(prefix))?
-            .len();
+        let start = ["br", "cr", "r"].into_iter().find(|prefix| self.rest.starts_with(prefix))?.len();
         let hashes = self.rest[start..].chars().take_while(|&c| c == '#').count();
         let text = start + hashes + 1;
         self.rest[start + hashes..].starts_with('"').then_some(())?;
         let close = format!("\"{}", "#".repeat(hashes));
-        let length = self.rest[text..]
-            .find(&close)
-            .unwrap_or(self.rest.len() - text - close.len());
+        let length = self.rest[text..].find(&close).unwrap_or(self.rest.len() - text - close.len());
         Some(text + length + close.len())
     }
 }
@@ -184,10 +174,7 @@ mod tests {
     #[test]
     fn text_and_comments_are_blanked_and_lines_stay() {
         let rows = [
-            (
-                "let a = \"redb\"; // redb\nredb",
-                "let a =       ;        \nredb",
-            ),
+            ("let a = \"redb\"; // redb\nredb", "let a =       ;        \nredb"),
             ("r#\"re\"db\"# x", "           x"),
             ("/* a /* b */ c */ x", "                  x"),
             ("'\"' 'a 'x", "    'a 'x"),
@@ -213,9 +200,6 @@ mod tests {
     #[test]
     fn functions_have_names_lines_and_lengths() {
         let source = "\nfn one() {}\nimpl X {\n    fn two<T: Fn(u8) -> [u8; 2]>(\n        a: T,\n    ) {\n        loop {}\n    }\n    fn three();\n}\ntype F = fn (u8);";
-        assert_eq!(
-            functions(source),
-            [("one".into(), 2, 1), ("two".into(), 4, 5)]
-        );
+        assert_eq!(functions(source), [("one".into(), 2, 1), ("two".into(), 4, 5)]);
     }
 }

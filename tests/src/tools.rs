@@ -42,24 +42,18 @@ pub fn program(name: &str) -> Option<PathBuf> {
 pub fn python() -> Option<PathBuf> {
     let python = binary::target().join("venv/bin/python");
     let probe = "import pydicom, data_store, cryptography, blake3";
-    let works = python.is_file()
-        && Command::new(&python)
-            .args(["-c", probe])
-            .output()
-            .is_ok_and(|out| out.status.success());
+    let works =
+        python.is_file() && Command::new(&python).args(["-c", probe]).output().is_ok_and(|out| out.status.success());
     works.then_some(python)
 }
 
 /// Why [`python`] may be absent, for [`skip`].
-pub const NO_PYTHON: &str =
-    "no Python with pydicom-data under the target directory; run tests/prepare-python";
+pub const NO_PYTHON: &str = "no Python with pydicom-data under the target directory; run tests/prepare-python";
 
 /// The directory with the real DICOM files of `pydicom-data`.
 pub fn dicom_files(python: &Path) -> PathBuf {
     let ask = "import data_store, os; print(os.path.dirname(data_store.__file__))";
-    let told = Output::of(Command::new(python).args(["-c", ask]))
-        .expect(0)
-        .text();
+    let told = Output::of(Command::new(python).args(["-c", ask])).expect(0).text();
     PathBuf::from(told.trim()).join("data")
 }
 
@@ -83,9 +77,7 @@ impl SmallDisk {
             .arg(at)
             .output()
             .is_ok_and(|out| out.status.success());
-        mounted.then(|| SmallDisk {
-            at: at.to_path_buf(),
-        })
+        mounted.then(|| SmallDisk { at: at.to_path_buf() })
     }
 
     /// Where it is mounted.

@@ -52,8 +52,7 @@ pub fn write_noise(path: &Path, bytes: u64, seed: u64) {
     while left > 0 {
         let now = left.min(block.len() as u64) as usize;
         noise.fill(&mut block[..now]);
-        file.write_all(&block[..now])
-            .expect("a test's disk has room");
+        file.write_all(&block[..now]).expect("a test's disk has room");
         left -= now as u64;
     }
 }
@@ -81,15 +80,11 @@ pub fn make_strange(root: &Path, small_files: u64, noise_bytes: u64) {
     write_noise(&names.join("n".repeat(255)), 5, 2_000);
 
     let borders = dir("borders");
-    for size in [
-        1, 4_095, 65_536, 262_143, 262_144, 262_145, 1_048_575, 1_048_576, 1_048_577, 3_145_728,
-    ] {
+    for size in [1, 4_095, 65_536, 262_143, 262_144, 262_145, 1_048_575, 1_048_576, 1_048_577, 3_145_728] {
         write_noise(&borders.join(size.to_string()), size, size);
     }
 
-    let deep = dir(&(0..40)
-        .map(|level| format!("d{level}/"))
-        .collect::<String>());
+    let deep = dir(&(0..40).map(|level| format!("d{level}/")).collect::<String>());
     fs::write(deep.join("bottom.txt"), b"forty folders down").expect("a test's disk has room");
 
     let small = dir("small");
@@ -110,9 +105,7 @@ fn ramp(samples: u32) -> Vec<u8> {
         .flat_map(|at| {
             let slow = (at / 64) % 4_096;
             let jitter = at.wrapping_mul(2_654_435_761) >> 28;
-            u16::try_from(slow + jitter)
-                .unwrap_or(u16::MAX)
-                .to_le_bytes()
+            u16::try_from(slow + jitter).unwrap_or(u16::MAX).to_le_bytes()
         })
         .collect()
 }
@@ -143,19 +136,13 @@ pub fn read_sent(paths: &[&Path]) -> BTreeMap<PathBuf, Entry> {
 
 fn read_into(root: &Path, below: &Path, found: &mut BTreeMap<PathBuf, Entry>) {
     for item in fs::read_dir(root.join(below)).expect("the folder can be read") {
-        read_entry(
-            root,
-            &below.join(item.expect("its items too").file_name()),
-            found,
-        );
+        read_entry(root, &below.join(item.expect("its items too").file_name()), found);
     }
 }
 
 fn read_entry(root: &Path, path: &Path, found: &mut BTreeMap<PathBuf, Entry>) {
     let full = root.join(path);
-    let kind = fs::symlink_metadata(&full)
-        .expect("the entry is there")
-        .file_type();
+    let kind = fs::symlink_metadata(&full).expect("the entry is there").file_type();
     if kind.is_dir() {
         found.insert(path.to_path_buf(), Entry::Folder);
         read_into(root, path, found);
@@ -180,10 +167,7 @@ fn digest(path: &Path) -> Entry {
             }
         }
     }
-    Entry::File {
-        bytes,
-        blake3: hasher.finalize().to_hex().to_string(),
-    }
+    Entry::File { bytes, blake3: hasher.finalize().to_hex().to_string() }
 }
 
 /// Asserts that two trees are the same, entry for entry and bit for bit.
@@ -196,25 +180,10 @@ pub fn assert_same(sent: &BTreeMap<PathBuf, Entry>, received: &BTreeMap<PathBuf,
         .keys()
         .chain(received.keys().filter(|path| !sent.contains_key(*path)))
         .filter(|path| sent.get(*path) != received.get(*path))
-        .map(|path| {
-            format!(
-                "{path:?}: sent {:?}, received {:?}",
-                sent.get(path),
-                received.get(path)
-            )
-        })
+        .map(|path| format!("{path:?}: sent {:?}, received {:?}", sent.get(path), received.get(path)))
         .collect();
-    let shown = differences
-        .iter()
-        .take(10)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("\n");
-    assert!(
-        differences.is_empty(),
-        "{} differences:\n{shown}",
-        differences.len()
-    );
+    let shown = differences.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
+    assert!(differences.is_empty(), "{} differences:\n{shown}", differences.len());
 }
 
 #[cfg(test)]

@@ -28,9 +28,8 @@ pub fn alone() -> Turn {
 
 fn take(share: usize) -> Turn {
     let taken = lock();
-    let mut taken = FREED
-        .wait_while(taken, |taken| *taken + share > BESIDE_MAX)
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut taken =
+        FREED.wait_while(taken, |taken| *taken + share > BESIDE_MAX).unwrap_or_else(PoisonError::into_inner);
     *taken += share;
     Turn { share }
 }

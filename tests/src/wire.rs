@@ -81,16 +81,11 @@ impl Wire {
         let shared = Arc::new(Shared::default());
         let listeners = [Side::A, Side::B].map(|side| {
             let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-            listener
-                .set_nonblocking(true)
-                .expect("a listener can be made non-blocking");
+            listener.set_nonblocking(true).expect("a listener can be made non-blocking");
             (side, listener)
         });
-        let doors = [&listeners[0].1, &listeners[1].1].map(|listener| {
-            listener
-                .local_addr()
-                .expect("a bound listener has an address")
-        });
+        let doors = [&listeners[0].1, &listeners[1].1]
+            .map(|listener| listener.local_addr().expect("a bound listener has an address"));
         let accepting = listeners
             .into_iter()
             .map(|(side, listener)| {
@@ -98,11 +93,7 @@ impl Wire {
                 std::thread::spawn(move || shared.accept(side, &listener))
             })
             .collect();
-        Wire {
-            shared,
-            doors,
-            accepting,
-        }
+        Wire { shared, doors, accepting }
     }
 
     /// The address that the node at `side` advertises.
@@ -225,18 +216,8 @@ impl Shared {
         if self.cut.load(SeqCst) || self.ended.load(SeqCst) {
             self.hang_up();
         }
-        let there = Pump {
-            from: dialer_read,
-            to: listener_write,
-            towards: side,
-            dialled: true,
-        };
-        let back = Pump {
-            from: listener,
-            to: dialer,
-            towards: side.other(),
-            dialled: false,
-        };
+        let there = Pump { from: dialer_read, to: listener_write, towards: side, dialled: true };
+        let back = Pump { from: listener, to: dialer, towards: side.other(), dialled: false };
         let shared = Arc::clone(self);
         std::thread::spawn(move || {
             let both = Arc::clone(&shared);
@@ -302,8 +283,7 @@ impl Shared {
 
     fn hang_up(&self) {
         for pair in lock(&self.live).drain(..) {
-            pair.iter()
-                .for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+            pair.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         }
     }
 
@@ -353,15 +333,9 @@ mod tests {
         let wire = Wire::new();
         wire.lead(Side::B, echo());
         assert_eq!(round(&wire, 100_000).unwrap(), 100_000);
-        assert_eq!(
-            [wire.into_side(Side::B), wire.into_side(Side::A)],
-            [100_000, 100_000]
-        );
+        assert_eq!([wire.into_side(Side::B), wire.into_side(Side::A)], [100_000, 100_000]);
         let flights = wire.flights();
-        assert_eq!(
-            (flights.len(), flights[0].bytes.len(), flights[0].to),
-            (1, FLIGHT_BYTES, Side::B)
-        );
+        assert_eq!((flights.len(), flights[0].bytes.len(), flights[0].to), (1, FLIGHT_BYTES, Side::B));
     }
 
     #[test]
@@ -371,11 +345,7 @@ mod tests {
         wire.throttle(1_000_000);
         let start = Instant::now();
         assert_eq!(round(&wire, 500_000).unwrap(), 500_000);
-        assert!(
-            start.elapsed() > Duration::from_millis(400),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
     }
 
     #[test]

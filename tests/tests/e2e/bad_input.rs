@@ -36,10 +36,7 @@ fn assert_run_refused(node: &TestNode, args: &[&str], code: i32, word: &str) {
 #[test]
 fn a_missing_or_wrong_passphrase_is_said_and_nothing_is_touched() {
     let _turn = turn::beside();
-    let mut node = TestNode::init(Setup {
-        passphrase: Some("riktig passord".into()),
-        ..setup()
-    });
+    let mut node = TestNode::init(Setup { passphrase: Some("riktig passord".into()), ..setup() });
     assert_run_refused(&node, &[], 6, "passphrase");
     let wrong = text(&node.write_private("wrong", "feil passord"));
     assert_run_refused(&node, &["--passphrase-file", &wrong], 6, "passphrase");
@@ -47,10 +44,7 @@ fn a_missing_or_wrong_passphrase_is_said_and_nothing_is_touched() {
     assert_run_refused(&node, &["--passphrase-file", &empty], 6, "passphrase");
     let absent = text(&node.home().join("absent"));
     let refused = node.run_output(&["--passphrase-file", &absent]);
-    assert!(
-        [1, 6].contains(&refused.code) && refused.stderr.contains("absent"),
-        "{refused}"
-    );
+    assert!([1, 6].contains(&refused.code) && refused.stderr.contains("absent"), "{refused}");
     node.start();
     assert_eq!(node.json(&["status"])["unprotected"], false);
 }
@@ -61,11 +55,7 @@ fn key_files_that_others_can_read_are_refused() {
     let mut node = TestNode::init(setup());
     node.start();
     node.terminate();
-    let files: Vec<_> = fs::read_dir(node.dir().join("keys"))
-        .unwrap()
-        .flatten()
-        .map(|item| item.path())
-        .collect();
+    let files: Vec<_> = fs::read_dir(node.dir().join("keys")).unwrap().flatten().map(|item| item.path()).collect();
     assert!(!files.is_empty());
     for file in files.iter().filter(|file| file.is_file()) {
         for mode in [0o640, 0o604, 0o666] {
@@ -85,11 +75,7 @@ fn damaged_key_files_are_refused_with_six() {
     node.start();
     node.terminate();
     let keys = node.dir().join("keys");
-    let files: Vec<_> = fs::read_dir(&keys)
-        .unwrap()
-        .flatten()
-        .map(|item| item.path())
-        .collect();
+    let files: Vec<_> = fs::read_dir(&keys).unwrap().flatten().map(|item| item.path()).collect();
     for file in files.iter().filter(|file| file.is_file()) {
         let good = fs::read(file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
@@ -142,9 +128,7 @@ fn a_data_directory_of_a_newer_version_is_refused() {
 
     let config = node.dir().join("config.toml");
     let good = fs::read_to_string(&config).unwrap();
-    let version = good
-        .lines()
-        .find(|line| line.starts_with("version") || line.starts_with("format"));
+    let version = good.lines().find(|line| line.starts_with("version") || line.starts_with("format"));
     let version = version.expect("config.toml says which version of the directory it belongs to");
     let key = version.split('=').next().unwrap();
     fs::write(&config, good.replacen(version, &format!("{key}= 900"), 1)).unwrap();
@@ -168,15 +152,9 @@ fn a_port_in_use_is_named() {
     let _turn = turn::beside();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let mut node = TestNode::init(Setup {
-        listen: address.to_string(),
-        ..setup()
-    });
+    let mut node = TestNode::init(Setup { listen: address.to_string(), ..setup() });
     let refused = node.run_output(&[]).expect(1);
-    assert!(
-        refused.stderr.contains(&address.port().to_string()),
-        "the port is not named\n{refused}"
-    );
+    assert!(refused.stderr.contains(&address.port().to_string()), "the port is not named\n{refused}");
     drop(taken);
     node.start();
 }
@@ -188,15 +166,9 @@ fn a_path_that_does_not_exist_is_named_and_nothing_is_queued() {
     let good = pair.path("good");
     fs::write(&good, "good").unwrap();
     let (to, good, gone) = (pair.to_b(), text(&good), pair.at("gone-7731"));
-    let refused = pair
-        .a
-        .cli_json(&["send", "--to", &to, "--subject", "x", &good, &gone])
-        .expect(1);
+    let refused = pair.a.cli_json(&["send", "--to", &to, "--subject", "x", &good, &gone]).expect(1);
     assert!(refused.complaint().contains("gone-7731"), "{refused}");
-    assert_eq!(
-        pair.a.json(&["outbox", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert_eq!(pair.a.json(&["outbox", "list"]).as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -207,22 +179,9 @@ fn what_is_neither_file_nor_folder_is_refused() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("fine"), "fine").unwrap();
     std::os::unix::fs::symlink("/etc/hostname", folder.join("link-7731")).unwrap();
-    let refused = pair
-        .a
-        .cli_json(&[
-            "send",
-            "--to",
-            &pair.to_b(),
-            "--subject",
-            "Link",
-            &text(&folder),
-        ])
-        .expect(1);
+    let refused = pair.a.cli_json(&["send", "--to", &pair.to_b(), "--subject", "Link", &text(&folder)]).expect(1);
     assert!(refused.complaint().contains("link-7731"), "{refused}");
-    assert_eq!(
-        pair.a.json(&["outbox", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert_eq!(pair.a.json(&["outbox", "list"]).as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -246,35 +205,14 @@ fn a_file_that_changes_while_it_is_read_fails_the_whole_send() {
             }
         }
     });
-    let refused = pair
-        .a
-        .cli_json(&["send", "--to", &to, "--subject", "Changing", &path]);
+    let refused = pair.a.cli_json(&["send", "--to", &to, "--subject", "Changing", &path]);
     stop.store(true, SeqCst);
     writer.join().unwrap();
-    assert!(
-        refused
-            .clone()
-            .expect(1)
-            .complaint()
-            .contains("b-growing-7731.bin"),
-        "{refused}"
-    );
-    assert_eq!(
-        pair.a.json(&["outbox", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert!(refused.clone().expect(1).complaint().contains("b-growing-7731.bin"), "{refused}");
+    assert_eq!(pair.a.json(&["outbox", "list"]).as_array().map(Vec::len), Some(0));
 
     // Once it is still it goes, and with --settle the sender waits for that by itself.
-    let args = [
-        "send",
-        "--to",
-        &to,
-        "--subject",
-        "Settled",
-        "--settle",
-        "2s",
-        &path,
-    ];
+    let args = ["send", "--to", &to, "--subject", "Settled", "--settle", "2s", &path];
     let sent = pair.a.json(&args);
     pair.wait_delivered(&id_of(&sent["envelopes"][0]), secs(60));
     pair.assert_received_once("Settled", &[&folder]);
@@ -290,24 +228,12 @@ fn an_unreachable_peer_is_explained() {
     fs::write(&path, "x").unwrap();
     let told = until(secs(60), "peers says why", || {
         let peers = pair.a.json(&["peers"]);
-        let told = peers[0]["reason"]
-            .as_str()
-            .filter(|reason| !reason.is_empty())?
-            .to_owned();
+        let told = peers[0]["reason"].as_str().filter(|reason| !reason.is_empty())?.to_owned();
         (peers[0]["online"] == false).then_some(told)
     });
-    assert!(
-        told.contains(&address.port().to_string()) || told.to_lowercase().contains("refused"),
-        "{told}"
-    );
-    let sent = pair
-        .a
-        .cli(&["send", "--to", &pair.to_b(), "--subject", "x", &text(&path)])
-        .expect(0);
-    assert!(
-        !sent.text().is_empty() || !sent.stderr.is_empty(),
-        "it says when it tries again"
-    );
+    assert!(told.contains(&address.port().to_string()) || told.to_lowercase().contains("refused"), "{told}");
+    let sent = pair.a.cli(&["send", "--to", &pair.to_b(), "--subject", "x", &text(&path)]).expect(0);
+    assert!(!sent.text().is_empty() || !sent.stderr.is_empty(), "it says when it tries again");
 }
 
 #[test]

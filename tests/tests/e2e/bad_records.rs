@@ -18,31 +18,16 @@ const DAMAGES: [Damage; 7] = [
     ("oversized", oversized, ""),
     ("future version", future_version, "newer"),
     ("empty", |_| vec![Vec::new()], ""),
-    (
-        "not a record",
-        |_| vec![b"\x00\xff\x00".repeat(500), b"hello\n".to_vec()],
-        "",
-    ),
+    ("not a record", |_| vec![b"\x00\xff\x00".repeat(500), b"hello\n".to_vec()], ""),
 ];
 
 fn truncated(good: &[u8]) -> Vec<Vec<u8>> {
-    [
-        good.len() / 3,
-        good.len() / 2,
-        good.len() - 40,
-        good.len() - 12,
-    ]
-    .map(|end| good[..end].to_vec())
-    .to_vec()
+    [good.len() / 3, good.len() / 2, good.len() - 40, good.len() - 12].map(|end| good[..end].to_vec()).to_vec()
 }
 
 /// One bit at a time, spread over the block.
 fn bit_flipped(good: &[u8]) -> Vec<Vec<u8>> {
-    let start = good
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .expect("armoured text has lines")
-        + 1;
+    let start = good.iter().position(|&byte| byte == b'\n').expect("armoured text has lines") + 1;
     let end = good.len() - 40;
     let step = (end - start) / 12;
     (start..end)
@@ -100,26 +85,13 @@ fn assert_refused(node: &TestNode, desk: &Path, good: &[u8], args: &[&str]) {
                 })
                 .collect();
             let refused = node.cli_json(&args);
-            assert_eq!(
-                refused.code, 6,
-                "{name} was not refused as damaged\n{refused}"
-            );
-            assert!(
-                refused.complaint().to_lowercase().contains(word),
-                "{name}: `{word}` is not said\n{refused}"
-            );
+            assert_eq!(refused.code, 6, "{name} was not refused as damaged\n{refused}");
+            assert!(refused.complaint().to_lowercase().contains(word), "{name}: `{word}` is not said\n{refused}");
             assert!(!refused.stderr.contains("panicked"), "{refused}");
-            assert!(
-                !desk.join("never-written").exists(),
-                "{name}: something was written"
-            );
+            assert!(!desk.join("never-written").exists(), "{name}: something was written");
         }
     }
-    assert_eq!(
-        node.cli(&["status"]).code == 0,
-        node.is_running(),
-        "the node has not survived"
-    );
+    assert_eq!(node.cli(&["status"]).code == 0, node.is_running(), "the node has not survived");
 }
 
 #[test]
@@ -129,39 +101,16 @@ fn p4_damaged_cards_and_proposals_are_refused() {
     pair.exchange_cards();
     let card = fs::read(pair.path("b.card")).unwrap();
     assert_refused(&pair.a, pair.desk.path(), &card, &["card", "show", "FILE"]);
-    assert_refused(
-        &pair.a,
-        pair.desk.path(),
-        &card,
-        &["agreement", "propose", "--with", "FILE", "--out", "OUT"],
-    );
-    assert_eq!(
-        pair.a.json(&["agreement", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert_refused(&pair.a, pair.desk.path(), &card, &["agreement", "propose", "--with", "FILE", "--out", "OUT"]);
+    assert_eq!(pair.a.json(&["agreement", "list"]).as_array().map(Vec::len), Some(0));
 
     pair.propose();
     let proposal = fs::read(pair.path("proposal.pakt")).unwrap();
-    assert_refused(
-        &pair.b,
-        pair.desk.path(),
-        &proposal,
-        &["agreement", "show", "FILE"],
-    );
-    assert_refused(
-        &pair.b,
-        pair.desk.path(),
-        &proposal,
-        &["agreement", "accept", "FILE", "--out", "OUT"],
-    );
-    assert_eq!(
-        pair.b.json(&["agreement", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert_refused(&pair.b, pair.desk.path(), &proposal, &["agreement", "show", "FILE"]);
+    assert_refused(&pair.b, pair.desk.path(), &proposal, &["agreement", "accept", "FILE", "--out", "OUT"]);
+    assert_eq!(pair.b.json(&["agreement", "list"]).as_array().map(Vec::len), Some(0));
     // The good one still works.
-    pair.b
-        .cli(&["agreement", "accept", &pair.at("proposal.pakt")])
-        .expect(0);
+    pair.b.cli(&["agreement", "accept", &pair.at("proposal.pakt")]).expect(0);
 }
 
 #[test]
@@ -169,10 +118,7 @@ fn p4_damaged_agreements_and_receipts_are_refused() {
     let _turn = turn::beside();
     let pair = Pair::new();
     let agreement = fs::read(pair.path("agreement.pakt")).unwrap();
-    for args in [
-        &["agreement", "show", "FILE"],
-        &["agreement", "import", "FILE"],
-    ] {
+    for args in [&["agreement", "show", "FILE"], &["agreement", "import", "FILE"]] {
         assert_refused(&pair.a, pair.desk.path(), &agreement, args);
     }
     let study = pair.path("study");
@@ -181,41 +127,25 @@ fn p4_damaged_agreements_and_receipts_are_refused() {
     pair.wait_delivered(&sent, secs(60));
     let receipt = pair.a.cli(&["receipt", "export", &sent]).expect(0).stdout;
     let (a, b) = (pair.at("a.card"), pair.at("b.card"));
-    assert_refused(
-        &pair.a,
-        pair.desk.path(),
-        &receipt,
-        &["receipt", "verify", "FILE", "--card", &a, "--card", &b],
-    );
+    assert_refused(&pair.a, pair.desk.path(), &receipt, &["receipt", "verify", "FILE", "--card", &a, "--card", &b]);
     fs::write(pair.path("receipt.pakt"), &receipt).unwrap();
     let card = fs::read(&a).unwrap();
     let good = pair.at("receipt.pakt");
-    assert_refused(
-        &pair.a,
-        pair.desk.path(),
-        &card,
-        &["receipt", "verify", &good, "--card", "FILE", "--card", &b],
-    );
+    assert_refused(&pair.a, pair.desk.path(), &card, &["receipt", "verify", &good, "--card", "FILE", "--card", &b]);
 }
 
 #[test]
 fn one_kind_of_record_is_not_taken_for_another() {
     let _turn = turn::beside();
     let pair = Pair::new();
-    let (card, proposal, agreement) = (
-        pair.at("a.card"),
-        pair.at("proposal.pakt"),
-        pair.at("agreement.pakt"),
-    );
+    let (card, proposal, agreement) = (pair.at("a.card"), pair.at("proposal.pakt"), pair.at("agreement.pakt"));
     let rows: [&[&str]; 6] = [
         &["card", "show", &proposal],
         &["agreement", "show", &card],
         &["agreement", "accept", &agreement],
         &["agreement", "import", &proposal],
         &["agreement", "propose", "--with", &agreement],
-        &[
-            "receipt", "verify", &agreement, "--card", &card, "--card", &card,
-        ],
+        &["receipt", "verify", &agreement, "--card", &card, "--card", &card],
     ];
     for args in rows {
         let refused = pair.b.cli_json(args);
@@ -230,22 +160,13 @@ fn what_mail_and_shells_do_to_text_is_tolerated() {
     let pair = Pair::strangers(Plan::default());
     pair.exchange_cards();
     let good = String::from_utf8(fs::read(pair.path("b.card")).unwrap()).unwrap();
-    let utf16: Vec<u8> = std::iter::once(0xFEFF)
-        .chain(good.encode_utf16())
-        .flat_map(u16::to_le_bytes)
-        .collect();
+    let utf16: Vec<u8> = std::iter::once(0xFEFF).chain(good.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let rows: [(&str, Vec<u8>); 5] = [
         ("CRLF", good.replace('\n', "\r\n").into_bytes()),
-        (
-            "UTF-8 mark",
-            [&b"\xEF\xBB\xBF"[..], good.as_bytes()].concat(),
-        ),
+        ("UTF-8 mark", [&b"\xEF\xBB\xBF"[..], good.as_bytes()].concat()),
         ("PowerShell's UTF-16", utf16),
         ("blank lines around", format!("\n\n{good}\n\n").into_bytes()),
-        (
-            "blanks at line ends",
-            good.replace('\n', "  \n").into_bytes(),
-        ),
+        ("blanks at line ends", good.replace('\n', "  \n").into_bytes()),
     ];
     for (what, bytes) in rows {
         let path = pair.path("mailed.card");

@@ -7,11 +7,7 @@ use pakt_tests::pair::{Pair, id_of};
 use pakt_tests::wait::secs;
 use pakt_tests::{tools, tree, turn};
 
-const LARGE_BYTES: u64 = if cfg!(debug_assertions) {
-    160_000_000
-} else {
-    1 << 30
-};
+const LARGE_BYTES: u64 = if cfg!(debug_assertions) { 160_000_000 } else { 1 << 30 };
 const BESIDE_BYTES: u64 = LARGE_BYTES / 4;
 /// What either node may use at its peak.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;

@@ -57,17 +57,8 @@ fn plant(pair: &Pair) -> Vec<String> {
     for at in 0..SUBJECTS {
         let folder = pair.path(&format!("m{at}"));
         fs::create_dir(&folder).unwrap();
-        for (name, content) in names
-            .iter()
-            .zip(contents.iter().cycle())
-            .skip(at)
-            .step_by(SUBJECTS)
-        {
-            fs::write(
-                folder.join(format!("{name}.dcm")),
-                format!("..{content}..").repeat(20),
-            )
-            .unwrap();
+        for (name, content) in names.iter().zip(contents.iter().cycle()).skip(at).step_by(SUBJECTS) {
+            fs::write(folder.join(format!("{name}.dcm")), format!("..{content}..").repeat(20)).unwrap();
         }
         for content in contents.iter().skip(at).step_by(SUBJECTS) {
             fs::write(folder.join(format!("plain-{at}")), content).unwrap();
@@ -75,29 +66,16 @@ fn plant(pair: &Pair) -> Vec<String> {
         let body = pair.path(&format!("body-{at}"));
         fs::write(&body, format!("Hei {}, svar følger.", bodies[at])).unwrap();
         let (to, body, folder) = (pair.to_b(), text(&body), text(&folder));
-        let args = [
-            "send",
-            "--to",
-            &to,
-            "--subject",
-            &subjects[at],
-            "--body-file",
-            &body,
-            &folder,
-        ];
+        let args = ["send", "--to", &to, "--subject", &subjects[at], "--body-file", &body, &folder];
         sent.push(id_of(&pair.a.json(&args)["envelopes"][0]));
     }
-    sent.iter()
-        .for_each(|envelope| drop(pair.wait_delivered(envelope, secs(60))));
+    sent.iter().for_each(|envelope| drop(pair.wait_delivered(envelope, secs(60))));
     until(secs(10), "all are in the inbox", || {
         (pair.b.json(&["inbox", "list"]).as_array()?.len() >= SUBJECTS).then_some(())
     });
     let planted = [subjects, bodies, names, contents, groups].concat();
     // The scanner finds what lies open: every word that has been in a file of the sender's own.
-    let open: Vec<PathBuf> = scan::hits(&[pair.desk.path()], &planted)
-        .into_iter()
-        .map(|(file, _)| file)
-        .collect();
+    let open: Vec<PathBuf> = scan::hits(&[pair.desk.path()], &planted).into_iter().map(|(file, _)| file).collect();
     assert!(open.len() > BODIES + FILE_NAMES, "the scanner is blind");
     planted
 }
@@ -109,15 +87,7 @@ fn assert_clean(pair: &Pair, words: &[String], when: &str) {
     let logs = [pair.a.log_path(), pair.b.log_path()];
     let roots: Vec<&Path> = vec![pair.a.dir(), pair.b.dir(), &logs[0], &logs[1]];
     let found = scan::hits(&roots, &words);
-    let shown: Vec<String> = found
-        .iter()
-        .take(20)
-        .map(|(file, word)| format!("{word} in {}", file.display()))
-        .collect();
-    assert!(
-        found.is_empty(),
-        "{when}: {} hits\n{}",
-        found.len(),
-        shown.join("\n")
-    );
+    let shown: Vec<String> =
+        found.iter().take(20).map(|(file, word)| format!("{word} in {}", file.display())).collect();
+    assert!(found.is_empty(), "{when}: {} hits\n{}", found.len(), shown.join("\n"));
 }

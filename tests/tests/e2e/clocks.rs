@@ -10,13 +10,8 @@ use pakt_tests::{tools, tree, turn};
 
 /// The library that moves a process's wall clock.
 fn faketime() -> Option<String> {
-    let triples = fs::read_dir("/usr/lib")
-        .ok()?
-        .flatten()
-        .map(|item| item.path());
-    let found: Option<PathBuf> = triples
-        .map(|dir| dir.join("faketime/libfaketime.so.1"))
-        .find(|path| path.is_file());
+    let triples = fs::read_dir("/usr/lib").ok()?.flatten().map(|item| item.path());
+    let found: Option<PathBuf> = triples.map(|dir| dir.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
     found.map(|path| path.to_string_lossy().into_owned())
 }
 
@@ -30,10 +25,7 @@ fn move_clock(node: &mut TestNode, library: &str, by: &str) {
 #[test]
 fn p27_clocks_days_apart_deliver_and_both_sides_warn() {
     let Some(library) = faketime() else {
-        return tools::skip(
-            "p27_clocks_days_apart_deliver_and_both_sides_warn",
-            "no libfaketime",
-        );
+        return tools::skip("p27_clocks_days_apart_deliver_and_both_sides_warn", "no libfaketime");
     };
     let _turn = turn::beside();
     let mut pair = Pair::new();
@@ -62,9 +54,7 @@ fn assert_warned(node: &TestNode) {
         let warned = told.as_array()?.iter().any(|row| {
             let finding = row["finding"].as_str().unwrap_or_default();
             row["ok"] == false
-                && row["check"]
-                    .as_str()
-                    .is_some_and(|check| check.contains("clock"))
+                && row["check"].as_str().is_some_and(|check| check.contains("clock"))
                 && (finding.contains("3 d")
                     || finding.contains("3d")
                     || finding.contains("72 h")
@@ -77,10 +67,7 @@ fn assert_warned(node: &TestNode) {
 #[test]
 fn p27_a_jump_of_the_clock_does_not_expire_what_waits() {
     let Some(library) = faketime() else {
-        return tools::skip(
-            "p27_a_jump_of_the_clock_does_not_expire_what_waits",
-            "no libfaketime",
-        );
+        return tools::skip("p27_a_jump_of_the_clock_does_not_expire_what_waits", "no libfaketime");
     };
     let _turn = turn::beside();
     let mut pair = Pair::new();
@@ -93,10 +80,7 @@ fn p27_a_jump_of_the_clock_does_not_expire_what_waits() {
     pair.a.start();
     std::thread::sleep(secs(5));
     let shown = pair.a.json(&["outbox", "show", &sent]);
-    assert_ne!(
-        shown["state"], "expired",
-        "thirty days passed on the wall only: {shown}"
-    );
+    assert_ne!(shown["state"], "expired", "thirty days passed on the wall only: {shown}");
     pair.b.start();
     pair.wait_delivered(&sent, secs(60));
     pair.assert_received_once("Jump", &[&path]);

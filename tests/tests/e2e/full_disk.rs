@@ -14,9 +14,7 @@ const DISK_MIB: u64 = 96;
 /// A small disk, its folder, or the reason why there is none.
 fn small_disk(test: &str) -> Option<(SmallDisk, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
-    let disk = tools::is_root()
-        .then(|| SmallDisk::mount(&folder.path().join("disk"), DISK_MIB))
-        .flatten();
+    let disk = tools::is_root().then(|| SmallDisk::mount(&folder.path().join("disk"), DISK_MIB)).flatten();
     if disk.is_none() {
         tools::skip(test, "a small file system needs root");
     }
@@ -25,16 +23,11 @@ fn small_disk(test: &str) -> Option<(SmallDisk, tempfile::TempDir)> {
 
 #[test]
 fn p31_a_full_receiver_refuses_before_the_first_content_byte() {
-    let Some((disk, _folder)) =
-        small_disk("p31_a_full_receiver_refuses_before_the_first_content_byte")
-    else {
+    let Some((disk, _folder)) = small_disk("p31_a_full_receiver_refuses_before_the_first_content_byte") else {
         return;
     };
     let _turn = turn::alone();
-    let mut plan = Plan {
-        wired: true,
-        ..Plan::default()
-    };
+    let mut plan = Plan { wired: true, ..Plan::default() };
     plan.b.dir = Some(disk.path().join("data"));
     let pair = Pair::of(plan);
     let (small, large) = (pair.path("small.bin"), pair.path("large.bin"));
@@ -47,21 +40,13 @@ fn p31_a_full_receiver_refuses_before_the_first_content_byte() {
     let envelope = id_of(&pair.send("Does not fit", &[&large]));
     let shown = until(secs(60), "the refusal and its reason are known", || {
         let shown = outbox(&pair.a, &envelope)?;
-        shown["reason"]
-            .as_str()
-            .filter(|reason| !reason.is_empty())?;
+        shown["reason"].as_str().filter(|reason| !reason.is_empty())?;
         Some(shown)
     });
     let reason = shown["reason"].as_str().unwrap().to_lowercase();
-    assert!(
-        reason.contains("space") || reason.contains("room") || reason.contains("full"),
-        "{shown}"
-    );
+    assert!(reason.contains("space") || reason.contains("room") || reason.contains("full"), "{shown}");
     let passed = pair.wire().into_side(Side::B) - before;
-    assert!(
-        passed < 1_000_000,
-        "{passed} bytes were sent to a disk without room"
-    );
+    assert!(passed < 1_000_000, "{passed} bytes were sent to a disk without room");
     assert!(inbox(&pair.b, "Does not fit").is_empty());
 
     // Reading and small things go on.
@@ -75,16 +60,11 @@ fn p31_a_full_receiver_refuses_before_the_first_content_byte() {
 
 #[test]
 fn p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing() {
-    let Some((disk, _folder)) =
-        small_disk("p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing")
-    else {
+    let Some((disk, _folder)) = small_disk("p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing") else {
         return;
     };
     let _turn = turn::alone();
-    let mut plan = Plan {
-        wired: true,
-        ..Plan::default()
-    };
+    let mut plan = Plan { wired: true, ..Plan::default() };
     plan.b.dir = Some(disk.path().join("data"));
     let mut pair = Pair::of(plan);
     let (first, second) = (pair.path("first.bin"), pair.path("second.bin"));
@@ -96,17 +76,12 @@ fn p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing() {
     pair.wire().throttle(5_000_000);
     let before = pair.wire().into_side(Side::B);
     let envelope = id_of(&pair.send("Interrupted", &[&second]));
-    until(secs(60), "content flows", || {
-        (pair.wire().into_side(Side::B) > before + 5_000_000).then_some(())
-    });
+    until(secs(60), "content flows", || (pair.wire().into_side(Side::B) > before + 5_000_000).then_some(()));
     let ballast = disk.path().join("ballast");
     fill(&ballast);
     std::thread::sleep(secs(8));
     let state = outbox(&pair.a, &envelope).unwrap()["state"].clone();
-    assert_ne!(
-        state, "delivered",
-        "nothing can be delivered to a full disk"
-    );
+    assert_ne!(state, "delivered", "nothing can be delivered to a full disk");
     fs::remove_file(&ballast).unwrap();
     pair.wire().throttle(0);
     // A failed fsync stops the process; the service manager starts it again.
@@ -117,9 +92,7 @@ fn p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing() {
     let done = until(secs(90), "it ends in one final state", || {
         let shown = outbox(&pair.a, &envelope)?;
         let state = shown["state"].as_str()?.to_owned();
-        ["delivered", "released", "taken", "refused"]
-            .contains(&&*state)
-            .then_some(state)
+        ["delivered", "released", "taken", "refused"].contains(&&*state).then_some(state)
     });
     if done != "refused" {
         pair.assert_received_once("Interrupted", &[&second]);
@@ -129,8 +102,7 @@ fn p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing() {
 
 #[test]
 fn p31_a_full_sender_accepts_nothing_and_loses_nothing() {
-    let Some((disk, _folder)) = small_disk("p31_a_full_sender_accepts_nothing_and_loses_nothing")
-    else {
+    let Some((disk, _folder)) = small_disk("p31_a_full_sender_accepts_nothing_and_loses_nothing") else {
         return;
     };
     let _turn = turn::alone();
@@ -140,23 +112,10 @@ fn p31_a_full_sender_accepts_nothing_and_loses_nothing() {
     let (small, large) = (pair.path("small.bin"), pair.path("large.bin"));
     tree::write_noise(&small, 1_000_000, 36);
     tree::write_noise(&large, 200_000_000, 37);
-    let refused = pair.a.cli_json(&[
-        "send",
-        "--to",
-        &pair.to_b(),
-        "--subject",
-        "Too much",
-        &text(&large),
-    ]);
+    let refused = pair.a.cli_json(&["send", "--to", &pair.to_b(), "--subject", "Too much", &text(&large)]);
     let told = refused.expect(1).complaint().to_lowercase();
-    assert!(
-        told.contains("space") || told.contains("room") || told.contains("full"),
-        "{told}"
-    );
-    assert_eq!(
-        pair.a.json(&["outbox", "list"]).as_array().map(Vec::len),
-        Some(0)
-    );
+    assert!(told.contains("space") || told.contains("room") || told.contains("full"), "{told}");
+    assert_eq!(pair.a.json(&["outbox", "list"]).as_array().map(Vec::len), Some(0));
     // What the failed attempt had written is free again.
     let envelope = id_of(&pair.send("Small", &[&small]));
     pair.wait_delivered(&envelope, secs(60));

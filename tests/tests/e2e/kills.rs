@@ -36,10 +36,7 @@ fn p32_the_sender_is_killed() {
 
 fn kill_again_and_again(victim: Victim) {
     let _turn = turn::alone();
-    let kills = std::env::var("PAKT_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(10);
+    let kills = std::env::var("PAKT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let mut pair = Pair::wired();
     pair.wire().throttle(BYTES_PER_SECOND);
     let mut struck = Vec::new();
@@ -48,22 +45,12 @@ fn kill_again_and_again(victim: Victim) {
         struck.extend(one_transfer(&mut pair, victim, round as u64, aims));
     }
     let all = pair.b.json(&["inbox", "list"]);
-    assert_eq!(
-        all.as_array().map(Vec::len),
-        Some(plan.len()),
-        "lost or doubled: {all}"
-    );
+    assert_eq!(all.as_array().map(Vec::len), Some(plan.len()), "lost or doubled: {all}");
     let early = struck.iter().filter(|at| **at < 0.2).count();
     let late = struck.iter().filter(|at| **at > 0.8).count();
-    tools::tell(&format!(
-        "{victim:?}: {} kills, {early} before 20 %, {late} after 80 %: {struck:.2?}",
-        struck.len()
-    ));
+    tools::tell(&format!("{victim:?}: {} kills, {early} before 20 %, {late} after 80 %: {struck:.2?}", struck.len()));
     assert_eq!(struck.len(), kills);
-    assert!(
-        early * 3 >= kills && late * 3 >= kills,
-        "the kills missed their aims: {struck:.2?}"
-    );
+    assert!(early * 3 >= kills && late * 3 >= kills, "the kills missed their aims: {struck:.2?}");
 }
 
 /// One transfer with a kill at the first aim and, when there is a second, one more during the recovery.
@@ -72,18 +59,10 @@ fn one_transfer(pair: &mut Pair, victim: Victim, round: u64, aims: &[f64]) -> Ve
     let folder = pair.path(&format!("kill-{round}"));
     std::fs::create_dir(&folder).unwrap();
     for file in 0..8 {
-        tree::write_noise(
-            &folder.join(format!("{file}.bin")),
-            CONTENT_BYTES / 8,
-            round * 100 + file + 10_000,
-        );
+        tree::write_noise(&folder.join(format!("{file}.bin")), CONTENT_BYTES / 8, round * 100 + file + 10_000);
     }
     for small in 0..50 {
-        tree::write_noise(
-            &folder.join(format!("s{small}")),
-            small * 11,
-            round * 100 + small + 50_000,
-        );
+        tree::write_noise(&folder.join(format!("s{small}")), small * 11, round * 100 + small + 50_000);
     }
     let subject = format!("Kill {round}");
     // Nothing flows before `send` has returned, so that early kills are early.
@@ -94,22 +73,14 @@ fn one_transfer(pair: &mut Pair, victim: Victim, round: u64, aims: &[f64]) -> Ve
 
     let mut struck = Vec::new();
     for (at, aim) in aims.iter().enumerate() {
-        let goal = if at == 0 {
-            (CONTENT_BYTES as f64 * aim) as u64
-        } else {
-            fetched(pair, before) + 300_000
-        };
+        let goal = if at == 0 { (CONTENT_BYTES as f64 * aim) as u64 } else { fetched(pair, before) + 300_000 };
         struck.push(kill_at(pair, victim, before, goal));
         victim_of(pair, victim).start();
     }
     pair.wait_delivered(&envelope, secs(60));
     let fetched = fetched(pair, before);
-    let allowed =
-        CONTENT_BYTES + CONTENT_BYTES / 100 + 500_000 + REFETCHED_BYTES_MAX * aims.len() as u64;
-    assert!(
-        fetched <= allowed,
-        "{round}: {fetched} bytes fetched, at most {allowed}; killed at {struck:.2?}"
-    );
+    let allowed = CONTENT_BYTES + CONTENT_BYTES / 100 + 500_000 + REFETCHED_BYTES_MAX * aims.len() as u64;
+    assert!(fetched <= allowed, "{round}: {fetched} bytes fetched, at most {allowed}; killed at {struck:.2?}");
     pair.assert_received_once(&subject, &[&folder]);
     std::fs::remove_dir_all(&folder).unwrap();
     struck
@@ -122,10 +93,7 @@ fn kill_at(pair: &mut Pair, victim: Victim, before: u64, goal: u64) -> f64 {
         std::thread::sleep(Duration::from_millis(2));
     }
     let arrived = fetched(pair, before);
-    assert!(
-        arrived >= goal,
-        "only {arrived} of {goal} bytes within a minute"
-    );
+    assert!(arrived >= goal, "only {arrived} of {goal} bytes within a minute");
     victim_of(pair, victim).kill();
     arrived as f64 / CONTENT_BYTES as f64
 }
@@ -152,11 +120,7 @@ fn plan(kills: usize) -> Vec<Vec<f64>> {
             Some(last) if kill % 4 == 3 => last.push(last[0]),
             _ => {
                 let at = transfers.len();
-                transfers.push(vec![if at.is_multiple_of(2) {
-                    EARLY[at / 2 % 4]
-                } else {
-                    LATE[at / 2 % 4]
-                }]);
+                transfers.push(vec![if at.is_multiple_of(2) { EARLY[at / 2 % 4] } else { LATE[at / 2 % 4] }]);
             }
         }
     }

@@ -14,10 +14,7 @@ fn setup() -> Setup {
 #[test]
 fn init_prints_the_next_three_commands_and_never_overwrites() {
     let _turn = turn::beside();
-    let node = TestNode::init(Setup {
-        dir: None,
-        ..setup()
-    });
+    let node = TestNode::init(Setup { dir: None, ..setup() });
     let listing = |node: &TestNode| pakt_tests::tree::read(node.dir());
     let before = listing(&node);
     let again = node.init_output();
@@ -29,14 +26,8 @@ fn init_prints_the_next_three_commands_and_never_overwrites() {
     fs::remove_file(fresh.home().join("recovery.pakt")).unwrap();
     let told = fresh.init_output().expect(0);
     let all = format!("{}{}", told.text(), told.stderr);
-    assert!(
-        all.matches("pakt ").count() >= 3,
-        "the next three commands are missing\n{told}"
-    );
-    assert!(
-        all.contains("unprotected") || all.contains("passphrase"),
-        "it says that keys lie open\n{told}"
-    );
+    assert!(all.matches("pakt ").count() >= 3, "the next three commands are missing\n{told}");
+    assert!(all.contains("unprotected") || all.contains("passphrase"), "it says that keys lie open\n{told}");
 }
 
 #[test]
@@ -66,22 +57,12 @@ fn without_a_running_node_commands_say_so() {
         &["inbox", "list"],
         &["outbox", "list"],
         &["group", "list"],
-        &[
-            "send",
-            "--to",
-            "NL:KVK:99000102/Reception",
-            "--subject",
-            "x",
-            &text(&file),
-        ],
+        &["send", "--to", "NL:KVK:99000102/Reception", "--subject", "x", &text(&file)],
     ];
     for args in rows {
         node.cli_json(args).expect(5).complaint();
         let plain = node.cli(args).expect(5);
-        assert!(
-            plain.stdout.is_empty() && plain.stderr.contains("pakt run"),
-            "{plain}"
-        );
+        assert!(plain.stdout.is_empty() && plain.stderr.contains("pakt run"), "{plain}");
     }
     let card = node.home().join("card");
     node.cli(&["card", "--out", &text(&card)]).expect(0);
@@ -90,10 +71,7 @@ fn without_a_running_node_commands_say_so() {
     let shown = node.json(&["card", "show", &text(&card)]);
     assert!(shown.to_string().contains("NO:ORGNR:999000101"), "{shown}");
     let doctor = node.cli_json(&["doctor"]);
-    assert!(
-        [0, 1].contains(&doctor.code) && doctor.json().is_array(),
-        "{doctor}"
-    );
+    assert!([0, 1].contains(&doctor.code) && doctor.json().is_array(), "{doctor}");
 }
 
 #[test]
@@ -108,10 +86,7 @@ fn sigterm_ends_cleanly_and_a_stale_socket_is_replaced() {
     node.start();
     assert_eq!(node.listen(), first, "the port picked at init is kept");
     node.kill();
-    assert!(
-        node.dir().join("api.sock").exists(),
-        "kill -9 leaves the socket behind"
-    );
+    assert!(node.dir().join("api.sock").exists(), "kill -9 leaves the socket behind");
     node.cli(&["status"]).expect(5);
     node.start();
     node.json(&["status"]);
@@ -131,23 +106,14 @@ fn a_directory_is_run_once_at_a_time() {
 fn usage_errors_exit_two_and_help_shows_examples() {
     let _turn = turn::beside();
     let node = TestNode::init(setup());
-    for args in [
-        &["no-such-command"][..],
-        &["status", "--no-such-flag"],
-        &["send"],
-    ] {
+    for args in [&["no-such-command"][..], &["status", "--no-such-flag"], &["send"]] {
         node.cli(args).expect(2);
     }
-    for args in [
-        &["--help"][..],
-        &["send", "--help"],
-        &["agreement", "propose", "--help"],
-        &["inbox", "save", "--help"],
-    ] {
+    for args in
+        [&["--help"][..], &["send", "--help"], &["agreement", "propose", "--help"], &["inbox", "save", "--help"]]
+    {
         let mut command = std::process::Command::new(pakt_tests::binary::pakt());
-        let help = pakt_tests::output::Output::of(command.args(args))
-            .expect(0)
-            .text();
+        let help = pakt_tests::output::Output::of(command.args(args)).expect(0).text();
         assert!(help.contains("pakt "), "{args:?} has no example:\n{help}");
     }
 }

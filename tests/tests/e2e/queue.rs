@@ -13,9 +13,7 @@ fn what_is_sent_to_an_absent_peer_arrives_when_it_is_back() {
     let _turn = turn::alone();
     let mut pair = Pair::new();
     pair.b.terminate();
-    until(secs(60), "the absence is seen", || {
-        (!online(&pair.a)).then_some(())
-    });
+    until(secs(60), "the absence is seen", || (!online(&pair.a)).then_some(()));
     let study = pair.path("study");
     tree::make_strange(&study, 100, 2_000_000);
     let kept = tree::read_sent(&[&study]);
@@ -34,14 +32,9 @@ fn what_is_sent_to_an_absent_peer_arrives_when_it_is_back() {
 
     let back = Instant::now();
     pair.b.start();
-    until(secs(10), "it is connected within 10 s", || {
-        online(&pair.a).then_some(())
-    });
+    until(secs(10), "it is connected within 10 s", || online(&pair.a).then_some(()));
     pair.wait_delivered(&id_of(&sent), secs(30));
-    pakt_tests::tools::tell(&format!(
-        "delivered {:?} after the peer's start",
-        back.elapsed()
-    ));
+    pakt_tests::tools::tell(&format!("delivered {:?} after the peer's start", back.elapsed()));
     fs::rename(&moved, &study).unwrap();
     pair.assert_received_once("Waits", &[&study]);
     assert_eq!(tree::read_sent(&[&study]), kept);
@@ -57,24 +50,9 @@ fn wait_times_out_with_seven_and_the_message_stays_queued() {
     fs::write(&path, "x").unwrap();
     let (to, path) = (pair.to_b(), text(&path));
     let start = Instant::now();
-    let args = [
-        "send",
-        "--to",
-        &to,
-        "--subject",
-        "Timeout",
-        "--wait",
-        "delivered",
-        "--timeout",
-        "3s",
-        &path,
-    ];
+    let args = ["send", "--to", &to, "--subject", "Timeout", "--wait", "delivered", "--timeout", "3s", &path];
     pair.a.cli_json(&args).expect(7);
-    assert!(
-        start.elapsed() >= secs(3) && start.elapsed() < secs(20),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= secs(3) && start.elapsed() < secs(20), "{:?}", start.elapsed());
     let list = pair.a.json(&["outbox", "list"]);
     assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
     pair.b.start();
@@ -85,10 +63,7 @@ fn wait_times_out_with_seven_and_the_message_stays_queued() {
 #[test]
 fn p30_the_hold_time_ends_with_exactly_one_report() {
     let _turn = turn::beside();
-    let mut pair = Pair::of(Plan {
-        terms: Some("hold = \"1m\"\n".into()),
-        ..Plan::default()
-    });
+    let mut pair = Pair::of(Plan { terms: Some("hold = \"1m\"\n".into()), ..Plan::default() });
     pair.b.terminate();
     let path = pair.path("x");
     fs::write(&path, "x").unwrap();
@@ -97,47 +72,25 @@ fn p30_the_hold_time_ends_with_exactly_one_report() {
     // The report comes although the sender was cut off in between.
     pair.a.kill();
     pair.a.start();
-    let report = until(secs(120), "a report to the sending group", || {
-        reports(&pair).pop()
-    });
+    let report = until(secs(120), "a report to the sending group", || reports(&pair).pop());
     let shown = outbox(&pair.a, &id_of(&sent)).unwrap();
     assert_eq!(shown["state"], "expired", "{shown}");
-    assert!(
-        shown["reason"]
-            .as_str()
-            .is_some_and(|reason| !reason.is_empty()),
-        "{shown}"
-    );
+    assert!(shown["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{shown}");
     assert_eq!(report["group"], "Reception", "{report}");
     let told = pair.a.json(&["inbox", "show", &id_of(&report)]);
-    assert!(
-        told.to_string().contains("Too late") || told.to_string().contains(&id_of(&sent)),
-        "{told}"
-    );
+    assert!(told.to_string().contains("Too late") || told.to_string().contains(&id_of(&sent)), "{told}");
 
     pair.b.start();
     pair.wait_online();
     std::thread::sleep(secs(8));
-    assert!(
-        inbox(&pair.b, "Too late").is_empty(),
-        "an expired message was delivered"
-    );
+    assert!(inbox(&pair.b, "Too late").is_empty(), "an expired message was delivered");
     assert_eq!(reports(&pair).len(), 1);
-    assert_eq!(
-        outbox(&pair.a, &id_of(&sent)).unwrap()["state"],
-        "expired",
-        "a final state changed"
-    );
+    assert_eq!(outbox(&pair.a, &id_of(&sent)).unwrap()["state"], "expired", "a final state changed");
 }
 
 fn reports(pair: &Pair) -> Vec<Value> {
     let list = pair.a.json(&["inbox", "list"]);
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter(|item| item["kind"] == "report")
-        .cloned()
-        .collect()
+    list.as_array().into_iter().flatten().filter(|item| item["kind"] == "report").cloned().collect()
 }
 
 #[test]
@@ -150,30 +103,13 @@ fn urgent_overtakes_bulk() {
     pair.wire().throttle(4_000_000);
     let slow = id_of(&pair.send("Slow", &[&bulk]));
     let (to, path) = (pair.to_b(), text(&urgent));
-    let args = [
-        "send",
-        "--to",
-        &to,
-        "--subject",
-        "Urgent",
-        "--priority",
-        "urgent",
-        &path,
-    ];
+    let args = ["send", "--to", &to, "--subject", "Urgent", "--priority", "urgent", &path];
     let start = Instant::now();
-    pair.a
-        .cli(&[&args[..], &["--wait", "delivered", "--timeout", "60s"]].concat())
-        .expect(0);
+    pair.a.cli(&[&args[..], &["--wait", "delivered", "--timeout", "60s"]].concat()).expect(0);
     let took = start.elapsed();
     let state = outbox(&pair.a, &slow).unwrap()["state"].clone();
-    assert_ne!(
-        state, "delivered",
-        "the bulk was through before; the test measured nothing"
-    );
-    assert!(
-        took < secs(6),
-        "urgent took {took:?} behind a bulk transfer of 15 s"
-    );
+    assert_ne!(state, "delivered", "the bulk was through before; the test measured nothing");
+    assert!(took < secs(6), "urgent took {took:?} behind a bulk transfer of 15 s");
     pair.wire().throttle(0);
     pair.wait_delivered(&slow, secs(60));
 }

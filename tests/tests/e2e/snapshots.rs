@@ -35,9 +35,7 @@ fn p12_nothing_repeats_after_a_snapshot_was_restored() {
     }
 
     let flights = pair.wire().flights();
-    let whole = flights
-        .iter()
-        .filter(|flight| flight.bytes.len() == FLIGHT_BYTES);
+    let whole = flights.iter().filter(|flight| flight.bytes.len() == FLIGHT_BYTES);
     let nonces: Vec<&[u8]> = whole.map(|flight| &flight.bytes[..NONCE_BYTES]).collect();
     let distinct: BTreeSet<&[u8]> = nonces.iter().copied().collect();
     assert!(nonces.len() >= 4, "the line saw both lives");

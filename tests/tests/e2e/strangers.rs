@@ -27,11 +27,7 @@ fn p1_a_thousand_strangers_get_not_one_byte() {
     for (at, batch) in probes.chunks(AT_ONCE / 2).enumerate() {
         // Flights are replayed to the end that they were for and to the other one.
         outcomes.extend(visit(targets[at % 2], batch, CLOSED_WITHIN));
-        let replays: Vec<Probe> = batch
-            .iter()
-            .filter(|probe| probe.kind.contains("flight"))
-            .cloned()
-            .collect();
+        let replays: Vec<Probe> = batch.iter().filter(|probe| probe.kind.contains("flight")).cloned().collect();
         outcomes.extend(visit(targets[(at + 1) % 2], &replays, CLOSED_WITHIN));
     }
     assert_silent(&outcomes);
@@ -40,13 +36,8 @@ fn p1_a_thousand_strangers_get_not_one_byte() {
 
     // The flights of an ended agreement are no better than noise.
     pair.a.cli(&["agreement", "end", &pair.agreement]).expect(0);
-    until(secs(30), "the end is known", || {
-        (!online(&pair.a) && !online(&pair.b)).then_some(())
-    });
-    let late: Vec<Probe> = record_flights_again(&pair)
-        .iter()
-        .flat_map(replays_of)
-        .collect();
+    until(secs(30), "the end is known", || (!online(&pair.a) && !online(&pair.b)).then_some(()));
+    let late: Vec<Probe> = record_flights_again(&pair).iter().flat_map(replays_of).collect();
     for target in targets {
         assert_silent(&visit(target, &late, CLOSED_WITHIN));
     }
@@ -56,44 +47,25 @@ fn p1_a_thousand_strangers_get_not_one_byte() {
 fn p1_time_to_close_tells_nothing() {
     let _turn = turn::alone();
     let pair = Pair::wired();
-    let flight = record_flights(&pair)
-        .into_iter()
-        .find(|flight| flight.to == Side::A)
-        .expect("a dialled A");
+    let flight = record_flights(&pair).into_iter().find(|flight| flight.to == Side::A).expect("a dialled A");
     // Mixed, few at a time, so that neither order nor a crowd favours a kind.
     let round = one_of_each(&flight.bytes);
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut resets: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
     for _ in 0..3 {
-        let outcomes = visit(
-            pair.a.listen(),
-            &[round.clone(), round.clone()].concat(),
-            CLOSED_WITHIN,
-        );
+        let outcomes = visit(pair.a.listen(), &[round.clone(), round.clone()].concat(), CLOSED_WITHIN);
         assert_silent(&outcomes);
         for outcome in outcomes {
-            times
-                .entry(outcome.kind)
-                .or_default()
-                .extend(outcome.closed_after);
+            times.entry(outcome.kind).or_default().extend(outcome.closed_after);
             resets.entry(outcome.reset).or_default().push(outcome.kind);
         }
     }
-    let means: BTreeMap<&str, Duration> = times
-        .iter()
-        .map(|(kind, all)| (*kind, all.iter().sum::<Duration>() / all.len() as u32))
-        .collect();
+    let means: BTreeMap<&str, Duration> =
+        times.iter().map(|(kind, all)| (*kind, all.iter().sum::<Duration>() / all.len() as u32)).collect();
     tools::tell(&format!("time to close: {means:.3?}"));
     let (least, most) = (means.values().min().unwrap(), means.values().max().unwrap());
-    assert!(
-        *most - *least < Duration::from_millis(250),
-        "the times differ by kind: {means:?}"
-    );
-    assert_eq!(
-        resets.len(),
-        1,
-        "how a connection ends differs by kind: {resets:?}"
-    );
+    assert!(*most - *least < Duration::from_millis(250), "the times differ by kind: {means:?}");
+    assert_eq!(resets.len(), 1, "how a connection ends differs by kind: {resets:?}");
 }
 
 /// One probe of each kind, from the plainly wrong to the almost right.
@@ -108,12 +80,7 @@ fn one_of_each(flight: &[u8]) -> Vec<Probe> {
         ("replay and more", [flight, &noise(3_000, 3)].concat()),
         ("http", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
     ];
-    rows.map(|(kind, says)| Probe {
-        kind,
-        says,
-        manner: Manner::AtOnce,
-    })
-    .to_vec()
+    rows.map(|(kind, says)| Probe { kind, says, manner: Manner::AtOnce }).to_vec()
 }
 
 /// Flights that both ends have accepted, at least one towards each.
@@ -134,44 +101,23 @@ fn record_flights_again(pair: &Pair) -> Vec<Flight> {
 }
 
 fn full_flights(pair: &Pair) -> Vec<Flight> {
-    pair.wire()
-        .flights()
-        .into_iter()
-        .filter(|flight| flight.bytes.len() == FLIGHT_BYTES)
-        .collect()
+    pair.wire().flights().into_iter().filter(|flight| flight.bytes.len() == FLIGHT_BYTES).collect()
 }
 
 fn replays_of(flight: &Flight) -> Vec<Probe> {
-    let at_once = |kind, says| Probe {
-        kind,
-        says,
-        manner: Manner::AtOnce,
-    };
+    let at_once = |kind, says| Probe { kind, says, manner: Manner::AtOnce };
     vec![
         at_once("replayed flight", flight.bytes.clone()),
-        at_once(
-            "replayed flight and more",
-            [flight.bytes.clone(), noise(500, 4)].concat(),
-        ),
+        at_once("replayed flight and more", [flight.bytes.clone(), noise(500, 4)].concat()),
         at_once("flight with a changed nonce", flipped(&flight.bytes, 3)),
         at_once("flight with a changed tag", flipped(&flight.bytes, 40)),
         at_once("flight with a changed body", flipped(&flight.bytes, 1_000)),
-        at_once(
-            "flight cut short",
-            flight.bytes[..FLIGHT_BYTES - 1].to_vec(),
-        ),
-        Probe {
-            kind: "half-open flight",
-            says: flight.bytes.clone(),
-            manner: Manner::HalfOpen,
-        },
+        at_once("flight cut short", flight.bytes[..FLIGHT_BYTES - 1].to_vec()),
+        Probe { kind: "half-open flight", says: flight.bytes.clone(), manner: Manner::HalfOpen },
         Probe {
             kind: "slow flight",
             says: flight.bytes.clone(),
-            manner: Manner::Slow {
-                piece_bytes: 200,
-                pause: Duration::from_millis(100),
-            },
+            manner: Manner::Slow { piece_bytes: 200, pause: Duration::from_millis(100) },
         },
     ]
 }
@@ -181,42 +127,18 @@ fn thousand(flights: &[Flight]) -> Vec<Probe> {
     let mut probes = Vec::new();
     for (kind, says) in greetings() {
         for manner in [Manner::AtOnce, Manner::HalfOpen, slow(2)] {
-            probes.push(Probe {
-                kind,
-                says: says.clone(),
-                manner,
-            });
+            probes.push(Probe { kind, says: says.clone(), manner });
         }
         // Padded to exactly a flight.
-        let padded = [
-            says.clone(),
-            noise(FLIGHT_BYTES.saturating_sub(says.len()), 5),
-        ]
-        .concat();
-        probes.push(Probe {
-            kind,
-            says: padded,
-            manner: Manner::AtOnce,
-        });
+        let padded = [says.clone(), noise(FLIGHT_BYTES.saturating_sub(says.len()), 5)].concat();
+        probes.push(Probe { kind, says: padded, manner: Manner::AtOnce });
     }
     for _ in 0..40 {
-        probes.push(Probe {
-            kind: "nothing",
-            says: Vec::new(),
-            manner: Manner::AtOnce,
-        });
-        probes.push(Probe {
-            kind: "half-open",
-            says: Vec::new(),
-            manner: Manner::HalfOpen,
-        });
+        probes.push(Probe { kind: "nothing", says: Vec::new(), manner: Manner::AtOnce });
+        probes.push(Probe { kind: "half-open", says: Vec::new(), manner: Manner::HalfOpen });
     }
     for length in FLIGHT_BYTES - 128..=FLIGHT_BYTES + 128 {
-        probes.push(Probe {
-            kind: "noise",
-            says: noise(length, length as u64),
-            manner: Manner::AtOnce,
-        });
+        probes.push(Probe { kind: "noise", says: noise(length, length as u64), manner: Manner::AtOnce });
     }
     for at in 0..100u64 {
         let says = noise((at as usize * 331) % 9_000, 10_000 + at);
@@ -231,49 +153,26 @@ fn thousand(flights: &[Flight]) -> Vec<Probe> {
     while probes.len() < PROBES {
         let bytes = &flight.next().expect("a cycle does not end").bytes;
         let at = probes.len() * 37 % FLIGHT_BYTES;
-        probes.push(Probe {
-            kind: "flight with one changed bit",
-            says: flipped(bytes, at),
-            manner: Manner::AtOnce,
-        });
+        probes.push(Probe { kind: "flight with one changed bit", says: flipped(bytes, at), manner: Manner::AtOnce });
     }
     probes.truncate(PROBES);
     probes
 }
 
 fn slow(piece_bytes: usize) -> Manner {
-    Manner::Slow {
-        piece_bytes,
-        pause: Duration::from_millis(150),
-    }
+    Manner::Slow { piece_bytes, pause: Duration::from_millis(150) }
 }
 
 fn greetings() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("tls", client_hello(false)),
         ("tls with a name", client_hello(true)),
-        (
-            "http",
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_vec(),
-        ),
-        (
-            "http/2",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec(),
-        ),
-        (
-            "multistream",
-            b"\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n\x07/noise\n".to_vec(),
-        ),
+        ("http", b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_vec()),
+        ("http/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec()),
+        ("multistream", b"\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n\x07/noise\n".to_vec()),
         ("noise", [&b"\x00\x20"[..], &noise(32, 6)].concat()),
         ("ssh", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
-        (
-            "dicom",
-            [
-                &b"\x01\x00\x00\x00\x00\xcd\x00\x01\x00\x00ANY-SCP         "[..],
-                &noise(150, 7),
-            ]
-            .concat(),
-        ),
+        ("dicom", [&b"\x01\x00\x00\x00\x00\xcd\x00\x01\x00\x00ANY-SCP         "[..], &noise(150, 7)].concat()),
         ("own lane", b"/pakt/control/1\n".to_vec()),
     ]
 }
@@ -305,10 +204,7 @@ fn client_hello(named: bool) -> Vec<u8> {
 
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_be_bytes())
-        .finalize_xof()
-        .fill(&mut out);
+    blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
@@ -320,25 +216,10 @@ fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
 
 #[track_caller]
 fn assert_silent(outcomes: &[Outcome]) {
-    let loud: Vec<&Outcome> = outcomes
-        .iter()
-        .filter(|outcome| outcome.bytes_back > 0)
-        .collect();
-    assert!(
-        loud.is_empty(),
-        "bytes came back: {:?}",
-        &loud[..loud.len().min(10)]
-    );
-    let open: Vec<&Outcome> = outcomes
-        .iter()
-        .filter(|outcome| outcome.closed_after.is_none())
-        .collect();
-    assert!(
-        open.is_empty(),
-        "{} still open: {:?}",
-        open.len(),
-        &open[..open.len().min(10)]
-    );
+    let loud: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.bytes_back > 0).collect();
+    assert!(loud.is_empty(), "bytes came back: {:?}", &loud[..loud.len().min(10)]);
+    let open: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.closed_after.is_none()).collect();
+    assert!(open.is_empty(), "{} still open: {:?}", open.len(), &open[..open.len().min(10)]);
 }
 
 /// The nodes work as before, and the friends were not thrown out.
