@@ -5,6 +5,7 @@ pub mod blob;
 pub mod demo;
 pub mod disk;
 pub mod entity;
+pub mod mailroom;
 pub mod net;
 pub mod slots;
 pub mod store;
