@@ -1,5 +1,6 @@
 //! The Pakt node: network, store, exchange, mailroom, API and command line.
 
+pub mod api;
 pub mod blob;
 pub mod demo;
 pub mod disk;

@@ -1,0 +1,3 @@
+//! The local HTTP API: the one interface for everything on this machine.
+
+pub mod types;
