@@ -2,8 +2,13 @@
 
 pub mod api;
 pub mod blob;
+pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod disk;
+pub mod files;
 pub mod net;
+pub mod service;
+pub mod setup;
 pub mod slots;
 pub mod store;
