@@ -24,3 +24,11 @@ pub const TEXT_BYTES_MAX: usize = 256 << 10;
 pub const FLIGHT_BYTES: usize = 2048;
 /// Accepted door counters that a listener remembers per direction.
 pub const DOOR_COUNTERS_MAX: usize = 64;
+/// Bytes of all names in one message, each counted once: what a tree of the largest size needs with names of usual length.
+pub const TREE_NAME_BYTES_MAX: u64 = 256 << 20;
+/// Encoded bytes under which an object is sealed under the message's random secret: so little content could be guessed whole.
+pub const GUESSABLE_BYTES: usize = 64 << 10;
+/// Binary logarithm of the largest window that a zstd frame may ask for: 8 MiB.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Bytes of a message's purpose, UTF-8: one of those that the agreement lists.
+pub const PURPOSE_BYTES_MAX: usize = 100;
