@@ -92,6 +92,14 @@ mod tests {
     }
 
     #[test]
+    fn the_format_has_not_changed() {
+        // Computed with another implementation (Python: blake3, cryptography).
+        let expected = "af7b2f8668d53d3d5d445c6162ade1efed450134adb215909907ebb38f410b26\
+                        bf713136899375dd5ff80c49ffa25dc79165435da6";
+        assert_eq!(hex::encode(sealed()), expected);
+    }
+
+    #[test]
     fn a_value_opens_in_its_context_only() {
         assert_eq!(sealed().len(), b"plain".len() + OVERHEAD);
         check(MASTER, &[b"a", b"bc"], &sealed(), true);

@@ -438,6 +438,25 @@ mod tests {
     }
 
     #[test]
+    fn the_format_has_not_changed() {
+        let hash = blake3::hash(&codec::encode(1, &wrapped()));
+        assert_eq!(
+            hash.to_hex().as_str(),
+            "721f7e22e71e2e7a2eeb3a5cda118cc54cce5530b504838b87df33a585f3da54"
+        );
+    }
+
+    #[test]
+    fn the_generator_of_the_operating_system_fits_also_unsized() {
+        let mut system = rand_core::UnwrapErr(getrandom::SysRng);
+        let rng: &mut dyn CryptoRng = &mut system;
+        let key = ContactKey::generate(rng);
+        let [first, second] = [(); 2].map(|()| key.public().wrap(b"i", b"secret", rng));
+        assert_ne!(first.encapsulation, second.encapsulation);
+        assert_eq!(key.unwrap(b"i", &first), key.unwrap(b"i", &second));
+    }
+
+    #[test]
     fn records_hold_keys_and_wraps() {
         let public = key(1).public();
         let bytes = codec::encode(1, &(&public, wrapped()));

@@ -349,8 +349,8 @@ mod tests {
         check(public, b"abc", &[bent], Err(Invalid));
         check(public, b"abc", &[short], Err(Invalid));
         check(public, b"abc", &[long], Err(Invalid));
-        check(public, b"abd", &[good.clone()], Err(Invalid));
-        check(public, b"", &[good.clone()], Err(Invalid));
+        check(public, b"abd", std::slice::from_ref(&good), Err(Invalid));
+        check(public, b"", std::slice::from_ref(&good), Err(Invalid));
         let other = StatementKey::generate(&mut TestRng::new(2)).public();
         check(other, b"abc", &[good], Err(Invalid));
     }

@@ -1,0 +1,453 @@
+//! The keys of a node at rest, as bytes: under a passphrase (Argon2id, RFC 9106) or plainly marked as unprotected.
+//!
+//! ```text
+//! "PAKTKEYS" || version (1) || protection (1) || memory KiB, passes, lanes (u32be each) || salt (32)
+//!            || salt (32), sealed keys, tag (16) || BLAKE3 checksum of all before (32)
+//! ```
+//!
+//! The checksum tells damage from a wrong passphrase before any work is done; it protects nothing by itself.
+//!
+//! **Invariant:** any changed byte is refused: the head is bound into the seal.
+//! **Invariant:** what a file can ask of Argon2 is bounded, and bytes of any kind never cause a panic.
+
+mod head;
+mod recovery;
+
+use std::fmt;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::codec;
+use crate::hedged;
+use crate::sealing::ContactKey;
+use crate::signing::{RootKey, StatementKey, TransportKey};
+use crate::store_seal::StoreKey;
+use head::{Head, checksum, parse};
+
+pub use head::Argon2Params;
+pub use recovery::Recovery;
+
+/// The longest keystore that is read, in bytes; certificate chains are far below it.
+pub const KEYSTORE_BYTES_MAX: usize = 1 << 20;
+
+const VERSION: u8 = 1;
+
+/// The private keys of one node.
+pub struct Keystore {
+    /// The entity's root, unless it lives on another machine.
+    pub root: Option<RootKey>,
+    /// Proves the node in TLS.
+    pub transport: TransportKey,
+    /// Signs what the node states.
+    pub statement: StatementKey,
+    /// Opens door grants.
+    pub contact: ContactKey,
+    /// Seals what lies on disk.
+    pub store: StoreKey,
+    /// The encoded certificate chain of these keys, opaque here.
+    pub chain: Vec<u8>,
+}
+
+impl fmt::Debug for Keystore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keystore(root: {}, ..)", self.root.is_some())
+    }
+}
+
+/// What keeps a stolen file from being read.
+#[derive(Clone, Copy)]
+pub enum Protection<'a> {
+    /// Nothing does: whoever holds the file holds the keys.
+    None,
+    /// A passphrase of at least one byte.
+    Passphrase(&'a [u8]),
+}
+
+impl fmt::Debug for Protection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Passphrase(_) => "Passphrase(..)",
+        })
+    }
+}
+
+/// Why a keystore cannot be locked or unlocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeystoreError {
+    /// The keystore needs a passphrase and none was given.
+    #[error("the keystore is locked: give its passphrase")]
+    Locked,
+    /// The passphrase does not open the keystore.
+    #[error("the passphrase does not open the keystore")]
+    WrongPassphrase,
+    /// The bytes were changed, or are no keystore.
+    #[error("the keystore is damaged: restore it from a backup")]
+    Damaged,
+    /// A newer program wrote the keystore.
+    #[error("the keystore has format version {found}, this program knows {supported}: upgrade it")]
+    Newer {
+        /// Version byte of the file.
+        found: u8,
+        /// Version that this program knows.
+        supported: u8,
+    },
+    /// An empty passphrase protects nothing.
+    #[error("the passphrase is empty: give one, or leave the keystore unprotected knowingly")]
+    EmptyPassphrase,
+    /// The parameters are outside what any keystore may ask for.
+    #[error("the Argon2id parameters are out of range")]
+    BadParameters,
+    /// The certificate chain does not fit into a keystore.
+    #[error("the certificate chain is too long for a keystore")]
+    ChainTooLong,
+    /// This machine has not the memory that the keystore's parameters ask for.
+    #[error("there is not enough memory to check the passphrase")]
+    OutOfMemory,
+}
+
+/// What is sealed; private, so that keys are serialisable nowhere else.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct Body {
+    root: Option<[u8; 32]>,
+    transport: [u8; 32],
+    statement: [u8; 32],
+    contact: [u8; 32],
+    store: [u8; 32],
+    #[serde(with = "codec::bytes")]
+    chain: Vec<u8>,
+}
+
+impl Body {
+    fn of(keys: &Keystore) -> Self {
+        Self {
+            root: keys.root.as_ref().map(|root| *root.seed()),
+            transport: *keys.transport.seed(),
+            statement: *keys.statement.seed(),
+            contact: *keys.contact.to_bytes(),
+            store: *keys.store.as_bytes(),
+            chain: keys.chain.clone(),
+        }
+    }
+
+    fn keystore(&self) -> Keystore {
+        Keystore {
+            root: self.root.map(RootKey::from_seed),
+            transport: TransportKey::from_seed(self.transport),
+            statement: StatementKey::from_seed(self.statement),
+            contact: ContactKey::from_bytes(&self.contact),
+            store: StoreKey::from_bytes(self.store),
+            chain: self.chain.clone(),
+        }
+    }
+}
+
+/// Seals the keys into the bytes of a keystore file; `params` matter only with a passphrase.
+///
+/// # Errors
+/// [`KeystoreError::EmptyPassphrase`], [`KeystoreError::ChainTooLong`] or [`KeystoreError::OutOfMemory`].
+pub fn lock(
+    keys: &Keystore,
+    protection: Protection<'_>,
+    params: Argon2Params,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<Vec<u8>, KeystoreError> {
+    let params = matches!(protection, Protection::Passphrase(_)).then_some(params);
+    let mut head = Head {
+        params,
+        salt: [0; 32],
+    };
+    rng.fill_bytes(&mut head.salt);
+    let master = head.master(protection)?;
+    let body = codec::encode_secret(VERSION, &Body::of(keys));
+    let mut bytes = head.encode().to_vec();
+    bytes.extend(hedged::seal(
+        &master,
+        &[b"keystore", &head.encode()],
+        &body,
+        rng,
+    ));
+    bytes.extend(checksum(&bytes));
+    if bytes.len() > KEYSTORE_BYTES_MAX {
+        return Err(KeystoreError::ChainTooLong);
+    }
+    Ok(bytes)
+}
+
+/// Opens the bytes of a keystore file; an unprotected one opens with any `protection`.
+///
+/// # Errors
+/// [`KeystoreError`] says whether the passphrase or the file is to blame.
+pub fn unlock(bytes: &[u8], protection: Protection<'_>) -> Result<Keystore, KeystoreError> {
+    let (head, sealed) = parse(bytes)?;
+    let master = head.master(protection)?;
+    let refused = match head.params {
+        Some(_) => KeystoreError::WrongPassphrase,
+        None => KeystoreError::Damaged,
+    };
+    let body = hedged::open(&master, &[b"keystore", &head.encode()], sealed).ok_or(refused)?;
+    let body: Body =
+        codec::decode(VERSION, &body, KEYSTORE_BYTES_MAX).map_err(|_| KeystoreError::Damaged)?;
+    Ok(body.keystore())
+}
+
+/// Whether the bytes of a keystore file need a passphrase.
+///
+/// # Errors
+/// [`KeystoreError::Damaged`] or [`KeystoreError::Newer`].
+pub fn is_protected(bytes: &[u8]) -> Result<bool, KeystoreError> {
+    parse(bytes).map(|(head, _)| head.params.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::head::{CHECKSUM_BYTES, HEAD_BYTES};
+    use super::*;
+    use crate::test_rng::TestRng;
+
+    const CHEAP: Argon2Params = match Argon2Params::new(8, 1, 1) {
+        Ok(params) => params,
+        Err(_) => panic!(),
+    };
+    const WORD: Protection<'static> = Protection::Passphrase(b"word");
+
+    fn keys(with_root: bool) -> Keystore {
+        let rng = &mut TestRng::new(1);
+        Keystore {
+            root: with_root.then(|| RootKey::generate(rng)),
+            transport: TransportKey::generate(rng),
+            statement: StatementKey::generate(rng),
+            contact: ContactKey::generate(rng),
+            store: StoreKey::generate(rng),
+            chain: b"chain".to_vec(),
+        }
+    }
+
+    fn locked(protection: Protection<'_>) -> Vec<u8> {
+        lock(&keys(true), protection, CHEAP, &mut TestRng::new(2)).unwrap()
+    }
+
+    fn with_fresh_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+        let sum = checksum(&bytes);
+        bytes.extend(sum);
+        bytes
+    }
+
+    fn check(bytes: &[u8], protection: Protection<'_>, expected: KeystoreError) {
+        assert_eq!(unlock(bytes, protection).map(drop), Err(expected));
+    }
+
+    #[test]
+    fn all_keys_come_back() {
+        for (with_root, protection) in [
+            (true, WORD),
+            (false, WORD),
+            (true, Protection::None),
+            (false, Protection::None),
+        ] {
+            let keys = keys(with_root);
+            let bytes = lock(&keys, protection, CHEAP, &mut TestRng::new(2)).unwrap();
+            let back = unlock(&bytes, protection).unwrap();
+            assert_eq!(
+                back.root.map(|root| root.seed()),
+                keys.root.map(|root| root.seed())
+            );
+            assert_eq!(back.transport.seed(), keys.transport.seed());
+            assert_eq!(back.statement.seed(), keys.statement.seed());
+            assert_eq!(back.contact.to_bytes(), keys.contact.to_bytes());
+            assert_eq!(back.store, keys.store);
+            assert_eq!(back.chain, keys.chain);
+            assert_eq!(
+                is_protected(&bytes),
+                Ok(matches!(protection, Protection::Passphrase(_)))
+            );
+        }
+    }
+
+    #[test]
+    fn passphrases_have_named_errors() {
+        let bytes = locked(WORD);
+        check(&bytes, Protection::None, KeystoreError::Locked);
+        check(
+            &bytes,
+            Protection::Passphrase(b""),
+            KeystoreError::EmptyPassphrase,
+        );
+        check(
+            &bytes,
+            Protection::Passphrase(b"Word"),
+            KeystoreError::WrongPassphrase,
+        );
+        check(
+            &bytes,
+            Protection::Passphrase(b"word\n"),
+            KeystoreError::WrongPassphrase,
+        );
+        let empty = lock(
+            &keys(true),
+            Protection::Passphrase(b""),
+            CHEAP,
+            &mut TestRng::new(2),
+        );
+        assert_eq!(empty, Err(KeystoreError::EmptyPassphrase));
+        assert!(unlock(&locked(Protection::None), WORD).is_ok());
+    }
+
+    #[test]
+    fn any_changed_bit_is_damage_before_any_work_is_done() {
+        for protection in [WORD, Protection::None] {
+            let good = locked(protection);
+            for bit in 0..good.len() * 8 {
+                let mut bent = good.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                let expected = match bent[8] {
+                    VERSION | 0 => KeystoreError::Damaged,
+                    found => KeystoreError::Newer {
+                        found,
+                        supported: VERSION,
+                    },
+                };
+                check(&bent, protection, expected);
+                assert_eq!(is_protected(&bent), Err(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_under_a_forged_checksum_is_refused_too() {
+        for protection in [WORD, Protection::None] {
+            let good = locked(protection);
+            // Bytes 10 to 21 are the costs: forged ones within bounds would only make this test slow.
+            let bits = (9 * 8..10 * 8).chain(22 * 8..(good.len() - CHECKSUM_BYTES) * 8);
+            for bit in bits {
+                let mut bent = good.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                let bent = with_fresh_checksum(bent);
+                let refused = unlock(&bent, protection).map(drop).unwrap_err();
+                let blames_right = match protection {
+                    Protection::Passphrase(_) => {
+                        [KeystoreError::WrongPassphrase, KeystoreError::Damaged].contains(&refused)
+                    }
+                    _ => refused == KeystoreError::Damaged,
+                };
+                assert!(blames_right, "bit {bit}: {refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_other_length_is_damage() {
+        let good = locked(WORD);
+        for length in 0..good.len() {
+            check(&good[..length], WORD, KeystoreError::Damaged);
+            if length > HEAD_BYTES + CHECKSUM_BYTES {
+                let shorter = with_fresh_checksum(good[..length].to_vec());
+                assert!(unlock(&shorter, WORD).is_err());
+            }
+        }
+        check(
+            &[good.as_slice(), &[0]].concat(),
+            WORD,
+            KeystoreError::Damaged,
+        );
+        check(
+            &vec![0; KEYSTORE_BYTES_MAX + 1],
+            WORD,
+            KeystoreError::Damaged,
+        );
+    }
+
+    #[test]
+    fn a_file_cannot_ask_for_unbounded_work() {
+        let good = locked(WORD);
+        for (field, value) in [
+            (10, 0),
+            (10, 7),
+            (10, Argon2Params::MEMORY_KIB_MAX + 1),
+            (10, u32::MAX),
+            (14, 0),
+            (14, Argon2Params::PASSES_MAX + 1),
+            (14, u32::MAX),
+            (18, 0),
+            (18, 2),
+            (18, Argon2Params::LANES_MAX + 1),
+            (18, u32::MAX),
+        ] {
+            let mut bent = good.clone();
+            bent[field..field + 4].copy_from_slice(&value.to_be_bytes());
+            check(&with_fresh_checksum(bent), WORD, KeystoreError::Damaged);
+        }
+    }
+
+    #[test]
+    fn a_stripped_protection_does_not_open() {
+        let mut bent = locked(WORD);
+        bent[9] = 0;
+        bent[10..22].fill(0);
+        check(
+            &with_fresh_checksum(bent),
+            Protection::None,
+            KeystoreError::Damaged,
+        );
+    }
+
+    #[test]
+    fn p22_no_key_shows_in_a_protected_file() {
+        let (keys, bytes) = (keys(true), locked(WORD));
+        let seeds = [
+            *keys.transport.seed(),
+            *keys.statement.seed(),
+            *keys.contact.to_bytes(),
+            *keys.store.as_bytes(),
+            *keys.root.as_ref().unwrap().seed(),
+        ];
+        for seed in seeds {
+            assert!(!bytes.windows(8).any(|window| window == &seed[..8]));
+        }
+        let text = format!("{keys:?} {WORD:?}");
+        assert_eq!(text, "Keystore(root: true, ..) Passphrase(..)");
+    }
+
+    #[test]
+    fn p12_clones_of_one_generator_seal_two_keystores_under_two_keys() {
+        let seal = |chain: &[u8]| {
+            let keys = Keystore {
+                chain: chain.to_vec(),
+                ..keys(true)
+            };
+            lock(&keys, WORD, CHEAP, &mut TestRng::new(3)).unwrap()
+        };
+        let value_salt = HEAD_BYTES..HEAD_BYTES + 32;
+        assert_ne!(seal(b"one")[value_salt.clone()], seal(b"two")[value_salt]);
+    }
+
+    #[test]
+    fn the_default_is_what_the_design_asks_for() {
+        assert_eq!(
+            Argon2Params::new(64 << 10, 3, 1),
+            Ok(Argon2Params::default())
+        );
+    }
+
+    #[test]
+    fn the_format_has_not_changed() {
+        for (protection, expected) in [
+            (
+                WORD,
+                "494bd8b7896736692caae4038cee4943988b0e46fd49628b7fb6083dd7b7d3c6",
+            ),
+            (
+                Protection::None,
+                "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745",
+            ),
+        ] {
+            assert_eq!(
+                blake3::hash(&locked(protection)).to_hex().as_str(),
+                expected
+            );
+        }
+    }
+}
