@@ -147,6 +147,14 @@ pub fn foreign_owner(dir: &Path) -> Option<u32> {
     (us != 0 && owner != us).then_some(owner)
 }
 
+/// Whether somewhere below `error` a port was taken.
+pub fn is_address_in_use(error: &anyhow::Error) -> bool {
+    let in_use = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::AddrInUse)
+    };
+    error.chain().any(in_use)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -150,7 +150,7 @@ pub fn with_short_path<T>(socket: &Path, then: impl FnOnce(&Path) -> io::Result<
 }
 
 /// The number of a Unix group, from its name or written as a number.
-fn group_id(name: &str) -> anyhow::Result<u32> {
+pub(crate) fn group_id(name: &str) -> anyhow::Result<u32> {
     if let Ok(gid) = name.parse() {
         return Ok(gid);
     }

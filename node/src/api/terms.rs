@@ -20,9 +20,9 @@ pub const HOLD_MIN: Duration = Duration::from_secs(60);
 pub const TEMPLATE: &str = r#"# Terms of an agreement between two entities. Both roots sign exactly what is written here.
 # Leave a line out and its default holds.
 
-# What may be exchanged. ["all"] allows every purpose; an empty list allows nothing.
-# For example: purposes = ["treatment", "second-opinion", "billing"]
-purposes = ["all"]
+# What messages may be for. An empty list allows every purpose.
+# For example: purposes = ["billing", "second-opinion", "treatment"]
+purposes = []
 
 # The legal basis of the exchange, in your own words.
 legal_basis = ""
@@ -40,10 +40,10 @@ max_message = "100GB"
 # How long a message that cannot be delivered is held before the sending group gets a report: 1m to 48h.
 hold = "48h"
 
-# How long the receiver may keep what it gets, in words. Empty: nothing is agreed.
+# How long the receiver keeps a message at least, such as "3650d". Empty: nothing is agreed.
 retention = ""
 
-# How much may be sent in what time, in words. Empty: nothing is agreed.
+# How many messages may go in each direction, such as "200/h". Empty: no limit.
 rate = ""
 
 # Controls that the receiver must have.
@@ -56,7 +56,7 @@ urgent_contact = ""
 /// Terms as written, with every default filled in and every time made absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TermsInput {
-    /// What may be exchanged; `all` allows everything.
+    /// What messages may be for, sorted; empty for any purpose.
     pub purposes: Vec<String>,
     /// The legal basis.
     pub legal_basis: String,
@@ -70,11 +70,11 @@ pub struct TermsInput {
     pub max_message_bytes: u64,
     /// How long an undelivered message is held.
     pub hold: Duration,
-    /// How long a received message may be kept, in words.
-    pub retention: String,
-    /// The agreed rate, in words.
-    pub rate: String,
-    /// Controls that the receiver must have.
+    /// How long the receiver keeps a message at least.
+    pub retention: Option<Duration>,
+    /// Messages per hour in each direction, at most.
+    pub messages_per_hour: Option<u32>,
+    /// Controls that the receiver must have, sorted.
     pub controls: Vec<String>,
     /// Whom to call when it is urgent.
     pub urgent_contact: String,
@@ -99,7 +99,7 @@ struct Written {
 impl Default for Written {
     fn default() -> Self {
         Self {
-            purposes: vec!["all".into()],
+            purposes: Vec::new(),
             legal_basis: String::new(),
             valid_from: TomlTime::Text("0s".into()),
             valid_until: TomlTime::Text("365d".into()),
@@ -145,7 +145,7 @@ impl TermsInput {
 
     fn from_written(written: Written, now: Time) -> Result<TermsInput, ServiceError> {
         let terms = TermsInput {
-            purposes: written.purposes,
+            purposes: sorted(written.purposes),
             legal_basis: written.legal_basis,
             valid_from: point("valid_from", &written.valid_from, now)?,
             valid_until: point("valid_until", &written.valid_until, now)?,
@@ -153,9 +153,9 @@ impl TermsInput {
             max_message_bytes: size("max_message", &written.max_message)?,
             hold: humantime::parse_duration(&written.hold)
                 .map_err(|_| wrong("`hold` is a time span such as \"48h\""))?,
-            retention: written.retention,
-            rate: written.rate,
-            controls: written.controls,
+            retention: span("retention", &written.retention)?,
+            messages_per_hour: rate(&written.rate)?,
+            controls: sorted(written.controls),
             urgent_contact: written.urgent_contact,
         };
         terms.check(now)?;
@@ -163,9 +163,6 @@ impl TermsInput {
     }
 
     fn check(&self, now: Time) -> Result<(), ServiceError> {
-        if self.purposes.is_empty() {
-            return Err(wrong("`purposes` is empty: such an agreement would allow nothing"));
-        }
         if !(HOLD_MIN..=HOLD_MAX).contains(&self.hold) {
             return Err(wrong("`hold` is at least 1m and at most 48h"));
         }
@@ -184,6 +181,42 @@ impl TermsInput {
 
 fn wrong(what: &str) -> ServiceError {
     ServiceError::new(ErrorCode::Usage, format!("the terms cannot be used: {what}"), "see `pakt agreement terms`")
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list.dedup();
+    list
+}
+
+fn span(key: &str, text: &str) -> Result<Option<Duration>, ServiceError> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match humantime::parse_duration(text.trim()) {
+        Ok(span) if !span.is_zero() => Ok(Some(span)),
+        _ => Err(wrong(&format!("`{key}` is a time span such as \"30d\""))),
+    }
+}
+
+/// Reads `200/h` or `5000/d` as whole messages per hour.
+fn rate(text: &str) -> Result<Option<u32>, ServiceError> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let per_hour = text.split_once('/').and_then(|(count, unit)| {
+        let count: u32 = count.trim().parse().ok()?;
+        match unit.trim() {
+            "h" | "hour" => Some(count),
+            "d" | "day" => Some(count / 24),
+            "m" | "min" | "minute" => count.checked_mul(60),
+            _ => None,
+        }
+    });
+    match per_hour {
+        Some(per_hour) if per_hour > 0 => Ok(Some(per_hour)),
+        _ => Err(wrong("`rate` is messages per time such as \"200/h\", at least one per hour")),
+    }
 }
 
 fn point(key: &str, written: &TomlTime, now: Time) -> Result<Time, ServiceError> {
@@ -270,13 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_sorted_and_words_become_numbers() {
+        let text = "purposes = [\"b\", \"a\", \"b\"]\nrate = \"4800/d\"\nretention = \"10d\"";
+        let terms = TermsInput::parse(text, NOW).unwrap();
+        assert_eq!(terms.purposes, ["a", "b"]);
+        assert_eq!(terms.messages_per_hour, Some(200));
+        assert_eq!(terms.retention, Some(Duration::from_secs(864_000)));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         let check = |text: &str, says: &str| {
             let error = TermsInput::parse(text, NOW).unwrap_err();
             assert_eq!(error.code, ErrorCode::Usage);
             assert!(error.message.contains(says), "{}", error.message);
         };
-        check("purposes = []", "purposes");
+        check("retention = \"long\"", "retention");
+        check("rate = \"0/h\"", "rate");
+        check("rate = \"many\"", "rate");
         check("hold = \"59s\"", "hold");
         check("hold = \"49h\"", "hold");
         check("hold = \"soon\"", "hold");

@@ -377,6 +377,7 @@ pub struct AgreementDetail {
     /// Who proposed it.
     pub proposer: Party,
     /// To whom it was proposed.
+    #[serde(rename = "acceptor")]
     pub accepter: Party,
     /// The terms.
     pub terms: Terms,
