@@ -21,13 +21,10 @@ pub const DECODE_BYTES_MAX: usize = 64 << 20;
 /// Inputs up to this length may claim no more than this, in bytes.
 const SHORT_BYTES_MAX: usize = 64 << 10;
 
-const FORMAT: Configuration<BigEndian, Fixint> = bincode::config::standard()
-    .with_big_endian()
-    .with_fixed_int_encoding();
-const SHORT: Configuration<BigEndian, Fixint, Limit<SHORT_BYTES_MAX>> =
-    FORMAT.with_limit::<SHORT_BYTES_MAX>();
-const LONG: Configuration<BigEndian, Fixint, Limit<DECODE_BYTES_MAX>> =
-    FORMAT.with_limit::<DECODE_BYTES_MAX>();
+const FORMAT: Configuration<BigEndian, Fixint> =
+    bincode::config::standard().with_big_endian().with_fixed_int_encoding();
+const SHORT: Configuration<BigEndian, Fixint, Limit<SHORT_BYTES_MAX>> = FORMAT.with_limit::<SHORT_BYTES_MAX>();
+const LONG: Configuration<BigEndian, Fixint, Limit<DECODE_BYTES_MAX>> = FORMAT.with_limit::<DECODE_BYTES_MAX>();
 
 /// Why bytes are not a record; the sender of the bytes is to blame, except for `Newer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +41,7 @@ pub enum CodecError {
         max: usize,
     },
     /// A newer program wrote this record.
-    #[error(
-        "the record has format version {found}, this program knows up to {supported}: upgrade it"
-    )]
+    #[error("the record has format version {found}, this program knows up to {supported}: upgrade it")]
     Newer {
         /// Version byte of the input.
         found: u8,
@@ -90,17 +85,10 @@ pub fn encode_secret<T: Serialize + ?Sized>(version: u8, value: &T) -> Zeroizing
 ///
 /// # Errors
 /// [`CodecError`] says what is wrong; the version is judged before the rest is looked at.
-pub fn decode<T: DeserializeOwned>(
-    version: u8,
-    bytes: &[u8],
-    bytes_max: usize,
-) -> Result<T, CodecError> {
+pub fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8], bytes_max: usize) -> Result<T, CodecError> {
     let max = bytes_max.min(DECODE_BYTES_MAX);
     if bytes.len() > max {
-        return Err(CodecError::TooLong {
-            bytes: bytes.len(),
-            max,
-        });
+        return Err(CodecError::TooLong { bytes: bytes.len(), max });
     }
     let body = checked_version(version, bytes)?;
     let decoded = if body.len() <= SHORT_BYTES_MAX {
@@ -149,10 +137,7 @@ pub mod array {
     ///
     /// # Errors
     /// Those of the serializer.
-    pub fn serialize<S: Serializer, const N: usize>(
-        bytes: &[u8; N],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
         let mut tuple = serializer.serialize_tuple(N)?;
         for byte in bytes {
             tuple.serialize_element(byte)?;
@@ -164,9 +149,7 @@ pub mod array {
     ///
     /// # Errors
     /// Those of the deserializer, and an input that ends early.
-    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
-        deserializer: D,
-    ) -> Result<[u8; N], D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
         struct Bytes<const N: usize>;
         impl<'de, const N: usize> Visitor<'de> for Bytes<N> {
             type Value = [u8; N];
@@ -176,9 +159,7 @@ pub mod array {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; N], A::Error> {
                 let mut bytes = [0; N];
                 for (i, byte) in bytes.iter_mut().enumerate() {
-                    *byte = seq
-                        .next_element()?
-                        .ok_or_else(|| Error::invalid_length(i, &self))?;
+                    *byte = seq.next_element()?.ok_or_else(|| Error::invalid_length(i, &self))?;
                 }
                 Ok(bytes)
             }
@@ -249,9 +230,7 @@ mod tests {
 
     fn sample() -> Record {
         Record {
-            kind: Kind::Named {
-                name: "näme".into(),
-            },
+            kind: Kind::Named { name: "näme".into() },
             number: 7,
             flag: true,
             list: vec![1, 2],
@@ -279,18 +258,16 @@ mod tests {
             any::<u8>(),
             bytes(),
         )
-            .prop_map(
-                |(kind, number, flag, list, nested, maybe, fill, blob)| Record {
-                    kind,
-                    number,
-                    flag,
-                    list,
-                    nested,
-                    maybe,
-                    long: [fill; 40],
-                    blob,
-                },
-            )
+            .prop_map(|(kind, number, flag, list, nested, maybe, fill, blob)| Record {
+                kind,
+                number,
+                flag,
+                list,
+                nested,
+                maybe,
+                long: [fill; 40],
+                blob,
+            })
     }
 
     fn check<T>(bytes: &[u8], expected: Result<T, CodecError>)
@@ -324,10 +301,7 @@ mod tests {
             bytes: Vec<u8>,
         }
         let plain = encode(3, &([1u8, 2, 3, 4], vec![5u8, 6]));
-        let helped = Helped {
-            array: [1, 2, 3, 4],
-            bytes: vec![5, 6],
-        };
+        let helped = Helped { array: [1, 2, 3, 4], bytes: vec![5, 6] };
         assert_eq!(encode(3, &helped), plain);
         check(&plain, Ok(helped));
     }
@@ -336,27 +310,9 @@ mod tests {
     fn wrong_bytes_have_named_errors() {
         use CodecError::*;
         check::<u16>(&[], Err(Empty));
-        check::<u16>(
-            &[4, 0, 1],
-            Err(Newer {
-                found: 4,
-                supported: 3,
-            }),
-        );
-        check::<u16>(
-            &[255],
-            Err(Newer {
-                found: 255,
-                supported: 3,
-            }),
-        );
-        check::<u16>(
-            &[2, 0, 1],
-            Err(Older {
-                found: 2,
-                supported: 3,
-            }),
-        );
+        check::<u16>(&[4, 0, 1], Err(Newer { found: 4, supported: 3 }));
+        check::<u16>(&[255], Err(Newer { found: 255, supported: 3 }));
+        check::<u16>(&[2, 0, 1], Err(Older { found: 2, supported: 3 }));
         check::<u16>(&[3], Err(Malformed));
         check::<u16>(&[3, 0], Err(Malformed));
         check::<u16>(&[3, 0, 1], Ok(1));
@@ -366,17 +322,8 @@ mod tests {
         check::<Kind>(&[3, 0, 0, 0, 3], Err(Malformed));
         check::<String>(&[3, 0, 0, 0, 0, 0, 0, 0, 2, 0xc3, 0x28], Err(Malformed));
         let long = vec![3; (1 << 20) + 1];
-        check::<u16>(
-            &long,
-            Err(TooLong {
-                bytes: long.len(),
-                max: 1 << 20,
-            }),
-        );
-        assert_eq!(
-            decode::<u16>(3, &[3, 0, 1], 2),
-            Err(TooLong { bytes: 3, max: 2 })
-        );
+        check::<u16>(&long, Err(TooLong { bytes: long.len(), max: 1 << 20 }));
+        assert_eq!(decode::<u16>(3, &[3, 0, 1], 2), Err(TooLong { bytes: 3, max: 2 }));
     }
 
     #[test]

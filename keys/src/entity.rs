@@ -54,15 +54,12 @@ impl FromStr for EntityId {
     type Err = EntityIdError;
 
     fn from_str(text: &str) -> Result<Self, EntityIdError> {
-        let checked =
-            CheckedHrpstring::new::<Bech32m>(text).map_err(|_| EntityIdError::Mistyped)?;
+        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|_| EntityIdError::Mistyped)?;
         if checked.hrp() != PREFIX || checked.byte_iter().len() != 32 {
             return Err(EntityIdError::NotAnEntity);
         }
         let mut id = Self([0; 32]);
-        id.0.iter_mut()
-            .zip(checked.byte_iter())
-            .for_each(|(to, from)| *to = from);
+        id.0.iter_mut().zip(checked.byte_iter()).for_each(|(to, from)| *to = from);
         // Bech32 leaves four bits unused; only zeros there give this id its one text form.
         if !id.to_string().eq_ignore_ascii_case(text) {
             return Err(EntityIdError::Mistyped);
@@ -115,19 +112,14 @@ mod tests {
     fn other_texts_are_refused() {
         use EntityIdError::*;
         let text = id().to_string();
-        let encode = |prefix: &str, bytes: &[u8]| {
-            bech32::encode_lower::<Bech32m>(Hrp::parse_unchecked(prefix), bytes).unwrap()
-        };
+        let encode =
+            |prefix: &str, bytes: &[u8]| bech32::encode_lower::<Bech32m>(Hrp::parse_unchecked(prefix), bytes).unwrap();
         let old = bech32::encode_lower::<Bech32>(PREFIX, &id().0).unwrap();
         let mixed = format!("ENT1{}", &text[4..]);
         let mut symbols: Vec<Fe32> = id().0.iter().copied().bytes_to_fes().collect();
         let last = symbols.len() - 1;
         symbols[last] = Fe32::try_from(symbols[last].to_u8() | 1).unwrap();
-        let padded: String = symbols
-            .into_iter()
-            .with_checksum::<Bech32m>(&PREFIX)
-            .chars()
-            .collect();
+        let padded: String = symbols.into_iter().with_checksum::<Bech32m>(&PREFIX).chars().collect();
         check("", Err(Mistyped));
         check("ent1", Err(Mistyped));
         check(&old, Err(Mistyped));

@@ -20,37 +20,20 @@ const TAG_BYTES: usize = 16;
 pub(crate) const OVERHEAD: usize = SALT_BYTES + TAG_BYTES;
 
 /// Seals `plain` for one context.
-pub(crate) fn seal(
-    master: &[u8; 32],
-    context: &[&[u8]],
-    plain: &[u8],
-    rng: &mut (impl CryptoRng + ?Sized),
-) -> Vec<u8> {
+pub(crate) fn seal(master: &[u8; 32], context: &[&[u8]], plain: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
     let mut fresh = Zeroizing::new([0; 32]);
     rng.fill_bytes(fresh.as_mut_slice());
-    let salt = hash(
-        master,
-        "pakt hedged salt v1",
-        context,
-        &[fresh.as_slice(), plain],
-    );
+    let salt = hash(master, "pakt hedged salt v1", context, &[fresh.as_slice(), plain]);
     let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
     sealed.extend_from_slice(salt.as_slice());
     sealed.extend_from_slice(plain);
-    let tag = gcm_seal(
-        &value_key(master, context, salt.as_slice()),
-        &mut sealed[SALT_BYTES..],
-    );
+    let tag = gcm_seal(&value_key(master, context, salt.as_slice()), &mut sealed[SALT_BYTES..]);
     sealed.extend_from_slice(&tag);
     sealed
 }
 
 /// Opens what was sealed for this context; `None` says: another key, another context or changed bytes.
-pub(crate) fn open(
-    master: &[u8; 32],
-    context: &[&[u8]],
-    sealed: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn open(master: &[u8; 32], context: &[&[u8]], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (salt, rest) = sealed.split_first_chunk::<SALT_BYTES>()?;
     let (body, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
     let mut plain = Zeroizing::new(body.to_vec());
@@ -67,9 +50,7 @@ fn hash(master: &[u8; 32], label: &str, context: &[&[u8]], parts: &[&[u8]]) -> Z
     hasher.update(label.as_bytes());
     hasher.update(&(context.len() as u64).to_be_bytes());
     for part in context.iter().chain(parts) {
-        hasher
-            .update(&(part.len() as u64).to_be_bytes())
-            .update(part);
+        hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
     }
     Zeroizing::new(*hasher.finalize().as_bytes())
 }
@@ -121,12 +102,7 @@ mod tests {
         for length in 0..sealed().len() {
             check(MASTER, &[b"a", b"bc"], &sealed()[..length], false);
         }
-        check(
-            MASTER,
-            &[b"a", b"bc"],
-            &[sealed().as_slice(), &[0]].concat(),
-            false,
-        );
+        check(MASTER, &[b"a", b"bc"], &[sealed().as_slice(), &[0]].concat(), false);
     }
 
     #[test]
@@ -137,11 +113,7 @@ mod tests {
         assert_ne!(salt(b"c", b"plain"), salt(b"c", b"plaim"));
         assert_ne!(salt(b"c", b"plain"), salt(b"d", b"plain"));
         assert_ne!(salt(b"cp", b"lain"), salt(b"c", b"plain"));
-        assert_eq!(
-            salt(b"c", b"plain"),
-            salt(b"c", b"plain"),
-            "equality shows, nothing else"
-        );
+        assert_eq!(salt(b"c", b"plain"), salt(b"c", b"plain"), "equality shows, nothing else");
     }
 
     #[test]

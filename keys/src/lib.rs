@@ -21,10 +21,8 @@ mod test_rng;
 pub mod words;
 
 pub use entity::{EntityId, EntityIdError};
-pub use sealing::{
-    ContactKey, ContactPublic, EpochKey, EpochPublic, PublicKeyError, UnwrapError, Wrapped,
-};
+pub use sealing::{ContactKey, ContactPublic, EpochKey, EpochPublic, PublicKeyError, UnwrapError, Wrapped};
 pub use signing::{
-    Domain, RootKey, RootPublic, Signature, SignatureError, StatementKey, StatementPublic,
-    TransportKey, TransportPublic, successor_commitment,
+    Domain, RootKey, RootPublic, Signature, SignatureError, StatementKey, StatementPublic, TransportKey,
+    TransportPublic, successor_commitment,
 };

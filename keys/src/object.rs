@@ -50,11 +50,7 @@ pub struct OpenError;
 /// Equal input gives the equal key, which is what lets known content be found again within one base.
 pub fn derive_key(base: &SealBase, label: &str, encoded: &[u8]) -> ObjectKey {
     let label_bytes = u16::try_from(label.len()).unwrap_or(u16::MAX);
-    debug_assert_eq!(
-        usize::from(label_bytes),
-        label.len(),
-        "labels are short constants"
-    );
+    debug_assert_eq!(usize::from(label_bytes), label.len(), "labels are short constants");
     let mut hasher = blake3::Hasher::new_keyed(base.as_bytes());
     hasher.update(&label_bytes.to_be_bytes());
     hasher.update(label.as_bytes());
@@ -95,9 +91,7 @@ pub fn open(key: &ObjectKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenEr
 /// [`OpenError`], whatever is wrong; `out` is then empty.
 pub fn open_into(key: &ObjectKey, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
     out.clear();
-    let (commitment_found, rest) = sealed
-        .split_first_chunk::<COMMITMENT_BYTES>()
-        .ok_or(OpenError)?;
+    let (commitment_found, rest) = sealed.split_first_chunk::<COMMITMENT_BYTES>().ok_or(OpenError)?;
     let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
     if !bool::from(commitment_found.as_slice().ct_eq(&commitment(key))) {
         return Err(OpenError);
@@ -124,9 +118,7 @@ pub(crate) fn gcm_seal(key: &[u8; 32], buffer: &mut [u8]) -> [u8; TAG_BYTES] {
 
 /// Opens in place; false, with the buffer as it was, if the tag does not fit.
 pub(crate) fn gcm_open(key: &[u8; 32], buffer: &mut [u8], tag: &[u8; TAG_BYTES]) -> bool {
-    Aes256Gcm::new(key.into())
-        .decrypt_inout_detached(&Nonce::default(), b"", buffer.into(), tag.into())
-        .is_ok()
+    Aes256Gcm::new(key.into()).decrypt_inout_detached(&Nonce::default(), b"", buffer.into(), tag.into()).is_ok()
 }
 
 #[cfg(test)]
@@ -142,10 +134,7 @@ mod tests {
     fn check(key: &ObjectKey, sealed: &[u8], expected: Option<&[u8]>) {
         let opened = open(key, sealed);
         let wanted = expected.ok_or(OpenError);
-        assert_eq!(
-            opened.as_ref().map(|plain| plain.as_slice()),
-            wanted.as_ref().map(|p| *p)
-        );
+        assert_eq!(opened.as_ref().map(|plain| plain.as_slice()), wanted.as_ref().map(|p| *p));
         let mut reused = vec![0xaa; 7];
         assert_eq!(open_into(key, sealed, &mut reused), wanted.map(drop));
         assert_eq!(reused, expected.unwrap_or_default());
@@ -183,11 +172,7 @@ mod tests {
             if x >> (127 - i) & 1 == 1 {
                 product ^= v;
             }
-            v = if v & 1 == 1 {
-                v >> 1 ^ 0xe1 << 120
-            } else {
-                v >> 1
-            };
+            v = if v & 1 == 1 { v >> 1 ^ 0xe1 << 120 } else { v >> 1 };
         }
         product
     }
@@ -242,10 +227,7 @@ mod tests {
         let (ciphertext, tag) = two_key_ciphertext(&first, &second);
         let mut plains = [&first, &second].map(|key| {
             let mut plain = ciphertext.clone();
-            assert!(
-                gcm_open(key.as_bytes(), &mut plain, &tag),
-                "AES-GCM alone accepts it"
-            );
+            assert!(gcm_open(key.as_bytes(), &mut plain, &tag), "AES-GCM alone accepts it");
             plain
         });
         assert_ne!(plains[0], plains[1], "one ciphertext, two plaintexts");
@@ -254,11 +236,7 @@ mod tests {
         check(&second, &sealed, None);
         let mut bad_tag = sealed.clone();
         bad_tag[sealed.len() - 1] ^= 1;
-        assert_eq!(
-            open(&second, &sealed),
-            open(&first, &bad_tag),
-            "the same error as a bad tag"
-        );
+        assert_eq!(open(&second, &sealed), open(&first, &bad_tag), "the same error as a bad tag");
         plains.zeroize();
     }
 
@@ -290,41 +268,21 @@ mod tests {
         // Both clones hold the same base, whether stored before the snapshot or drawn after it.
         let mut machine = TestRng::new(3);
         let mut clone = machine.clone();
-        let (base, same) = (
-            SealBase::generate(&mut machine),
-            SealBase::generate(&mut clone),
-        );
+        let (base, same) = (SealBase::generate(&mut machine), SealBase::generate(&mut clone));
         assert_eq!(base, same);
-        let seal_one =
-            |base: &SealBase, plain: &[u8]| seal(&derive_key(base, "chunk", plain), plain);
+        let seal_one = |base: &SealBase, plain: &[u8]| seal(&derive_key(base, "chunk", plain), plain);
         let (first, second) = (seal_one(&base, b"plain one"), seal_one(&same, b"plain two"));
-        assert_ne!(
-            first[..COMMITMENT_BYTES],
-            second[..COMMITMENT_BYTES],
-            "two keys"
-        );
+        assert_ne!(first[..COMMITMENT_BYTES], second[..COMMITMENT_BYTES], "two keys");
         // Under one key the streams would cancel out and show the difference of the plaintexts.
         let body = |sealed: &[u8]| sealed[COMMITMENT_BYTES..COMMITMENT_BYTES + 9].to_vec();
-        let difference: Vec<u8> = body(&first)
-            .iter()
-            .zip(body(&second))
-            .map(|(a, b)| a ^ b)
-            .collect();
+        let difference: Vec<u8> = body(&first).iter().zip(body(&second)).map(|(a, b)| a ^ b).collect();
         assert_ne!(difference[..6], [0; 6]);
-        assert_eq!(
-            seal_one(&base, b"plain one"),
-            seal_one(&same, b"plain one"),
-            "dedup finds it"
-        );
+        assert_eq!(seal_one(&base, b"plain one"), seal_one(&same, b"plain one"), "dedup finds it");
     }
 
     #[test]
     fn nothing_secret_is_printed() {
-        let text = format!(
-            "{:?} {:?}",
-            key(1),
-            SealBase::generate(&mut TestRng::new(1))
-        );
+        let text = format!("{:?} {:?}", key(1), SealBase::generate(&mut TestRng::new(1)));
         assert_eq!(text, "ObjectKey(..) SealBase(..)");
     }
 

@@ -47,9 +47,7 @@ pub struct PublicKeyError;
 
 /// A wrapped secret does not open: wrong key, wrong info or changed bytes, which cannot be told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the sealed key does not open: it was sealed to another key, for another purpose, or changed"
-)]
+#[error("the sealed key does not open: it was sealed to another key, for another purpose, or changed")]
 pub struct UnwrapError;
 
 /// u-coordinates of small order (RFC 7748): a shared secret with one of them is zero.
@@ -60,23 +58,21 @@ const X25519_SMALL_ORDER: [[u8; 32]; 5] = {
     minus_one[0] = 0xec;
     minus_one[31] = 0x7f;
     let order_8 = [
-        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
-        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
-        0xb8, 0x00,
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
+        0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
     ];
     let other_order_8 = [
-        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
-        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
-        0x11, 0x57,
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
+        0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
     ];
     [[0; 32], one, minus_one, order_8, other_order_8]
 };
 
 /// Whether the X25519 half at the end of `bytes` is canonical and not of small order.
 fn contributes(bytes: &[u8]) -> bool {
-    bytes.last_chunk::<32>().is_some_and(|point| {
-        point[31] < 0x80 && is_reduced(point) && !X25519_SMALL_ORDER.contains(point)
-    })
+    bytes
+        .last_chunk::<32>()
+        .is_some_and(|point| point[31] < 0x80 && is_reduced(point) && !X25519_SMALL_ORDER.contains(point))
 }
 
 fn parse_public(bytes: &[u8]) -> Result<PublicKey, PublicKeyError> {
@@ -86,40 +82,26 @@ fn parse_public(bytes: &[u8]) -> Result<PublicKey, PublicKeyError> {
     PublicKey::from_bytes(bytes).map_err(|_| PublicKeyError)
 }
 
-fn wrap(
-    public: &[u8],
-    info: &[u8],
-    plaintext: &[u8],
-    rng: &mut (impl CryptoRng + ?Sized),
-) -> Wrapped {
+fn wrap(public: &[u8], info: &[u8], plaintext: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Wrapped {
     let key = parse_public(public).expect("public keys are checked where they are made");
     let mut rng = WrapRng::new(public, info, plaintext, rng);
-    let (encapsulation, ciphertext) =
-        hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
-            &OpModeS::Base,
-            &key,
-            info,
-            plaintext,
-            b"",
-            &mut rng,
-        )
-        .expect("X-Wing encapsulates to every checked key, and AES-GCM seals up to 64 GiB");
-    Wrapped {
-        encapsulation: encapsulation.to_bytes().to_vec(),
-        ciphertext,
-    }
+    let (encapsulation, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
+        &OpModeS::Base,
+        &key,
+        info,
+        plaintext,
+        b"",
+        &mut rng,
+    )
+    .expect("X-Wing encapsulates to every checked key, and AES-GCM seals up to 64 GiB");
+    Wrapped { encapsulation: encapsulation.to_bytes().to_vec(), ciphertext }
 }
 
-fn unwrap(
-    key: &PrivateKey,
-    info: &[u8],
-    wrapped: &Wrapped,
-) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+fn unwrap(key: &PrivateKey, info: &[u8], wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
     if !contributes(&wrapped.encapsulation) {
         return Err(UnwrapError);
     }
-    let encapsulation =
-        <XWing as Kem>::EncappedKey::from_bytes(&wrapped.encapsulation).map_err(|_| UnwrapError)?;
+    let encapsulation = <XWing as Kem>::EncappedKey::from_bytes(&wrapped.encapsulation).map_err(|_| UnwrapError)?;
     hpke::single_shot_open::<AesGcm256, HkdfSha256, XWing>(
         &OpModeR::Base,
         key,
@@ -136,20 +118,13 @@ fn unwrap(
 struct WrapRng(blake3::OutputReader);
 
 impl WrapRng {
-    fn new(
-        public: &[u8],
-        info: &[u8],
-        plaintext: &[u8],
-        rng: &mut (impl CryptoRng + ?Sized),
-    ) -> Self {
+    fn new(public: &[u8], info: &[u8], plaintext: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         let mut fresh = Zeroizing::new([0; 32]);
         rng.fill_bytes(fresh.as_mut_slice());
         let mut hasher = blake3::Hasher::new_derive_key("pakt wrap randomness v1");
         hasher.update(fresh.as_slice());
         for part in [public, info, plaintext] {
-            hasher
-                .update(&(part.len() as u64).to_be_bytes())
-                .update(part);
+            hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
         }
         Self(hasher.finalize_xof())
     }
@@ -311,9 +286,7 @@ mod tests {
     }
 
     fn wrapped() -> Wrapped {
-        key(1)
-            .public()
-            .wrap(b"info", b"secret", &mut TestRng::new(2))
+        key(1).public().wrap(b"info", b"secret", &mut TestRng::new(2))
     }
 
     #[test]
@@ -342,10 +315,7 @@ mod tests {
         let good = wrapped();
         let key = key(1);
         let check = |bent: &Wrapped| assert_eq!(key.unwrap(b"info", bent), Err(UnwrapError));
-        for position in (0..ENCAPSULATION_BYTES)
-            .step_by(53)
-            .chain([1087, 1088, 1119])
-        {
+        for position in (0..ENCAPSULATION_BYTES).step_by(53).chain([1087, 1088, 1119]) {
             let mut bent = good.clone();
             bent.encapsulation[position] ^= 0x40;
             check(&bent);
@@ -413,9 +383,7 @@ mod tests {
     #[test]
     fn p12_two_clones_of_one_generator_never_share_key_and_nonce() {
         let wrap = |receiver: u64, info: &[u8], plaintext: &[u8]| {
-            key(receiver)
-                .public()
-                .wrap(info, plaintext, &mut TestRng::new(9))
+            key(receiver).public().wrap(info, plaintext, &mut TestRng::new(9))
         };
         let first = wrap(1, b"info", b"secret");
         for other in [
@@ -431,19 +399,14 @@ mod tests {
         }
         // The same thing wrapped twice by clones is the same bytes: equality shows, nothing else.
         assert_eq!(first, wrap(1, b"info", b"secret"));
-        let fresh = key(1)
-            .public()
-            .wrap(b"info", b"secret", &mut TestRng::new(10));
+        let fresh = key(1).public().wrap(b"info", b"secret", &mut TestRng::new(10));
         assert_ne!(first.encapsulation, fresh.encapsulation);
     }
 
     #[test]
     fn the_format_has_not_changed() {
         let hash = blake3::hash(&codec::encode(1, &wrapped()));
-        assert_eq!(
-            hash.to_hex().as_str(),
-            "721f7e22e71e2e7a2eeb3a5cda118cc54cce5530b504838b87df33a585f3da54"
-        );
+        assert_eq!(hash.to_hex().as_str(), "721f7e22e71e2e7a2eeb3a5cda118cc54cce5530b504838b87df33a585f3da54");
     }
 
     #[test]
@@ -472,9 +435,6 @@ mod tests {
         let seed = "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26";
         let seed: [u8; 32] = hex::decode(seed).unwrap().try_into().unwrap();
         let public = hex::encode(EpochKey::from_bytes(&seed).public().as_bytes());
-        assert!(
-            public.starts_with("e2236b35a8c24b39b10aa1323a96a919"),
-            "{public}"
-        );
+        assert!(public.starts_with("e2236b35a8c24b39b10aa1323a96a919"), "{public}");
     }
 }

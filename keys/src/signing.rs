@@ -129,17 +129,11 @@ fn sole_ed25519(signatures: &[Signature]) -> Result<&Signature, SignatureError> 
         return Err(SignatureError::Duplicate);
     }
     for (i, signature) in signatures.iter().enumerate() {
-        if signatures[..i]
-            .iter()
-            .any(|earlier| earlier.suite == signature.suite)
-        {
+        if signatures[..i].iter().any(|earlier| earlier.suite == signature.suite) {
             return Err(SignatureError::Duplicate);
         }
     }
-    signatures
-        .iter()
-        .find(|signature| signature.suite == SUITE_ED25519)
-        .ok_or(SignatureError::Missing)
+    signatures.iter().find(|signature| signature.suite == SUITE_ED25519).ok_or(SignatureError::Missing)
 }
 
 fn verifying_key(public: &[u8; 32]) -> Result<VerifyingKey, SignatureError> {
@@ -159,18 +153,11 @@ pub(crate) fn is_reduced(point: &[u8; 32]) -> bool {
     point[0] < 0xed || point[31] & 0x7f != 0x7f || point[1..31].iter().any(|byte| *byte != 0xff)
 }
 
-fn verify(
-    public: &[u8; 32],
-    domain: Domain,
-    bytes: &[u8],
-    signatures: &[Signature],
-) -> Result<(), SignatureError> {
+fn verify(public: &[u8; 32], domain: Domain, bytes: &[u8], signatures: &[Signature]) -> Result<(), SignatureError> {
     let signature = sole_ed25519(signatures)?;
     let key = verifying_key(public)?;
-    let signature = ed25519_dalek::Signature::from_slice(&signature.bytes)
-        .map_err(|_| SignatureError::Invalid)?;
-    key.verify_strict(&signed_input(domain, bytes), &signature)
-        .map_err(|_| SignatureError::Invalid)
+    let signature = ed25519_dalek::Signature::from_slice(&signature.bytes).map_err(|_| SignatureError::Invalid)?;
+    key.verify_strict(&signed_input(domain, bytes), &signature).map_err(|_| SignatureError::Invalid)
 }
 
 macro_rules! signing_key {
@@ -283,23 +270,11 @@ mod tests {
     }
 
     fn extra(suite: u8) -> Signature {
-        Signature {
-            suite,
-            bytes: vec![1; 3],
-        }
+        Signature { suite, bytes: vec![1; 3] }
     }
 
-    fn check(
-        public: StatementPublic,
-        bytes: &[u8],
-        signatures: &[Signature],
-        expected: Result<(), SignatureError>,
-    ) {
-        assert_eq!(
-            public.verify(Domain::Card, bytes, signatures),
-            expected,
-            "{public:?} {bytes:?} {signatures:?}"
-        );
+    fn check(public: StatementPublic, bytes: &[u8], signatures: &[Signature], expected: Result<(), SignatureError>) {
+        assert_eq!(public.verify(Domain::Card, bytes, signatures), expected, "{public:?} {bytes:?} {signatures:?}");
     }
 
     #[test]
@@ -319,32 +294,15 @@ mod tests {
         short.bytes.pop();
         let mut long = good.clone();
         long.bytes.push(0);
-        let many: Vec<_> = std::iter::once(good.clone())
-            .chain((2..10).map(extra))
-            .collect();
+        let many: Vec<_> = std::iter::once(good.clone()).chain((2..10).map(extra)).collect();
         check(public, b"abc", std::slice::from_ref(&good), Ok(()));
         check(public, b"abc", &[good.clone(), extra(2)], Ok(()));
         check(public, b"abc", &[extra(9), good.clone()], Ok(()));
         check(public, b"abc", &[], Err(Missing));
         check(public, b"abc", &[extra(2)], Err(Missing));
-        check(
-            public,
-            b"abc",
-            &[good.clone(), good.clone()],
-            Err(Duplicate),
-        );
-        check(
-            public,
-            b"abc",
-            &[bent.clone(), good.clone()],
-            Err(Duplicate),
-        );
-        check(
-            public,
-            b"abc",
-            &[good.clone(), extra(2), extra(2)],
-            Err(Duplicate),
-        );
+        check(public, b"abc", &[good.clone(), good.clone()], Err(Duplicate));
+        check(public, b"abc", &[bent.clone(), good.clone()], Err(Duplicate));
+        check(public, b"abc", &[good.clone(), extra(2), extra(2)], Err(Duplicate));
         check(public, b"abc", &many, Err(Duplicate));
         check(public, b"abc", &[bent], Err(Invalid));
         check(public, b"abc", &[short], Err(Invalid));
@@ -370,12 +328,7 @@ mod tests {
     fn text_cannot_slide_from_the_domain_into_the_bytes() {
         let signatures = key().sign(Domain::Card, b" and more");
         let slid = [b"pakt card v1".as_slice(), b" and more"].concat();
-        check(
-            key().public(),
-            &slid,
-            &signatures,
-            Err(SignatureError::Invalid),
-        );
+        check(key().public(), &slid, &signatures, Err(SignatureError::Invalid));
     }
 
     /// The eight points of small order in every encoding that decompression takes.
@@ -406,10 +359,7 @@ mod tests {
             let public = StatementPublic(point);
             assert_eq!(public.check(), Err(SignatureError::BadKey), "{public:?}");
             // R = A, S = 0 satisfies the lax equation for the neutral element.
-            let forged = Signature {
-                suite: 1,
-                bytes: [point, [0; 32]].concat(),
-            };
+            let forged = Signature { suite: 1, bytes: [point, [0; 32]].concat() };
             check(public, b"abc", &[forged], Err(SignatureError::BadKey));
         }
     }
@@ -425,10 +375,7 @@ mod tests {
                 assert_eq!(StatementPublic(point).check(), Err(SignatureError::BadKey));
             }
         }
-        assert!(
-            decompressed > 4,
-            "the library takes these, only our own check refuses them"
-        );
+        assert!(decompressed > 4, "the library takes these, only our own check refuses them");
         let not_on_the_curve = StatementPublic([2; 32]);
         assert!(VerifyingKey::from_bytes(&not_on_the_curve.0).is_err());
         assert_eq!(not_on_the_curve.check(), Err(SignatureError::BadKey));
@@ -444,22 +391,14 @@ mod tests {
             let sum = u16::from(*byte) + u16::from(order) + carry;
             (*byte, carry) = (sum as u8, sum >> 8);
         }
-        check(
-            key().public(),
-            b"abc",
-            &[signature],
-            Err(SignatureError::Invalid),
-        );
+        check(key().public(), b"abc", &[signature], Err(SignatureError::Invalid));
     }
 
     #[test]
     fn rfc_8032_vector_1_gives_the_known_public_key() {
         let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
         let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        assert_eq!(
-            RootKey::from_seed(bytes32(seed)).public().0,
-            bytes32(public)
-        );
+        assert_eq!(RootKey::from_seed(bytes32(seed)).public().0, bytes32(public));
         assert_eq!(*RootKey::from_seed(bytes32(seed)).seed(), bytes32(seed));
     }
 
@@ -472,8 +411,7 @@ mod tests {
 
     #[test]
     fn a_commitment_names_one_successor() {
-        let [first, second] =
-            [1, 2].map(|seed| RootKey::generate(&mut TestRng::new(seed)).public());
+        let [first, second] = [1, 2].map(|seed| RootKey::generate(&mut TestRng::new(seed)).public());
         assert_eq!(successor_commitment(&first), successor_commitment(&first));
         assert_ne!(successor_commitment(&first), successor_commitment(&second));
     }

@@ -43,14 +43,10 @@ secret_bytes! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
     /// The header was changed, or belongs to another store key.
-    #[error(
-        "the key-slot file is damaged or belongs to another keystore: restore it from a backup"
-    )]
+    #[error("the key-slot file is damaged or belongs to another keystore: restore it from a backup")]
     Damaged,
     /// A newer program wrote the file.
-    #[error(
-        "the key-slot file has format version {found}, this program knows {supported}: upgrade it"
-    )]
+    #[error("the key-slot file has format version {found}, this program knows {supported}: upgrade it")]
     Newer {
         /// Version byte of the file.
         found: u8,
@@ -66,11 +62,7 @@ pub enum SlotError {
 }
 
 /// The header of a slot file with this slot key.
-pub fn header_seal(
-    store: &StoreKey,
-    slot_key: &SlotKey,
-    rng: &mut (impl CryptoRng + ?Sized),
-) -> [u8; HEADER_BYTES] {
+pub fn header_seal(store: &StoreKey, slot_key: &SlotKey, rng: &mut (impl CryptoRng + ?Sized)) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
     header[8] = VERSION;
@@ -93,15 +85,11 @@ pub fn header_open(store: &StoreKey, header: &[u8]) -> Result<SlotKey, SlotError
         VERSION => {}
         0 => return Err(SlotError::Damaged),
         found => {
-            return Err(SlotError::Newer {
-                found,
-                supported: VERSION,
-            });
+            return Err(SlotError::Newer { found, supported: VERSION });
         }
     }
     let context: [&[u8]; 2] = [b"slot header", &[VERSION]];
-    let opened =
-        hedged::open(store.as_bytes(), &context, &header[SEALED_KEY]).ok_or(SlotError::Damaged)?;
+    let opened = hedged::open(store.as_bytes(), &context, &header[SEALED_KEY]).ok_or(SlotError::Damaged)?;
     let bytes = opened.first_chunk().ok_or(SlotError::Damaged)?;
     Ok(SlotKey::from_bytes(*bytes))
 }
@@ -124,35 +112,20 @@ pub fn seal_slot(
     padded[0] = plain.len() as u8;
     padded[1..=plain.len()].copy_from_slice(plain);
     let place = place(index, generation);
-    let sealed = hedged::seal(
-        slot_key.as_bytes(),
-        &[b"slot", &place],
-        padded.as_slice(),
-        rng,
-    );
+    let sealed = hedged::seal(slot_key.as_bytes(), &[b"slot", &place], padded.as_slice(), rng);
     let mut slot = [0; SLOT_BYTES];
     slot.copy_from_slice(&sealed);
     Ok(slot)
 }
 
 /// Opens a slot; `None` if it is erased, damaged, or was sealed for another place or another edition of the file.
-pub fn open_slot(
-    slot_key: &SlotKey,
-    index: u64,
-    generation: u64,
-    slot: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+pub fn open_slot(slot_key: &SlotKey, index: u64, generation: u64, slot: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if slot.len() != SLOT_BYTES {
         return None;
     }
-    let padded = hedged::open(
-        slot_key.as_bytes(),
-        &[b"slot", &place(index, generation)],
-        slot,
-    )?;
+    let padded = hedged::open(slot_key.as_bytes(), &[b"slot", &place(index, generation)], slot)?;
     let (&length, rest) = padded.split_first()?;
-    rest.get(..usize::from(length))
-        .map(|plain| Zeroizing::new(plain.to_vec()))
+    rest.get(..usize::from(length)).map(|plain| Zeroizing::new(plain.to_vec()))
 }
 
 /// What an erased slot is overwritten with: random bytes.
@@ -234,18 +207,11 @@ mod tests {
         let header = header_seal(&store(), &key(1), &mut TestRng::new(2));
         assert_eq!(header_open(&store(), &header), Ok(key(1)));
         let longer = [header.as_slice(), &slot()].concat();
-        assert_eq!(
-            header_open(&store(), &longer),
-            Ok(key(1)),
-            "the whole file may be passed"
-        );
+        assert_eq!(header_open(&store(), &longer), Ok(key(1)), "the whole file may be passed");
         let foreign = StoreKey::from_bytes([1; 32]);
         assert_eq!(header_open(&foreign, &header), Err(SlotError::Damaged));
         for length in 0..HEADER_BYTES {
-            assert_eq!(
-                header_open(&store(), &header[..length]),
-                Err(SlotError::Damaged)
-            );
+            assert_eq!(header_open(&store(), &header[..length]), Err(SlotError::Damaged));
         }
     }
 
@@ -257,10 +223,7 @@ mod tests {
             bent[bit / 8] ^= 1 << (bit % 8);
             let expected = match bent[8] {
                 VERSION | 0 => SlotError::Damaged,
-                found => SlotError::Newer {
-                    found,
-                    supported: VERSION,
-                },
+                found => SlotError::Newer { found, supported: VERSION },
             };
             assert_eq!(header_open(&store(), &bent), Err(expected), "bit {bit}");
         }

@@ -25,33 +25,16 @@ pub struct StoreOpenError;
 
 impl StoreKey {
     /// Seals the value of one record.
-    pub fn seal(
-        &self,
-        table: &str,
-        key: &[u8],
-        value: &[u8],
-        rng: &mut (impl CryptoRng + ?Sized),
-    ) -> Vec<u8> {
-        hedged::seal(
-            self.as_bytes(),
-            &[b"value", table.as_bytes(), key],
-            value,
-            rng,
-        )
+    pub fn seal(&self, table: &str, key: &[u8], value: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
+        hedged::seal(self.as_bytes(), &[b"value", table.as_bytes(), key], value, rng)
     }
 
     /// Opens the value of one record.
     ///
     /// # Errors
     /// [`StoreOpenError`] unless it was sealed for this table and key.
-    pub fn open(
-        &self,
-        table: &str,
-        key: &[u8],
-        sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, StoreOpenError> {
-        hedged::open(self.as_bytes(), &[b"value", table.as_bytes(), key], sealed)
-            .ok_or(StoreOpenError)
+    pub fn open(&self, table: &str, key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreOpenError> {
+        hedged::open(self.as_bytes(), &[b"value", table.as_bytes(), key], sealed).ok_or(StoreOpenError)
     }
 
     /// Derives a further local secret, the same one every time for one `label`.
@@ -101,10 +84,7 @@ mod tests {
     fn derived_secrets_differ_by_label_and_key_and_are_not_the_key() {
         assert_eq!(store().derive("dedup"), store().derive("dedup"));
         assert_ne!(store().derive("dedup"), store().derive("dedu"));
-        assert_ne!(
-            store().derive("dedup"),
-            StoreKey::from_bytes([0; 32]).derive("dedup")
-        );
+        assert_ne!(store().derive("dedup"), StoreKey::from_bytes([0; 32]).derive("dedup"));
         assert_ne!(*store().derive(""), *store().as_bytes());
         assert_eq!(format!("{:?}", store()), "StoreKey(..)");
     }

@@ -8,11 +8,7 @@ pub(crate) struct TestRng(blake3::OutputReader);
 
 impl TestRng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(
-            blake3::Hasher::new()
-                .update(&seed.to_be_bytes())
-                .finalize_xof(),
-        )
+        Self(blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof())
     }
 }
 

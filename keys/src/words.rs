@@ -19,9 +19,7 @@ pub fn fingerprint(entity: &EntityId) -> String {
 
 /// Whether someone typed this entity's fingerprint; case, spaces, hyphens and other separators do not matter.
 pub fn matches(entity: &EntityId, typed: &str) -> bool {
-    let typed = typed
-        .split(|letter: char| !letter.is_alphabetic())
-        .filter(|word| !word.is_empty());
+    let typed = typed.split(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty());
     typed.map(str::to_lowercase).eq(words_of(entity))
 }
 
@@ -37,9 +35,8 @@ fn words_of(entity: &EntityId) -> [&'static str; WORDS] {
 
 /// Eleven bits from bit `first` on, the highest bit of a byte first: a number below 2,048.
 fn bits(digest: &[u8; 32], first: usize) -> usize {
-    (first..first + BITS_PER_WORD).fold(0, |number, bit| {
-        number << 1 | usize::from(digest[bit / 8] >> (7 - bit % 8) & 1)
-    })
+    (first..first + BITS_PER_WORD)
+        .fold(0, |number, bit| number << 1 | usize::from(digest[bit / 8] >> (7 - bit % 8) & 1))
 }
 
 #[cfg(test)]
@@ -58,19 +55,10 @@ mod tests {
     fn the_list_is_the_published_one() {
         let list: Vec<&str> = ENGLISH.lines().collect();
         assert_eq!(list.len(), 1 << BITS_PER_WORD);
-        assert_eq!(
-            (list[0], list[1023], list[2047]),
-            ("abandon", "lend", "zoo")
-        );
+        assert_eq!((list[0], list[1023], list[2047]), ("abandon", "lend", "zoo"));
         assert!(list.is_sorted());
-        assert!(
-            list.iter()
-                .all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-        );
-        assert_eq!(
-            blake3::hash(ENGLISH.as_bytes()).to_hex().as_str(),
-            LIST_HASH
-        );
+        assert!(list.iter().all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase())));
+        assert_eq!(blake3::hash(ENGLISH.as_bytes()).to_hex().as_str(), LIST_HASH);
     }
 
     const LIST_HASH: &str = "43afe08c75f902534cfd2a694bef11db381f4804cd3ef76cd05a8ad0d7199122";
@@ -96,10 +84,7 @@ mod tests {
 
     #[test]
     fn people_type_as_they_like_but_the_words_must_be_right() {
-        let words: Vec<String> = fingerprint(&entity())
-            .split(' ')
-            .map(str::to_owned)
-            .collect();
+        let words: Vec<String> = fingerprint(&entity()).split(' ').map(str::to_owned).collect();
         let mut swapped = words.clone();
         swapped.swap(0, 1);
         check(&words.join(" "), true);

@@ -39,26 +39,14 @@ impl Argon2Params {
             && passes <= Self::PASSES_MAX
             && memory_kib <= Self::MEMORY_KIB_MAX
             && memory_kib >= 8 * lanes;
-        if in_bounds {
-            Ok(Self {
-                memory_kib,
-                passes,
-                lanes,
-            })
-        } else {
-            Err(KeystoreError::BadParameters)
-        }
+        if in_bounds { Ok(Self { memory_kib, passes, lanes }) } else { Err(KeystoreError::BadParameters) }
     }
 }
 
 impl Default for Argon2Params {
     /// 64 MiB and three passes, as the second choice of RFC 9106, but one lane: some tenths of a second.
     fn default() -> Self {
-        Self {
-            memory_kib: 64 << 10,
-            passes: 3,
-            lanes: 1,
-        }
+        Self { memory_kib: 64 << 10, passes: 3, lanes: 1 }
     }
 }
 
@@ -70,9 +58,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn encode(&self) -> [u8; HEAD_BYTES] {
-        let costs = self
-            .params
-            .map_or([0; 3], |p| [p.memory_kib, p.passes, p.lanes]);
+        let costs = self.params.map_or([0; 3], |p| [p.memory_kib, p.passes, p.lanes]);
         let mut head = [0; HEAD_BYTES];
         head[..8].copy_from_slice(MAGIC);
         head[8] = VERSION;
@@ -85,10 +71,7 @@ impl Head {
     }
 
     /// The master key that seals the body.
-    pub(super) fn master(
-        &self,
-        protection: Protection<'_>,
-    ) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    pub(super) fn master(&self, protection: Protection<'_>) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
         let Some(params) = self.params else {
             let open_secret = blake3::derive_key("pakt unprotected keystore v1", &self.salt);
             return Ok(Zeroizing::new(open_secret));
@@ -101,11 +84,7 @@ impl Head {
     }
 }
 
-fn harden(
-    passphrase: &[u8],
-    salt: &[u8; 32],
-    params: Argon2Params,
-) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+fn harden(passphrase: &[u8], salt: &[u8; 32], params: Argon2Params) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     let params = Params::new(params.memory_kib, params.passes, params.lanes, Some(32))
         .map_err(|_| KeystoreError::BadParameters)?;
     let mut master = Zeroizing::new([0; 32]);
@@ -131,10 +110,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Head, &[u8]), KeystoreError> {
     match bytes.get(MAGIC.len()) {
         Some(&VERSION) => {}
         Some(&found) if found > VERSION => {
-            return Err(KeystoreError::Newer {
-                found,
-                supported: VERSION,
-            });
+            return Err(KeystoreError::Newer { found, supported: VERSION });
         }
         _ => return Err(Damaged),
     }

@@ -155,20 +155,12 @@ pub fn lock(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<Vec<u8>, KeystoreError> {
     let params = matches!(protection, Protection::Passphrase(_)).then_some(params);
-    let mut head = Head {
-        params,
-        salt: [0; 32],
-    };
+    let mut head = Head { params, salt: [0; 32] };
     rng.fill_bytes(&mut head.salt);
     let master = head.master(protection)?;
     let body = codec::encode_secret(VERSION, &Body::of(keys));
     let mut bytes = head.encode().to_vec();
-    bytes.extend(hedged::seal(
-        &master,
-        &[b"keystore", &head.encode()],
-        &body,
-        rng,
-    ));
+    bytes.extend(hedged::seal(&master, &[b"keystore", &head.encode()], &body, rng));
     bytes.extend(checksum(&bytes));
     if bytes.len() > KEYSTORE_BYTES_MAX {
         return Err(KeystoreError::ChainTooLong);
@@ -188,8 +180,7 @@ pub fn unlock(bytes: &[u8], protection: Protection<'_>) -> Result<Keystore, Keys
         None => KeystoreError::Damaged,
     };
     let body = hedged::open(&master, &[b"keystore", &head.encode()], sealed).ok_or(refused)?;
-    let body: Body =
-        codec::decode(VERSION, &body, KEYSTORE_BYTES_MAX).map_err(|_| KeystoreError::Damaged)?;
+    let body: Body = codec::decode(VERSION, &body, KEYSTORE_BYTES_MAX).map_err(|_| KeystoreError::Damaged)?;
     Ok(body.keystore())
 }
 
@@ -242,28 +233,19 @@ mod tests {
 
     #[test]
     fn all_keys_come_back() {
-        for (with_root, protection) in [
-            (true, WORD),
-            (false, WORD),
-            (true, Protection::None),
-            (false, Protection::None),
-        ] {
+        for (with_root, protection) in
+            [(true, WORD), (false, WORD), (true, Protection::None), (false, Protection::None)]
+        {
             let keys = keys(with_root);
             let bytes = lock(&keys, protection, CHEAP, &mut TestRng::new(2)).unwrap();
             let back = unlock(&bytes, protection).unwrap();
-            assert_eq!(
-                back.root.map(|root| root.seed()),
-                keys.root.map(|root| root.seed())
-            );
+            assert_eq!(back.root.map(|root| root.seed()), keys.root.map(|root| root.seed()));
             assert_eq!(back.transport.seed(), keys.transport.seed());
             assert_eq!(back.statement.seed(), keys.statement.seed());
             assert_eq!(back.contact.to_bytes(), keys.contact.to_bytes());
             assert_eq!(back.store, keys.store);
             assert_eq!(back.chain, keys.chain);
-            assert_eq!(
-                is_protected(&bytes),
-                Ok(matches!(protection, Protection::Passphrase(_)))
-            );
+            assert_eq!(is_protected(&bytes), Ok(matches!(protection, Protection::Passphrase(_))));
         }
     }
 
@@ -271,27 +253,10 @@ mod tests {
     fn passphrases_have_named_errors() {
         let bytes = locked(WORD);
         check(&bytes, Protection::None, KeystoreError::Locked);
-        check(
-            &bytes,
-            Protection::Passphrase(b""),
-            KeystoreError::EmptyPassphrase,
-        );
-        check(
-            &bytes,
-            Protection::Passphrase(b"Word"),
-            KeystoreError::WrongPassphrase,
-        );
-        check(
-            &bytes,
-            Protection::Passphrase(b"word\n"),
-            KeystoreError::WrongPassphrase,
-        );
-        let empty = lock(
-            &keys(true),
-            Protection::Passphrase(b""),
-            CHEAP,
-            &mut TestRng::new(2),
-        );
+        check(&bytes, Protection::Passphrase(b""), KeystoreError::EmptyPassphrase);
+        check(&bytes, Protection::Passphrase(b"Word"), KeystoreError::WrongPassphrase);
+        check(&bytes, Protection::Passphrase(b"word\n"), KeystoreError::WrongPassphrase);
+        let empty = lock(&keys(true), Protection::Passphrase(b""), CHEAP, &mut TestRng::new(2));
         assert_eq!(empty, Err(KeystoreError::EmptyPassphrase));
         assert!(unlock(&locked(Protection::None), WORD).is_ok());
     }
@@ -305,10 +270,7 @@ mod tests {
                 bent[bit / 8] ^= 1 << (bit % 8);
                 let expected = match bent[8] {
                     VERSION | 0 => KeystoreError::Damaged,
-                    found => KeystoreError::Newer {
-                        found,
-                        supported: VERSION,
-                    },
+                    found => KeystoreError::Newer { found, supported: VERSION },
                 };
                 check(&bent, protection, expected);
                 assert_eq!(is_protected(&bent), Err(expected));
@@ -348,16 +310,8 @@ mod tests {
                 assert!(unlock(&shorter, WORD).is_err());
             }
         }
-        check(
-            &[good.as_slice(), &[0]].concat(),
-            WORD,
-            KeystoreError::Damaged,
-        );
-        check(
-            &vec![0; KEYSTORE_BYTES_MAX + 1],
-            WORD,
-            KeystoreError::Damaged,
-        );
+        check(&[good.as_slice(), &[0]].concat(), WORD, KeystoreError::Damaged);
+        check(&vec![0; KEYSTORE_BYTES_MAX + 1], WORD, KeystoreError::Damaged);
     }
 
     #[test]
@@ -387,11 +341,7 @@ mod tests {
         let mut bent = locked(WORD);
         bent[9] = 0;
         bent[10..22].fill(0);
-        check(
-            &with_fresh_checksum(bent),
-            Protection::None,
-            KeystoreError::Damaged,
-        );
+        check(&with_fresh_checksum(bent), Protection::None, KeystoreError::Damaged);
     }
 
     #[test]
@@ -414,10 +364,7 @@ mod tests {
     #[test]
     fn p12_clones_of_one_generator_seal_two_keystores_under_two_keys() {
         let seal = |chain: &[u8]| {
-            let keys = Keystore {
-                chain: chain.to_vec(),
-                ..keys(true)
-            };
+            let keys = Keystore { chain: chain.to_vec(), ..keys(true) };
             lock(&keys, WORD, CHEAP, &mut TestRng::new(3)).unwrap()
         };
         let value_salt = HEAD_BYTES..HEAD_BYTES + 32;
@@ -426,28 +373,16 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_design_asks_for() {
-        assert_eq!(
-            Argon2Params::new(64 << 10, 3, 1),
-            Ok(Argon2Params::default())
-        );
+        assert_eq!(Argon2Params::new(64 << 10, 3, 1), Ok(Argon2Params::default()));
     }
 
     #[test]
     fn the_format_has_not_changed() {
         for (protection, expected) in [
-            (
-                WORD,
-                "494bd8b7896736692caae4038cee4943988b0e46fd49628b7fb6083dd7b7d3c6",
-            ),
-            (
-                Protection::None,
-                "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745",
-            ),
+            (WORD, "494bd8b7896736692caae4038cee4943988b0e46fd49628b7fb6083dd7b7d3c6"),
+            (Protection::None, "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745"),
         ] {
-            assert_eq!(
-                blake3::hash(&locked(protection)).to_hex().as_str(),
-                expected
-            );
+            assert_eq!(blake3::hash(&locked(protection)).to_hex().as_str(), expected);
         }
     }
 }

@@ -28,8 +28,7 @@ impl Recovery {
     /// # Errors
     /// [`CodecError`] for every other input.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        let (seed, public): ([u8; 32], RootPublic) =
-            codec::decode(RECOVERY_VERSION, bytes, 1 + 32 + 32)?;
+        let (seed, public): ([u8; 32], RootPublic) = codec::decode(RECOVERY_VERSION, bytes, 1 + 32 + 32)?;
         let seed = Zeroizing::new(seed);
         let next_root = RootKey::from_seed(*seed);
         if next_root.public() != public {
@@ -46,9 +45,7 @@ mod tests {
 
     #[test]
     fn recovery_records_come_back_and_any_changed_bit_is_refused() {
-        let recovery = Recovery {
-            next_root: RootKey::generate(&mut TestRng::new(4)),
-        };
+        let recovery = Recovery { next_root: RootKey::generate(&mut TestRng::new(4)) };
         let bytes = recovery.to_bytes();
         let back = Recovery::from_bytes(&bytes).unwrap();
         assert_eq!(back.next_root.seed(), recovery.next_root.seed());
@@ -60,9 +57,6 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Recovery::from_bytes(&bytes[..length]).is_err());
         }
-        assert_eq!(
-            format!("{recovery:?}"),
-            "Recovery { next_root: RootKey(..) }"
-        );
+        assert_eq!(format!("{recovery:?}"), "Recovery { next_root: RootKey(..) }");
     }
 }

@@ -58,8 +58,7 @@ impl Ellipsoid {
 
     /// About how deep the point lies inside, in millimetres; negative outside.
     fn depth_mm(&self, at: [f32; 3]) -> f32 {
-        let scaled: [f32; 3] =
-            std::array::from_fn(|axis| (at[axis] - self.centre[axis]) / self.half[axis]);
+        let scaled: [f32; 3] = std::array::from_fn(|axis| (at[axis] - self.centre[axis]) / self.half[axis]);
         let smallest = self.half[0].min(self.half[1]).min(self.half[2]);
         (1.0 - length(scaled)) * smallest
     }
@@ -89,15 +88,8 @@ impl Head {
             .map(|_| {
                 let mut between = |low: f32, high: f32| low + (high - low) * random.unit();
                 let side = if between(0.0, 1.0) < 0.5 { -1.0 } else { 1.0 };
-                let centre = [
-                    side * between(18.0, 34.0),
-                    between(-35.0, 40.0),
-                    between(10.0, 38.0),
-                ];
-                Ellipsoid::new(
-                    centre,
-                    [between(2.0, 6.0), between(2.0, 7.0), between(2.5, 6.0)],
-                )
+                let centre = [side * between(18.0, 34.0), between(-35.0, 40.0), between(10.0, 38.0)];
+                Ellipsoid::new(centre, [between(2.0, 6.0), between(2.0, 7.0), between(2.5, 6.0)])
             })
             .collect();
         Self { seed, lesions }
@@ -167,34 +159,19 @@ impl Head {
         let stem = BRAIN_STEM.depth_mm(at);
         if cerebellum.max(stem) > -1.5 {
             // Folia: thin leaves that lie nearly flat.
-            let leaves = self
-                .noise(6, [at[0] * 0.25, at[1] * 0.35, at[2]], 3.4)
-                .abs()
-                * 3.0;
+            let leaves = self.noise(6, [at[0] * 0.25, at[1] * 0.35, at[2]], 3.4).abs() * 3.0;
             let folded = (leaves + 0.12 * cerebellum).min(cerebellum);
             mixture.paint(Tissue::Gray, folded, 0.9);
-            mixture.paint(
-                Tissue::White,
-                (cerebellum - 9.0).min(2.2 * leaves - 1.0),
-                1.5,
-            );
+            mixture.paint(Tissue::White, (cerebellum - 9.0).min(2.2 * leaves - 1.0), 1.5);
             mixture.paint(Tissue::White, stem, 1.0);
             return;
         }
         let ribbon = self.ribbon_mm(at, inside);
         mixture.paint(Tissue::Gray, ribbon, 0.9);
         mixture.paint(Tissue::White, ribbon - 2.8, 1.1);
-        mixture.paint(
-            Tissue::Gray,
-            THALAMUS.depth_mm(mirrored).max(PUTAMEN.depth_mm(mirrored)),
-            1.8,
-        );
+        mixture.paint(Tissue::Gray, THALAMUS.depth_mm(mirrored).max(PUTAMEN.depth_mm(mirrored)), 1.8);
         let wobble = 1.2 * self.noise(7, at, 12.0);
-        mixture.paint(
-            Tissue::Fluid,
-            LATERAL_VENTRICLE.depth_mm(mirrored) + wobble,
-            0.9,
-        );
+        mixture.paint(Tissue::Fluid, LATERAL_VENTRICLE.depth_mm(mirrored) + wobble, 0.9);
         mixture.paint(Tissue::Fluid, THIRD_VENTRICLE.depth_mm(at), 0.9);
         for lesion in &self.lesions {
             let depth = lesion.depth_mm(at);
@@ -207,11 +184,7 @@ impl Head {
     /// Distance into the folded cortical ribbon, in millimetres: negative in a sulcus, above 3 in white matter.
     fn ribbon_mm(&self, at: [f32; 3], inside: f32) -> f32 {
         // Bending the space first turns plain noise into a maze of winding folds.
-        let bend = [
-            self.noise(8, at, 21.0),
-            self.noise(9, at, 21.0),
-            self.noise(10, at, 21.0),
-        ];
+        let bend = [self.noise(8, at, 21.0), self.noise(9, at, 21.0), self.noise(10, at, 21.0)];
         let bent: [f32; 3] = std::array::from_fn(|axis| at[axis] + 7.0 * bend[axis]);
         let fold = self.noise(11, bent, 11.0).abs() * 13.0;
         // Sulci reach about 20 mm deep and close gradually.
@@ -251,16 +224,9 @@ mod tests {
         let head = Head::new(1);
         let check = |at: [f32; 3], tissue: Tissue, part: f32| {
             let mixture = head.mixture(at).0;
-            assert!(
-                (mixture.iter().sum::<f32>() - 1.0).abs() < 1e-4,
-                "parts at {at:?}: {mixture:?}"
-            );
+            assert!((mixture.iter().sum::<f32>() - 1.0).abs() < 1e-4, "parts at {at:?}: {mixture:?}");
             let found = mixture[tissue as usize];
-            assert!(
-                found >= part,
-                "tissue {} at {at:?}: {mixture:?}",
-                tissue as usize
-            );
+            assert!(found >= part, "tissue {} at {at:?}: {mixture:?}", tissue as usize);
         };
         check([110.0, 0.0, 0.0], Tissue::Air, 1.0);
         check([0.0, 0.0, 120.0], Tissue::Air, 1.0);

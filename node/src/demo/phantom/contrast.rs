@@ -110,11 +110,7 @@ impl Slice {
             for column in 0..EDGE_PIXELS {
                 let at = [millimetres(column), millimetres(row), height_mm];
                 let mixture = head.mixture(at);
-                let texture = if mixture.0[0] < 1.0 {
-                    head.texture(at)
-                } else {
-                    0.0
-                };
+                let texture = if mixture.0[0] < 1.0 { head.texture(at) } else { 0.0 };
                 slice.mixtures.push(mixture);
                 slice.texture.push(texture);
                 slice.bias.push(bias(at));
@@ -125,19 +121,12 @@ impl Slice {
 
     /// The image that `series` shows of this slice: brightness, coil field and the Rician noise of a magnitude image.
     pub(super) fn image(&self, series: usize, gaussian: &Gaussian, seed: u64) -> Vec<u16> {
-        let Series {
-            brightness, noise, ..
-        } = &SERIES[series];
+        let Series { brightness, noise, .. } = &SERIES[series];
         let mut random = Xoshiro::new(seed, (series as u64) << 32 | u64::from(self.position));
         let mut pixels = Vec::with_capacity(self.mixtures.len());
         let mut spare = None;
         for ((mixture, texture), bias) in self.mixtures.iter().zip(&self.texture).zip(&self.bias) {
-            let signal: f32 = mixture
-                .0
-                .iter()
-                .zip(brightness)
-                .map(|(part, value)| part * value)
-                .sum();
+            let signal: f32 = mixture.0.iter().zip(brightness).map(|(part, value)| part * value).sum();
             let signal = signal * (1.0 + 0.05 * texture) * bias;
             let (real, imaginary) = match spare.take() {
                 Some(pair) => pair,

@@ -43,19 +43,12 @@ pub struct StudySummary {
 ///
 /// # Errors
 /// Those of the file system; what was written until then stays.
-pub fn write_study(
-    dir: &Path,
-    slices: u32,
-    seed: u64,
-    progress: &mut dyn FnMut(u32),
-) -> io::Result<StudySummary> {
+pub fn write_study(dir: &Path, slices: u32, seed: u64, progress: &mut dyn FnMut(u32)) -> io::Result<StudySummary> {
     let study = Study::new(slices, seed);
     for series in SERIES.iter().take(slices as usize) {
         fs::create_dir_all(dir.join(series.folder))?;
     }
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(THREADS_MAX);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let cancelled = AtomicBool::new(false);
     let (written, results) = mpsc::channel();
     let mut summary = StudySummary::default();
@@ -134,12 +127,8 @@ impl Study {
                 spacing_mm: self.spacing_mm(),
                 pixels: slice.image(index, &self.gaussian, self.seed),
             };
-            let path = dir
-                .join(series.folder)
-                .join(format!("IM{:04}.dcm", position + 1));
-            let written = image
-                .encode()
-                .and_then(|bytes| fs::write(path, &bytes).map(|()| bytes.len() as u64));
+            let path = dir.join(series.folder).join(format!("IM{:04}.dcm", position + 1));
+            let written = image.encode().and_then(|bytes| fs::write(path, &bytes).map(|()| bytes.len() as u64));
             report(written);
         }
     }

@@ -58,9 +58,7 @@ impl Gaussian {
     /// Fills the table with sums of twelve uniform numbers, which need no logarithm and so round alike everywhere.
     pub(super) fn new(seed: u64) -> Self {
         let mut random = Xoshiro::new(seed, u64::MAX);
-        let table = (0..1usize << GAUSSIAN_BITS)
-            .map(|_| (0..12).map(|_| random.unit()).sum::<f32>() - 6.0)
-            .collect();
+        let table = (0..1usize << GAUSSIAN_BITS).map(|_| (0..12).map(|_| random.unit()).sum::<f32>() - 6.0).collect();
         Self { table }
     }
 
@@ -111,12 +109,7 @@ mod tests {
         let mut random = Xoshiro::new(7, 1);
         let mut values = Vec::new();
         for _ in 0..20_000 {
-            values.extend(
-                gaussian
-                    .pairs(&mut random)
-                    .iter()
-                    .flat_map(|(a, b)| [*a, *b]),
-            );
+            values.extend(gaussian.pairs(&mut random).iter().flat_map(|(a, b)| [*a, *b]));
         }
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / values.len() as f32;

@@ -11,11 +11,7 @@ fn study(slices: u32, seed: u64) -> (tempfile::TempDir, Vec<PathBuf>, StudySumma
     assert_eq!(heard, (1..=slices).collect::<Vec<_>>());
     let mut files = Vec::new();
     for folder in fs::read_dir(dir.path()).unwrap() {
-        files.extend(
-            fs::read_dir(folder.unwrap().path())
-                .unwrap()
-                .map(|file| file.unwrap().path()),
-        );
+        files.extend(fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
     }
     files.sort();
     (dir, files, summary)
@@ -27,35 +23,14 @@ fn same_seed_same_bytes_and_every_series_has_its_share() {
     let (_again, same, _) = study(6, 1);
     let (_other, others, _) = study(6, 2);
     assert_eq!((files.len(), summary.files), (6, 6));
-    let sizes: u64 = files
-        .iter()
-        .map(|file| fs::metadata(file).unwrap().len())
-        .sum();
+    let sizes: u64 = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     assert_eq!(summary.bytes, sizes);
     for ((file, same), other) in files.iter().zip(&same).zip(&others) {
-        assert_eq!(
-            fs::read(file).unwrap(),
-            fs::read(same).unwrap(),
-            "{}",
-            file.display()
-        );
-        assert_ne!(
-            fs::read(file).unwrap(),
-            fs::read(other).unwrap(),
-            "{}",
-            file.display()
-        );
+        assert_eq!(fs::read(file).unwrap(), fs::read(same).unwrap(), "{}", file.display());
+        assert_ne!(fs::read(file).unwrap(), fs::read(other).unwrap(), "{}", file.display());
     }
-    let in_folder = |folder: &str| {
-        files
-            .iter()
-            .filter(|file| file.parent().unwrap().ends_with(folder))
-            .count()
-    };
-    assert_eq!(
-        SERIES.each_ref().map(|series| in_folder(series.folder)),
-        [2, 2, 1, 1]
-    );
+    let in_folder = |folder: &str| files.iter().filter(|file| file.parent().unwrap().ends_with(folder)).count();
+    assert_eq!(SERIES.each_ref().map(|series| in_folder(series.folder)), [2, 2, 1, 1]);
 }
 
 #[test]
@@ -74,22 +49,14 @@ fn compresses_like_a_real_study() {
     let [mut planes, mut plain] = [0usize; 2];
     for file in &files {
         let bytes = fs::read(file).unwrap();
-        let split: Vec<u8> = bytes
-            .iter()
-            .step_by(2)
-            .chain(bytes.iter().skip(1).step_by(2))
-            .copied()
-            .collect();
+        let split: Vec<u8> = bytes.iter().step_by(2).chain(bytes.iter().skip(1).step_by(2)).copied().collect();
         planes += zstd::bulk::compress(&split, 1).unwrap().len();
         plain += zstd::bulk::compress(&bytes, 3).unwrap().len();
     }
     let ratio = |packed: usize| summary.bytes as f64 / packed as f64;
     let (planes, plain) = (ratio(planes), ratio(plain));
     println!("byte planes + zstd 1: {planes:.2}:1, zstd 3: {plain:.2}:1");
-    assert!(
-        (1.6..2.6).contains(&planes),
-        "byte planes + zstd 1: {planes:.2}:1"
-    );
+    assert!((1.6..2.6).contains(&planes), "byte planes + zstd 1: {planes:.2}:1");
     assert!((1.3..2.0).contains(&plain), "zstd 3: {plain:.2}:1");
 }
 
@@ -114,11 +81,6 @@ fn check_validator(tool: &str, flags: &[&str], file: &Path, good: impl Fn(&str) 
         }
         Err(error) => panic!("{tool} is required: {error}"),
     };
-    let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && good(&said),
-        "{tool} {}:\n{said}",
-        file.display()
-    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && good(&said), "{tool} {}:\n{said}", file.display());
 }

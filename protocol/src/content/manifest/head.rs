@@ -15,6 +15,8 @@ pub struct ManifestHead {
     pub subject: String,
     /// The text, may be empty.
     pub text: String,
+    /// The sending group, as its own entity names it.
+    pub from_group: String,
     /// Why the data may be sent: one of the agreement's purposes.
     pub purpose: Option<String>,
     /// The message that this one answers.
@@ -46,6 +48,7 @@ impl ManifestHead {
             ("subject", self.subject.len(), SUBJECT_BYTES_MAX),
             ("text", self.text.len(), TEXT_BYTES_MAX),
             ("purpose", purpose.len(), PURPOSE_BYTES_MAX),
+            ("sending group", self.from_group.len(), crate::record::NAME_BYTES_MAX),
         ];
         match parts.into_iter().find(|(_, bytes, max)| bytes > max) {
             Some((part, bytes, max)) => Err(HeadError { part, bytes, max }),
@@ -57,6 +60,11 @@ impl ManifestHead {
 impl fmt::Debug for ManifestHead {
     // Subject and text are content and must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ManifestHead(subject {} bytes, text {} bytes)", self.subject.len(), self.text.len())
+        write!(
+            f,
+            "ManifestHead(subject {} bytes, text {} bytes)",
+            self.subject.len(),
+            self.text.len()
+        )
     }
 }

@@ -1,0 +1,31 @@
+//! The two things that come from outside every machine: the time and randomness.
+//!
+//! **Invariant:** nothing else in the node reads the wall clock or draws from the operating system's generator for
+//! anything that the protocol sees.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pakt_protocol::time::Time;
+use rand_core::UnwrapErr;
+
+/// The operating system's generator; where it fails no secret can be made, so that is the end of the process.
+pub type Rng = UnwrapErr<getrandom::SysRng>;
+
+/// The wall clock.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A generator for one use.
+pub fn rng() -> Rng {
+    UnwrapErr(getrandom::SysRng)
+}
+
+/// Random bytes, for ids.
+pub fn random<const N: usize>() -> [u8; N] {
+    use rand_core::Rng as _;
+    let mut bytes = [0; N];
+    rng().fill_bytes(&mut bytes);
+    bytes
+}

@@ -1,0 +1,138 @@
+//! Everything that two nodes say on a control lane: one file per kind of message, one row each in [`Message`].
+//!
+//! A frame is its length (32 bits, big-endian), then the codec bytes of one [`Message`].
+//!
+//! To add a kind of message: write its file here and add its row at the end of [`Message`]; the exhaustive match in
+//! `node::exchange` then refuses to compile until it is handled.
+
+pub mod contact;
+pub mod lane;
+pub mod offer;
+pub mod progress;
+pub mod roster;
+pub mod settle;
+pub mod statement;
+
+use serde::{Deserialize, Serialize};
+
+pub use contact::{Contact, Contacted};
+pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
+pub use offer::{Announce, Answer, Offer};
+pub use progress::{Progress, Ready};
+pub use roster::RosterUpdate;
+pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
+pub use statement::Statement;
+
+use crate::codec::{self, CodecError};
+use crate::ids::EnvelopeId;
+
+/// Bytes of one control frame, at most: the largest roster fits.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 1 << 20;
+const VERSION: u8 = 1;
+
+macro_rules! registry {
+    ($($name:ident($body:ty),)*) => {
+        /// One message on a control lane.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum Message {
+            $(#[doc = concat!("See [`", stringify!($body), "`].")] $name($body),)*
+        }
+
+        $(impl From<$body> for Message {
+            fn from(body: $body) -> Message {
+                Message::$name(body)
+            }
+        })*
+    };
+}
+
+// The order is the wire's: a row's number is its place. Append only.
+registry! {
+    Open(LaneOpen),
+    Opened(LaneOpened),
+    Heartbeat(Heartbeat),
+    WantLanes(WantLanes),
+    Contact(Contact),
+    Contacted(Contacted),
+    Statement(Statement),
+    Roster(RosterUpdate),
+    Offer(Offer),
+    Answer(Answer),
+    Announce(Announce),
+    Progress(Progress),
+    Ready(Ready),
+    Envelope(Envelope),
+    EpochGone(EpochGone),
+    Receipt(ReceiptMessage),
+    Withdraw(Withdraw),
+    Withdrawn(Withdrawn),
+}
+
+impl Message {
+    /// The codec bytes, without the frame's length.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(VERSION, self)
+    }
+
+    /// Reads one frame's content.
+    ///
+    /// # Errors
+    /// [`CodecError`] for anything that is not exactly one message.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Message, CodecError> {
+        codec::decode(VERSION, bytes, CONTROL_FRAME_BYTES_MAX)
+    }
+
+    /// The envelope that this message is about, if it is about one.
+    pub fn envelope(&self) -> Option<EnvelopeId> {
+        match self {
+            Message::Offer(m) => Some(m.envelope),
+            Message::Answer(m) => Some(m.envelope()),
+            Message::Announce(m) => Some(m.envelope),
+            Message::Progress(m) => Some(m.envelope),
+            Message::Ready(m) => Some(m.envelope),
+            Message::Envelope(m) => Some(m.envelope),
+            Message::EpochGone(m) => Some(m.envelope),
+            Message::Receipt(m) => Some(m.envelope),
+            Message::Withdraw(m) => Some(m.envelope),
+            Message::Withdrawn(m) => Some(m.envelope),
+            Message::Open(_)
+            | Message::Opened(_)
+            | Message::Heartbeat(_)
+            | Message::WantLanes(_)
+            | Message::Contact(_)
+            | Message::Contacted(_)
+            | Message::Statement(_)
+            | Message::Roster(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn p40_hostile_frames_are_named_errors() {
+        let good = Message::Heartbeat(Heartbeat).to_bytes();
+        assert_eq!(Message::from_bytes(&good), Ok(Message::Heartbeat(Heartbeat)));
+        let longer = [good.clone(), vec![0]].concat();
+        assert_eq!(Message::from_bytes(&longer), Err(CodecError::TrailingBytes));
+        assert!(matches!(Message::from_bytes(&[]), Err(CodecError::Empty)));
+        assert!(matches!(Message::from_bytes(&[2, 0, 0, 0, 2]), Err(CodecError::Newer { .. })));
+        assert!(matches!(Message::from_bytes(&[1, 0, 0, 0, 99]), Err(CodecError::Malformed)));
+        let huge_list = [&[1, 0, 0, 0, 10][..], &[0; 16], &[0; 8], &[0xff; 8]].concat();
+        assert!(Message::from_bytes(&huge_list).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
+            if let Ok(message) = Message::from_bytes(&frame) {
+                prop_assert_eq!(message.to_bytes(), frame, "canonical");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Whether an offer may be accepted: decided from what the sender claims and what the agreement and node allow.
+//!
+//! **Invariant:** default deny; an unknown and a hidden group give the same answer.
+
+use crate::limits::{CHUNKS_MAX, OBJECT_BYTES_MAX, TREE_ENTRIES_MAX};
+use crate::message::Offer;
+use crate::message::offer::Refusal;
+
+/// Envelopes of one counterpart that are received at once; the rest waits at the sender.
+pub const INCOMING_MAX: usize = 64;
+
+/// What the receiver knows when an offer arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfferView {
+    /// Whether the agreement is in force now.
+    pub agreement_in_force: bool,
+    /// The agreement's largest message in plain bytes.
+    pub message_bytes_max: u64,
+    /// Whether the counterpart is shown the group that it names.
+    pub group_shown: bool,
+    /// Bytes free for content, after a reserve.
+    pub free_bytes: u64,
+    /// Envelopes that are being received from this counterpart.
+    pub incoming: usize,
+    /// Whether the agreed number of messages per hour is used up.
+    pub rate_exceeded: bool,
+}
+
+/// Accepts or refuses an offer before a byte of content moves.
+///
+/// # Errors
+/// The [`Refusal`] to send back.
+pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
+    let objects_max = CHUNKS_MAX + CHUNKS_MAX / 64;
+    let per_object = u64::try_from(OBJECT_BYTES_MAX).unwrap_or(u64::MAX);
+    if !view.agreement_in_force {
+        Err(Refusal::NoAgreement)
+    } else if !view.group_shown {
+        Err(Refusal::UnknownGroup)
+    } else if offer.plain_bytes > view.message_bytes_max
+        || offer.files > TREE_ENTRIES_MAX
+        || offer.objects == 0
+        || offer.objects > objects_max
+        || offer.sealed_bytes > offer.objects.saturating_mul(per_object)
+    {
+        Err(Refusal::TooLarge)
+    } else if view.rate_exceeded {
+        Err(Refusal::RateExceeded)
+    } else if view.incoming >= INCOMING_MAX {
+        Err(Refusal::Busy)
+    } else if offer.sealed_bytes > view.free_bytes {
+        Err(Refusal::NoSpace)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::EnvelopeId;
+    use crate::record::envelope::Priority;
+    use crate::record::roster::GroupId;
+
+    #[test]
+    fn default_deny() {
+        let offer = Offer {
+            envelope: EnvelopeId([0; 16]),
+            group: GroupId([0; 16]),
+            priority: Priority::Normal,
+            agreement_version: 1,
+            files: 3,
+            plain_bytes: 1000,
+            objects: 2,
+            sealed_bytes: 900,
+            seconds_left: 60,
+        };
+        let view = OfferView {
+            agreement_in_force: true,
+            message_bytes_max: 1000,
+            group_shown: true,
+            free_bytes: 900,
+            incoming: 0,
+            rate_exceeded: false,
+        };
+        assert_eq!(decide(&offer, &view), Ok(()));
+        let rows = [
+            (OfferView { agreement_in_force: false, ..view }, offer.clone(), Refusal::NoAgreement),
+            (OfferView { group_shown: false, ..view }, offer.clone(), Refusal::UnknownGroup),
+            (OfferView { message_bytes_max: 999, ..view }, offer.clone(), Refusal::TooLarge),
+            (OfferView { free_bytes: 899, ..view }, offer.clone(), Refusal::NoSpace),
+            (OfferView { incoming: INCOMING_MAX, ..view }, offer.clone(), Refusal::Busy),
+            (OfferView { rate_exceeded: true, ..view }, offer.clone(), Refusal::RateExceeded),
+            (view, Offer { objects: 0, ..offer.clone() }, Refusal::TooLarge),
+            (view, Offer { files: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
+            (view, Offer { objects: u64::MAX, sealed_bytes: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
+            (OfferView { free_bytes: u64::MAX, ..view }, Offer { sealed_bytes: u64::MAX, ..offer }, Refusal::TooLarge),
+        ];
+        for (view, offer, refusal) in rows {
+            assert_eq!(decide(&offer, &view), Err(refusal), "{offer:?} {view:?}");
+        }
+    }
+}

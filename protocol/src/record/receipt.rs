@@ -1,0 +1,205 @@
+//! Receipts: the receiving entity's signed statement about an envelope. Anyone verifies one offline with two cards.
+
+use pakt_keys::codec;
+use pakt_keys::signing::{Domain, StatementKey};
+use serde::{Deserialize, Serialize};
+
+use super::card::Card;
+use super::chain::{CertificateChain, CertifiedNode};
+use super::envelope::Counts;
+use super::{Record, RecordError, Signed};
+use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
+use crate::record::Signed as SignedRecord;
+use crate::time::Time;
+use pakt_keys::EntityId;
+
+/// How far the receiver went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tier {
+    /// Opened, compared, durable.
+    Delivered,
+    /// Checked and visible in the group's mailbox.
+    Released,
+    /// A person or a connected system took responsibility.
+    Taken,
+}
+
+impl Tier {
+    /// 1, 2 or 3.
+    pub fn number(self) -> u8 {
+        match self {
+            Tier::Delivered => 1,
+            Tier::Released => 2,
+            Tier::Taken => 3,
+        }
+    }
+
+    /// The word that people read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Delivered => "delivered",
+            Tier::Released => "released",
+            Tier::Taken => "taken",
+        }
+    }
+}
+
+/// What the receiver states about an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It has it, to this tier.
+    Held(Tier),
+    /// It received everything but cannot open it.
+    Unopenable,
+    /// The same envelope id came before with another core.
+    Conflict,
+}
+
+/// The body of a receipt; signed by the receiver's statement key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// What is stated.
+    pub verdict: Verdict,
+    /// The envelope's core.
+    pub core: CoreHash,
+    /// The message.
+    pub message: MessageId,
+    /// The envelope.
+    pub envelope: EnvelopeId,
+    /// Who sent it.
+    pub sender: EntityId,
+    /// Who states this.
+    pub recipient: EntityId,
+    /// The agreement that it came under.
+    pub agreement: AgreementId,
+    /// Hash of that agreement's terms.
+    pub agreement_hash: [u8; 32],
+    /// What was counted.
+    pub counts: Counts,
+    /// When the envelope was first offered, by the receiver's clock.
+    pub offered_at: Time,
+    /// When the verdict became durable, by the receiver's clock.
+    pub at: Time,
+    /// Blinded head of the receiver's audit log; none from a node without one.
+    pub log_head: Option<[u8; 32]>,
+    /// The receiver's chain, so that its key can be checked by whoever has its card.
+    pub chain: CertificateChain,
+}
+
+impl Record for Receipt {
+    const DOMAIN: Domain = Domain::Receipt;
+    const BYTES_MAX: usize = 32 << 10;
+}
+
+/// A receipt as it travels.
+pub type SignedReceipt = SignedRecord<Receipt>;
+
+/// Bytes of an encoded signed receipt, at most.
+pub const RECEIPT_FILE_BYTES_MAX: usize = 40 << 10;
+
+impl Receipt {
+    /// Signs the receipt.
+    pub fn sign(&self, key: &StatementKey) -> SignedReceipt {
+        Signed::create(self, |domain, bytes| key.sign(domain, bytes))
+    }
+}
+
+/// The bytes of a receipt that are stored, sent and put into armour.
+pub fn receipt_bytes(signed: &SignedReceipt) -> Vec<u8> {
+    codec::encode(1, signed)
+}
+
+/// Checks a receipt that a counterpart's node sent.
+///
+/// # Errors
+/// Any [`RecordError`].
+pub fn verify_from(bytes: &[u8], node: &CertifiedNode, sender: &EntityId) -> Result<Receipt, RecordError> {
+    let (receipt, signer) = open(bytes)?;
+    if signer.entity != node.entity || receipt.sender != *sender {
+        return Err(RecordError::Parties("the receipt is between other entities"));
+    }
+    Ok(receipt)
+}
+
+/// Checks a receipt offline: signature, chain, and that the two cards are its two parties (in any order).
+///
+/// # Errors
+/// Any [`RecordError`].
+pub fn verify_offline(bytes: &[u8], cards: [&Card; 2]) -> Result<Receipt, RecordError> {
+    let (receipt, signer) = open(bytes)?;
+    let has = |entity: &EntityId| cards.iter().any(|card| card.node.entity == *entity);
+    if !has(&receipt.sender) || !has(&receipt.recipient) {
+        return Err(RecordError::Parties("the receipt is between other entities than the two cards"));
+    }
+    let card = cards.iter().find(|card| card.node.entity == signer.entity);
+    let known_roots = card.map(|card| card.body.chain.verify_links()).transpose()?.unwrap_or_default();
+    let signer_roots = receipt.chain.verify_links()?;
+    let shared = known_roots.iter().zip(&signer_roots).all(|(a, b)| a == b);
+    if known_roots.is_empty() || !shared {
+        return Err(RecordError::Parties("the receipt's roots are not those of the card"));
+    }
+    Ok(receipt)
+}
+
+/// Checks signature and chain of a receipt from the bytes alone.
+fn open(bytes: &[u8]) -> Result<(Receipt, CertifiedNode), RecordError> {
+    let signed: SignedReceipt = codec::decode(1, bytes, RECEIPT_FILE_BYTES_MAX)?;
+    let signer = signed.peek()?.chain.verify()?;
+    let receipt = signer.open_statement(&signed)?;
+    if receipt.recipient != signer.entity || receipt.sender == receipt.recipient {
+        return Err(RecordError::Parties("the receipt is not signed by the receiving entity"));
+    }
+    Ok((receipt, signer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::Party;
+
+    fn receipt(from: &Party, to: &Party) -> Receipt {
+        Receipt {
+            verdict: Verdict::Held(Tier::Delivered),
+            core: CoreHash([1; 32]),
+            message: MessageId([2; 16]),
+            envelope: EnvelopeId([3; 16]),
+            sender: from.entity(),
+            recipient: to.entity(),
+            agreement: AgreementId([4; 32]),
+            agreement_hash: [5; 32],
+            counts: Counts::default(),
+            offered_at: Time(6),
+            at: Time(7),
+            log_head: None,
+            chain: to.chain.clone(),
+        }
+    }
+
+    #[test]
+    fn verified_offline_with_two_cards_only() {
+        let (a, b, c) = (Party::new(1), Party::new(2), Party::new(3));
+        let bytes = receipt_bytes(&receipt(&a, &b).sign(&b.statement));
+        let (card_a, card_b, card_c) = (a.card(), b.card(), c.card());
+        assert!(verify_offline(&bytes, [&card_a, &card_b]).is_ok());
+        assert!(verify_offline(&bytes, [&card_b, &card_a]).is_ok());
+        for wrong in [[&card_a, &card_c], [&card_c, &card_b], [&card_b, &card_b], [&card_a, &card_a]] {
+            assert!(matches!(verify_offline(&bytes, wrong), Err(RecordError::Parties(_))));
+        }
+        for at in (0..bytes.len()).step_by(11) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x20;
+            assert!(verify_offline(&changed, [&card_a, &card_b]).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn p4_only_the_recipient_signs() {
+        let (a, b) = (Party::new(1), Party::new(2));
+        let (card_a, card_b) = (a.card(), b.card());
+        let by_sender = Receipt { chain: a.chain.clone(), ..receipt(&a, &b) };
+        let forged = receipt_bytes(&by_sender.sign(&a.statement));
+        assert!(matches!(verify_offline(&forged, [&card_a, &card_b]), Err(RecordError::Parties(_))));
+        let other_key = receipt_bytes(&receipt(&a, &b).sign(&a.statement));
+        assert!(matches!(verify_offline(&other_key, [&card_a, &card_b]), Err(RecordError::Signature(_))));
+    }
+}

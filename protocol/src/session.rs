@@ -1,0 +1,372 @@
+//! One session: what two nodes say on a control lane from the moment it is up until it is lost.
+//!
+//! ```text
+//! Awaiting --contact durable--> Active --own or other's end--> Ending
+//!                                 | rosters exchanged
+//!                                 v
+//!                               live: offers both ways
+//! ```
+//! The session routes what is about one envelope to that envelope's transfer machine, and decides what may be said at
+//! all.
+//!
+//! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only the end
+//! itself; an offer is looked at only after the counterpart's newest roster request could be answered.
+
+use std::time::Duration;
+
+use crate::ids::{AgreementId, EnvelopeId};
+use crate::machine::{Output, Outputs};
+use crate::message::contact::CONTACT_BYTES_MAX;
+use crate::message::lane::LaneKind;
+use crate::message::{
+    Answer, Contact, Contacted, Heartbeat, Message, Offer, ReceiptMessage, RosterUpdate, Statement, Withdrawn,
+};
+use crate::policy::{self, OfferView};
+use crate::record::Signed;
+use crate::record::roster::Roster;
+use crate::record::statement::AgreementStatement;
+use crate::time::Time;
+
+/// A lane says something at least this often.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// A lane that says nothing for this long is lost.
+pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// Bulk lanes that a counterpart may ask for.
+pub const LANES_MAX: u8 = 8;
+
+/// How far the agreement is, on this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// This side proposed; the countersigned agreement has not come yet.
+    Awaiting,
+    /// In force, or at least signed by both.
+    Active,
+    /// One side has ended it.
+    Ending,
+}
+
+/// What this side has to say when the lane comes up.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// How far the agreement is.
+    pub standing: Standing,
+    /// The countersigned agreement, until the proposer has confirmed it.
+    pub contact: Option<Vec<u8>>,
+    /// The newest roster for this counterpart.
+    pub roster: Option<Signed<Roster>>,
+    /// This side's end statement, until the counterpart has confirmed it.
+    pub end: Option<Signed<AgreementStatement>>,
+}
+
+/// What the owner tells this machine.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A frame arrived.
+    Message(Message),
+    /// The contact's file was verified and is durable; or it is not the one that is awaited.
+    ContactTaken(Result<AgreementId, &'static str>, Option<Box<Signed<Roster>>>),
+    /// The counterpart's roster is durable, or why it is not acceptable.
+    RosterTaken(Result<(), &'static str>),
+    /// The counterpart's end is durable, or why it is not acceptable.
+    EndTaken(Result<(), &'static str>),
+    /// This side's groups or epoch changed.
+    RosterChanged(Box<Signed<Roster>>),
+    /// This side has ended the agreement, durably.
+    Ended(Box<Signed<AgreementStatement>>),
+    /// What is known about an offer, as asked for by [`Event::LookUp`].
+    Found(Offer, OfferView, Option<Vec<u8>>),
+    /// What is known about a withdrawn envelope that is not under way: its receipt, if it was committed.
+    Settled(EnvelopeId, Option<Vec<u8>>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the owner must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Verify this agreement file against the own proposal and make it durable.
+    TakeContact(Vec<u8>),
+    /// The proposer holds the countersigned agreement now.
+    ContactConfirmed,
+    /// Verify this roster and make it durable.
+    TakeRoster(Box<Signed<Roster>>),
+    /// Verify this end and make it durable.
+    TakeEnd(Box<Signed<AgreementStatement>>),
+    /// The counterpart knows that this side has ended the agreement.
+    EndConfirmed,
+    /// Both rosters are known: envelopes may be offered.
+    Live,
+    /// Say what is known about this offer.
+    LookUp(Offer),
+    /// Start receiving.
+    Receive(Offer),
+    /// Say whether this withdrawn envelope was committed.
+    LookUpWithdrawn(EnvelopeId),
+    /// For the incoming transfer of this envelope.
+    Incoming(EnvelopeId, Message),
+    /// For the outgoing transfer of this envelope.
+    Outgoing(EnvelopeId, Message),
+    /// Have this many lanes of this kind up.
+    OpenLanes(LaneKind, u8),
+    /// End the session: nothing more to say, or the counterpart broke a rule.
+    Close(&'static str),
+}
+
+/// The machine of one session. It has nothing to make durable itself; its owner does that for its events.
+#[derive(Debug)]
+pub struct Session {
+    standing: Standing,
+    roster_taken: bool,
+    live: bool,
+    last_heard: Time,
+    last_said: Time,
+    /// The counterpart's end, until it is durable here and can be confirmed.
+    ended_by_peer: Option<Signed<AgreementStatement>>,
+    outputs: Outputs<std::convert::Infallible, Event>,
+}
+
+impl Session {
+    /// Starts on a lane that has just come up.
+    pub fn new(opening: Opening, now: Time) -> Session {
+        let mut session = Session {
+            standing: opening.standing,
+            roster_taken: false,
+            live: false,
+            last_heard: now,
+            last_said: now,
+            ended_by_peer: None,
+            outputs: Outputs::default(),
+        };
+        if let Some(file) = opening.contact {
+            session.outputs.transmit(Contact { file });
+        }
+        match (opening.standing, opening.end, opening.roster) {
+            (Standing::Ending, Some(statement), _) => session.outputs.transmit(Statement { statement, known: false }),
+            (Standing::Ending, None, _) => session.outputs.event(Event::Close("the agreement has ended")),
+            (Standing::Active, _, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
+            (Standing::Active | Standing::Awaiting, _, _) => {}
+        }
+        session.outputs.deadline(now + HEARTBEAT_EVERY);
+        session
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: Input, now: Time) {
+        match input {
+            Input::Message(message) => {
+                self.last_heard = now;
+                self.handle_message(message);
+            }
+            Input::ContactTaken(Ok(agreement), roster) => {
+                self.standing = Standing::Active;
+                self.outputs.transmit(Contacted { agreement });
+                if let Some(roster) = roster {
+                    self.outputs.transmit(RosterUpdate { roster: *roster });
+                }
+            }
+            Input::RosterTaken(Ok(())) => {
+                self.roster_taken = true;
+                self.go_live();
+            }
+            Input::EndTaken(Ok(())) => {
+                self.standing = Standing::Ending;
+                if let Some(statement) = self.ended_by_peer.take() {
+                    self.outputs.transmit(Statement { statement, known: true });
+                }
+            }
+            Input::ContactTaken(Err(why), _) | Input::RosterTaken(Err(why)) | Input::EndTaken(Err(why)) => {
+                self.outputs.event(Event::Close(why));
+            }
+            Input::RosterChanged(roster) if self.standing == Standing::Active => {
+                self.outputs.transmit(RosterUpdate { roster: *roster });
+            }
+            Input::RosterChanged(_) => {}
+            Input::Ended(statement) => {
+                self.standing = Standing::Ending;
+                self.live = false;
+                self.outputs.transmit(Statement { statement: *statement, known: false });
+            }
+            Input::Found(offer, view, receipt) => self.handle_found(offer, &view, receipt),
+            Input::Settled(envelope, Some(receipt)) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
+            Input::Settled(envelope, None) => self.outputs.transmit(Withdrawn { envelope }),
+            Input::Tick => self.handle_tick(now),
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match (self.standing, message) {
+            (_, Message::Heartbeat(_)) => {}
+            (Standing::Awaiting | Standing::Active, Message::Contact(contact)) => self.handle_contact(contact),
+            (Standing::Awaiting, _) => self.outputs.event(Event::Close("the proposal is not countersigned yet")),
+            (_, Message::Statement(statement)) => self.handle_statement(statement),
+            (Standing::Ending, _) => {}
+            (Standing::Active, message) => self.handle_active(message),
+        }
+    }
+
+    fn handle_active(&mut self, message: Message) {
+        let envelope = message.envelope();
+        match (message, envelope) {
+            (Message::Contacted(_), _) => self.outputs.event(Event::ContactConfirmed),
+            (Message::Roster(update), _) => self.outputs.event(Event::TakeRoster(Box::new(update.roster))),
+            (Message::Offer(offer), _) => self.outputs.event(Event::LookUp(offer)),
+            (message @ (Message::Announce(_) | Message::Envelope(_)), Some(envelope)) => {
+                self.outputs.event(Event::Incoming(envelope, message));
+            }
+            (message @ Message::Withdraw(_), Some(envelope)) => {
+                self.outputs.event(Event::Incoming(envelope, message));
+            }
+            (message, Some(envelope)) => self.outputs.event(Event::Outgoing(envelope, message)),
+            (Message::WantLanes(want), _) => {
+                self.outputs.event(Event::OpenLanes(want.kind, want.count.min(LANES_MAX)));
+            }
+            (_, None) => self.outputs.event(Event::Close("a message that belongs to another place")),
+        }
+    }
+
+    fn handle_contact(&mut self, contact: Contact) {
+        if contact.file.len() > CONTACT_BYTES_MAX {
+            self.outputs.event(Event::Close("a contact of more than 64 KiB"));
+        } else {
+            self.outputs.event(Event::TakeContact(contact.file));
+        }
+    }
+
+    fn handle_statement(&mut self, message: Statement) {
+        if message.known {
+            self.outputs.event(Event::EndConfirmed);
+        } else {
+            self.live = false;
+            self.outputs.event(Event::TakeEnd(Box::new(message.statement.clone())));
+            self.ended_by_peer = Some(message.statement);
+        }
+    }
+
+    fn handle_found(&mut self, offer: Offer, view: &OfferView, receipt: Option<Vec<u8>>) {
+        let envelope = offer.envelope;
+        match (receipt, policy::decide(&offer, view)) {
+            (Some(receipt), _) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
+            (None, Ok(())) => self.outputs.event(Event::Receive(offer)),
+            (None, Err(reason)) => self.outputs.transmit(Answer::Refuse { envelope, reason }),
+        }
+    }
+
+    fn handle_tick(&mut self, now: Time) {
+        if now.since(self.last_heard) >= SILENCE_MAX {
+            self.outputs.event(Event::Close("nothing was heard for 45 s"));
+            return;
+        }
+        if now.since(self.last_said) >= HEARTBEAT_EVERY {
+            self.last_said = now;
+            self.outputs.transmit(Heartbeat);
+        }
+        self.outputs.deadline(self.last_said + HEARTBEAT_EVERY);
+    }
+
+    fn go_live(&mut self) {
+        if !self.live && self.roster_taken && self.standing == Standing::Active {
+            self.live = true;
+            self.outputs.event(Event::Live);
+        }
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output<std::convert::Infallible, Event>> {
+        self.outputs.poll()
+    }
+
+    /// Whether envelopes may be offered.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::envelope::Priority;
+    use crate::record::roster::GroupId;
+
+    fn session(standing: Standing) -> Session {
+        let mut session = Session::new(Opening { standing, contact: None, roster: None, end: None }, Time(0));
+        outputs(&mut session);
+        session
+    }
+
+    fn outputs(session: &mut Session) -> Vec<Output<std::convert::Infallible, Event>> {
+        std::iter::from_fn(|| session.poll_output()).filter(|o| !matches!(o, Output::Deadline(_))).collect()
+    }
+
+    fn offer() -> Offer {
+        Offer {
+            envelope: EnvelopeId([1; 16]),
+            group: GroupId([2; 16]),
+            priority: Priority::Normal,
+            agreement_version: 1,
+            files: 1,
+            plain_bytes: 1,
+            objects: 2,
+            sealed_bytes: 100,
+            seconds_left: 60,
+        }
+    }
+
+    fn view() -> OfferView {
+        OfferView {
+            agreement_in_force: true,
+            message_bytes_max: 10,
+            group_shown: true,
+            free_bytes: 1000,
+            incoming: 0,
+            rate_exceeded: false,
+        }
+    }
+
+    #[test]
+    fn before_the_countersignature_only_a_contact_is_taken() {
+        for message in [Message::Offer(offer()), Message::Contacted(Contacted { agreement: AgreementId([0; 32]) })] {
+            let mut session = session(Standing::Awaiting);
+            session.handle_input(Input::Message(message), Time(1));
+            assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
+        }
+        let mut session = session(Standing::Awaiting);
+        session.handle_input(Input::Message(Message::Contact(Contact { file: vec![1] })), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::TakeContact(vec![1]))]);
+        let huge = Contact { file: vec![0; CONTACT_BYTES_MAX + 1] };
+        session.handle_input(Input::Message(Message::Contact(huge)), Time(1));
+        assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
+    }
+
+    #[test]
+    fn after_an_end_nothing_but_the_end_is_taken() {
+        let mut session = session(Standing::Ending);
+        outputs(&mut session);
+        session.handle_input(Input::Message(Message::Offer(offer())), Time(1));
+        assert_eq!(outputs(&mut session), []);
+    }
+
+    #[test]
+    fn p28_a_duplicate_offer_gets_the_receipt_again() {
+        let mut session = session(Standing::Active);
+        let denied = OfferView { agreement_in_force: false, ..view() };
+        session.handle_input(Input::Found(offer(), denied, Some(vec![7])), Time(1));
+        let same = ReceiptMessage { envelope: offer().envelope, receipt: vec![7] };
+        assert_eq!(outputs(&mut session), [Output::Transmit(Message::Receipt(same))]);
+        session.handle_input(Input::Found(offer(), denied, None), Time(1));
+        assert!(matches!(outputs(&mut session)[..], [Output::Transmit(Message::Answer(Answer::Refuse { .. }))]));
+        session.handle_input(Input::Found(offer(), view(), None), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::Receive(offer()))]);
+    }
+
+    #[test]
+    fn silence_ends_the_session() {
+        let mut session = session(Standing::Active);
+        session.handle_input(Input::Tick, Time::from_seconds(15));
+        assert_eq!(outputs(&mut session), [Output::Transmit(Message::Heartbeat(Heartbeat))]);
+        session.handle_input(Input::Message(Message::Heartbeat(Heartbeat)), Time::from_seconds(16));
+        session.handle_input(Input::Tick, Time::from_seconds(60));
+        outputs(&mut session);
+        session.handle_input(Input::Tick, Time::from_seconds(61));
+        assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
+    }
+}

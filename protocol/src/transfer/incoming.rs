@@ -1,0 +1,287 @@
+//! The receiver's side of one transfer.
+//!
+//! ```text
+//! Deciding --begin durable--> Naming --last--> Pulling --all held--> Ready --envelope--> Opening --opened--> Committing --durable--> done
+//!     |                                                                        |             |
+//!     +-- refuse: done             withdraw, any time before Opening: Dropping +-- refused   +-- epoch gone: Ready
+//! ```
+//!
+//! **Invariants:** an object counts as held only when its owner says that it is durable; the receipt leaves only after
+//! content, key, message and receipt are durable in one commit; nothing is visible before that commit.
+
+use std::collections::HashMap;
+
+use crate::ids::{EnvelopeId, ObjectId};
+use crate::limits::OBJECT_BYTES_MAX;
+use crate::machine::{Output, Outputs};
+use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::{
+    Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage, Withdrawn,
+};
+use crate::record::Signed;
+use crate::record::envelope::{OpenEnvelope, SealedEnvelope};
+use crate::record::roster::Roster;
+use crate::time::Time;
+
+/// Where the transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The accepted offer is being made durable.
+    Deciding,
+    /// Objects are being named and pulled.
+    Naming,
+    /// All objects are named; some are missing.
+    Pulling,
+    /// All objects are durable; the envelope is awaited.
+    Ready,
+    /// The envelope is being opened.
+    Opening,
+    /// Content, key, message and receipt are being made durable.
+    Committing,
+    /// Everything is being dropped.
+    Dropping,
+    /// Nothing more happens.
+    Done,
+}
+
+/// What the owner tells this machine.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The sender's message about this envelope.
+    Message(Message),
+    /// These objects are durable here now.
+    Held(Vec<ObjectId>),
+    /// The envelope's signature and parties hold; its key and manifest were opened, or why not.
+    Opened(Result<Box<OpenEnvelope>, OpenRefusal>),
+    /// The last [`Persist`] is durable; after a commit these are the receipt's bytes.
+    Persisted(Option<Vec<u8>>),
+}
+
+/// Why an envelope was not opened.
+#[derive(Debug, Clone)]
+pub enum OpenRefusal {
+    /// Refused without a receipt.
+    Refused(Refusal),
+    /// The epoch's private half is gone: here is the current roster.
+    EpochGone(Box<Signed<Roster>>),
+    /// The content cannot be opened: committed as a signed `unopenable`.
+    Unopenable(Box<OpenEnvelope>),
+}
+
+/// What must be durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Persist {
+    /// This offer was accepted at this time.
+    Begin(Offer, Time),
+    /// The message, its key, its receipt and the mark against duplicates, in one commit; false: unopenable.
+    Commit(Box<OpenEnvelope>, bool),
+    /// Nothing of this envelope is kept.
+    Drop(EnvelopeId),
+}
+
+/// What the owner must do or may want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Pull these (index, object), unless they are already held; report them as held either way.
+    Pull(Vec<(u64, ObjectEntry)>),
+    /// Verify, unwrap and open the manifest; compare it with [`Incoming::objects`].
+    Open(Box<SealedEnvelope>),
+    /// The transfer is over; true if a message was committed.
+    Finished(bool),
+    /// The sender broke the protocol: end the session.
+    Misbehaved(&'static str),
+}
+
+/// The receiver's machine.
+#[derive(Debug)]
+pub struct Incoming {
+    offer: Offer,
+    state: State,
+    objects: Vec<ObjectEntry>,
+    missing: HashMap<ObjectId, u32>,
+    sealed_bytes: u64,
+    held_bytes: u64,
+    held: u64,
+    /// The sender gave up before the offer was durable here.
+    withdrawn: bool,
+    outputs: Outputs<Persist, Event>,
+}
+
+impl Incoming {
+    /// Starts from an offer that [`crate::policy::decide`] accepted.
+    pub fn new(offer: Offer, now: Time) -> Incoming {
+        let mut outputs = Outputs::default();
+        outputs.persist(Persist::Begin(offer.clone(), now));
+        Incoming {
+            offer,
+            state: State::Deciding,
+            objects: Vec::new(),
+            missing: HashMap::new(),
+            sealed_bytes: 0,
+            held_bytes: 0,
+            held: 0,
+            withdrawn: false,
+            outputs,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: Input) {
+        match (self.state, input) {
+            (State::Done, _) => {}
+            (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
+            (State::Deciding, Input::Persisted(_)) => {
+                self.state = State::Naming;
+                self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
+            }
+            (State::Naming, Input::Message(Message::Announce(announce))) => self.handle_announce(announce),
+            (State::Naming | State::Pulling, Input::Held(ids)) => self.handle_held(&ids),
+            (State::Ready, Input::Message(Message::Envelope(envelope))) => self.handle_envelope(envelope),
+            (State::Opening, Input::Opened(opened)) => self.handle_opened(opened),
+            (State::Committing, Input::Persisted(receipt)) => {
+                let receipt = receipt.unwrap_or_default();
+                self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
+                self.finish(true);
+            }
+            (State::Dropping, Input::Persisted(_)) => {
+                self.outputs.transmit(Withdrawn { envelope: self.offer.envelope });
+                self.finish(false);
+            }
+            (State::Naming | State::Pulling | State::Ready, Input::Message(Message::Withdraw(_))) => self.drop_all(),
+            // The decision has been taken: the receipt is the answer to a withdrawal.
+            (State::Opening | State::Committing, Input::Message(Message::Withdraw(_))) => {}
+            (State::Deciding, Input::Message(Message::Withdraw(_))) => self.withdrawn = true,
+            (_, Input::Message(_)) => self.misbehaved("a message that this state does not expect"),
+            (_, Input::Held(_) | Input::Opened(_) | Input::Persisted(_)) => {}
+        }
+    }
+
+    fn handle_announce(&mut self, announce: Announce) {
+        let bytes: u64 = announce.entries.iter().map(|entry| u64::from(entry.bytes)).sum();
+        let sound = announce.first == self.objects.len() as u64
+            && announce.entries.len() <= ANNOUNCE_ENTRIES_MAX
+            && announce.entries.iter().all(|entry| (1..=OBJECT_BYTES_MAX).contains(&(entry.bytes as usize)));
+        if !sound {
+            return self.misbehaved("objects out of order or of impossible size");
+        }
+        let total = announce.first + announce.entries.len() as u64;
+        self.sealed_bytes += bytes;
+        if total > self.offer.objects || self.sealed_bytes > self.offer.sealed_bytes {
+            return self.refuse(Refusal::OutsideOffer);
+        }
+        let mut wanted = Vec::with_capacity(announce.entries.len());
+        for (at, entry) in announce.entries.into_iter().enumerate() {
+            self.objects.push(entry);
+            // The same object may stand at several places: it is pulled once.
+            match self.missing.insert(entry.id, entry.bytes) {
+                Some(bytes) if bytes != entry.bytes => {
+                    return self.misbehaved("one object with two sizes");
+                }
+                Some(_) => {}
+                None => wanted.push((announce.first + at as u64, entry)),
+            }
+        }
+        if announce.last {
+            self.state = State::Pulling;
+        }
+        if !wanted.is_empty() {
+            self.outputs.event(Event::Pull(wanted));
+        }
+        self.check_ready();
+    }
+
+    fn handle_held(&mut self, ids: &[ObjectId]) {
+        for id in ids {
+            if let Some(bytes) = self.missing.remove(id) {
+                self.held += 1;
+                self.held_bytes += u64::from(bytes);
+            }
+        }
+        let progress = Progress { envelope: self.offer.envelope, objects: self.held, bytes: self.held_bytes };
+        self.outputs.transmit(progress);
+        self.check_ready();
+    }
+
+    fn check_ready(&mut self) {
+        if self.state == State::Pulling && self.missing.is_empty() {
+            self.state = State::Ready;
+            self.outputs.transmit(Ready { envelope: self.offer.envelope });
+        }
+    }
+
+    fn handle_envelope(&mut self, envelope: Envelope) {
+        self.state = State::Opening;
+        self.outputs.event(Event::Open(Box::new(envelope.sealed)));
+    }
+
+    fn handle_opened(&mut self, opened: Result<Box<OpenEnvelope>, OpenRefusal>) {
+        match opened {
+            Ok(open) if !self.lies_within_offer(&open) => self.refuse(Refusal::OutsideOffer),
+            Ok(open) => self.commit(open, true),
+            Err(OpenRefusal::Unopenable(open)) => self.commit(open, false),
+            Err(OpenRefusal::Refused(reason)) => self.refuse(reason),
+            Err(OpenRefusal::EpochGone(roster)) => {
+                self.state = State::Ready;
+                self.outputs.transmit(EpochGone { envelope: self.offer.envelope, roster: *roster });
+            }
+        }
+    }
+
+    fn lies_within_offer(&self, open: &OpenEnvelope) -> bool {
+        let (core, offer) = (&open.core, &self.offer);
+        core.envelope == offer.envelope
+            && core.group == offer.group
+            && core.priority == offer.priority
+            && core.counts.files <= offer.files
+            && core.counts.plain_bytes <= offer.plain_bytes
+            && core.counts.sealed_bytes == self.sealed_bytes
+            && core.counts.chunks + core.counts.segments == self.objects.len() as u64
+    }
+
+    fn commit(&mut self, open: Box<OpenEnvelope>, opened: bool) {
+        self.state = State::Committing;
+        self.outputs.persist(Persist::Commit(open, opened));
+    }
+
+    fn drop_all(&mut self) {
+        self.state = State::Dropping;
+        self.outputs.persist(Persist::Drop(self.offer.envelope));
+    }
+
+    fn refuse(&mut self, reason: Refusal) {
+        self.outputs.transmit(Answer::Refuse { envelope: self.offer.envelope, reason });
+        self.outputs.persist(Persist::Drop(self.offer.envelope));
+        self.finish(false);
+    }
+
+    fn misbehaved(&mut self, what: &'static str) {
+        self.outputs.event(Event::Misbehaved(what));
+        self.finish(false);
+    }
+
+    fn finish(&mut self, committed: bool) {
+        self.state = State::Done;
+        self.missing = HashMap::new();
+        self.outputs.event(Event::Finished(committed));
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output<Persist, Event>> {
+        self.outputs.poll()
+    }
+
+    /// Where the transfer stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What was offered.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Every announced object in order: content first, then segments.
+    pub fn objects(&self) -> &[ObjectEntry] {
+        &self.objects
+    }
+}

@@ -1,0 +1,213 @@
+//! The sender's side of one transfer.
+//!
+//! ```text
+//! Offered --accept--> Announcing --last--> Pulled --ready--> Leaving --durable--> Left --receipt--> Settling --durable--> done
+//!    |                     |                 |                                     |
+//!    +-- refuse: done      +---- withdraw ---+-- Withdrawing --withdrawn--> done   +-- epoch gone: Left, sealed again
+//!    +-- receipt (it was committed before): Settling
+//! ```
+//!
+//! **Invariant:** the signed envelope is transmitted only after "it may have been delivered" is durable.
+
+use crate::ids::EnvelopeId;
+use crate::machine::{Output, Outputs};
+use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::{Announce, Answer, Envelope, Message, Offer, Withdraw};
+use crate::record::Signed;
+use crate::record::envelope::SealedEnvelope;
+use crate::record::receipt::{Receipt, Verdict};
+use crate::record::roster::Roster;
+
+/// Where the transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The offer is on its way.
+    Offered,
+    /// Naming objects.
+    Announcing,
+    /// Everything is named; the receiver pulls.
+    Pulled,
+    /// "May have been delivered" is being made durable.
+    Leaving,
+    /// The signed envelope is on its way.
+    Left,
+    /// A receipt is being made durable.
+    Settling,
+    /// The offer was taken back.
+    Withdrawing,
+    /// Nothing more happens.
+    Done,
+}
+
+/// What the owner tells this machine.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The receiver's message about this envelope; a receipt comes as [`Input::Receipt`].
+    Message(Message),
+    /// A receipt whose signature and parties were checked, with its bytes as sent.
+    Receipt(Vec<u8>, Box<Receipt>),
+    /// The next objects, in order, as asked for by [`Event::NameObjects`].
+    Objects(Vec<ObjectEntry>, bool),
+    /// The envelope, sealed to the newest roster, as asked for by [`Event::Seal`].
+    Sealed(Box<SealedEnvelope>),
+    /// The last [`Persist`] is durable.
+    Persisted,
+    /// The hold time is over: take the offer back if that is still possible.
+    Withdraw,
+}
+
+/// What must be durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Persist {
+    /// From now on the message may have been delivered.
+    Leaving(EnvelopeId),
+    /// The receipt, as sent; it settles the envelope.
+    Receipt(EnvelopeId, Vec<u8>, Box<Receipt>),
+}
+
+/// What the owner must do or may want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Accepted: content may be pulled by the receiver from now on.
+    Accepted,
+    /// Give the next objects from this index, at most [`ANNOUNCE_ENTRIES_MAX`].
+    NameObjects(u64),
+    /// Seal the envelope to the newest roster.
+    Seal,
+    /// First take this newer roster, then seal again.
+    SealAgain(Box<Signed<Roster>>),
+    /// Sealed bytes durable at the receiver.
+    Progress(u64),
+    /// The transfer is over.
+    Finished(Outcome),
+    /// The receiver broke the protocol: end the session.
+    Misbehaved(&'static str),
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver refused the offer.
+    Refused(Refusal),
+    /// A receipt is durable.
+    Settled(Verdict),
+    /// The receiver has dropped everything.
+    Withdrawn,
+}
+
+/// The sender's machine.
+#[derive(Debug)]
+pub struct Outgoing {
+    envelope: EnvelopeId,
+    state: State,
+    named: u64,
+    /// Times that the receiver said that an epoch was gone.
+    reseals: u8,
+    outputs: Outputs<Persist, Event>,
+}
+
+/// Epochs may roll while an envelope is under way, but not for ever.
+const RESEALS_MAX: u8 = 8;
+
+impl Outgoing {
+    /// Offers an envelope; nothing else is sent before the answer.
+    pub fn new(offer: Offer) -> Outgoing {
+        let mut outputs = Outputs::default();
+        let envelope = offer.envelope;
+        outputs.transmit(offer);
+        Outgoing { envelope, state: State::Offered, named: 0, reseals: 0, outputs }
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: Input) {
+        match (self.state, input) {
+            (State::Done, _) => {}
+            (_, Input::Receipt(bytes, receipt)) => self.handle_receipt(bytes, receipt),
+            (State::Offered, Input::Message(Message::Answer(Answer::Accept { .. }))) => {
+                self.state = State::Announcing;
+                self.outputs.event(Event::Accepted);
+                self.outputs.event(Event::NameObjects(0));
+            }
+            (State::Offered, Input::Message(Message::Answer(Answer::Refuse { reason, .. }))) => {
+                self.finish(Outcome::Refused(reason));
+            }
+            (State::Announcing, Input::Objects(entries, last)) => self.handle_objects(entries, last),
+            (State::Announcing | State::Pulled, Input::Message(Message::Progress(progress))) => {
+                self.outputs.event(Event::Progress(progress.bytes));
+            }
+            (State::Pulled, Input::Message(Message::Ready(_))) => {
+                self.state = State::Leaving;
+                self.outputs.persist(Persist::Leaving(self.envelope));
+            }
+            (State::Leaving, Input::Persisted) => {
+                self.state = State::Left;
+                self.outputs.event(Event::Seal);
+            }
+            (State::Left, Input::Sealed(sealed)) => {
+                self.outputs.transmit(Envelope { envelope: self.envelope, sealed: *sealed });
+            }
+            (State::Left, Input::Message(Message::EpochGone(gone))) if self.reseals < RESEALS_MAX => {
+                self.reseals += 1;
+                self.outputs.event(Event::SealAgain(Box::new(gone.roster)));
+            }
+            (State::Left, Input::Message(Message::Answer(Answer::Refuse { reason, .. }))) => {
+                self.finish(Outcome::Refused(reason));
+            }
+            (State::Settling, Input::Persisted) => self.state = State::Done,
+            (State::Offered | State::Announcing | State::Pulled, Input::Withdraw) => {
+                self.state = State::Withdrawing;
+                self.outputs.transmit(Withdraw { envelope: self.envelope });
+            }
+            (State::Withdrawing, Input::Message(Message::Withdrawn(_))) => self.finish(Outcome::Withdrawn),
+            (State::Withdrawing | State::Settling, _) => {}
+            (_, Input::Withdraw | Input::Objects(..) | Input::Persisted | Input::Sealed(_)) => {}
+            (_, Input::Message(Message::Progress(_))) => {}
+            (_, Input::Message(_)) => {
+                self.outputs.event(Event::Misbehaved("a message that this state does not expect"))
+            }
+        }
+    }
+
+    fn handle_objects(&mut self, entries: Vec<ObjectEntry>, last: bool) {
+        debug_assert!(entries.len() <= ANNOUNCE_ENTRIES_MAX);
+        let first = self.named;
+        self.named += entries.len() as u64;
+        self.outputs.transmit(Announce { envelope: self.envelope, first, entries, last });
+        if last {
+            self.state = State::Pulled;
+        } else {
+            self.outputs.event(Event::NameObjects(self.named));
+        }
+    }
+
+    fn handle_receipt(&mut self, bytes: Vec<u8>, receipt: Box<Receipt>) {
+        if receipt.envelope != self.envelope {
+            self.outputs.event(Event::Misbehaved("a receipt of another envelope"));
+            return;
+        }
+        let verdict = receipt.verdict;
+        self.state = State::Settling;
+        self.outputs.persist(Persist::Receipt(self.envelope, bytes, receipt));
+        self.outputs.event(Event::Finished(Outcome::Settled(verdict)));
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.state = State::Done;
+        self.outputs.event(Event::Finished(outcome));
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output<Persist, Event>> {
+        self.outputs.poll()
+    }
+
+    /// Where the transfer stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether the receiver may pull objects of this envelope now.
+    pub fn is_served(&self) -> bool {
+        matches!(self.state, State::Announcing | State::Pulled | State::Leaving | State::Left)
+    }
+}

@@ -1,0 +1,321 @@
+//! Both machines against each other, with every cut of the conversation and hostile input at every step.
+
+use super::incoming::{self, Incoming, OpenRefusal};
+use super::outgoing::{self, Outcome, Outgoing};
+use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
+use crate::machine::Output;
+use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::{Announce, Answer, Envelope, Message, Offer, Ready, Withdraw};
+use crate::record::envelope::{Counts, EnvelopeCore, OpenEnvelope, Priority, SUITE, SealedEnvelope};
+use crate::record::receipt::{Receipt, Tier, Verdict};
+use crate::record::roster::GroupId;
+use crate::record::tests::Party;
+use crate::time::Time;
+use getrandom::SysRng;
+use pakt_keys::sealing::EpochKey;
+use rand_core::UnwrapErr;
+
+const ENVELOPE: EnvelopeId = EnvelopeId([1; 16]);
+
+fn offer(objects: u64) -> Offer {
+    Offer {
+        envelope: ENVELOPE,
+        group: GroupId([2; 16]),
+        priority: Priority::Normal,
+        agreement_version: 1,
+        files: 1,
+        plain_bytes: 100 * objects,
+        objects,
+        sealed_bytes: 100 * objects,
+        seconds_left: 60,
+    }
+}
+
+fn entry(at: u64) -> ObjectEntry {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&at.to_be_bytes());
+    ObjectEntry { id: ObjectId(id), bytes: 100 }
+}
+
+fn core(objects: u64) -> EnvelopeCore {
+    EnvelopeCore {
+        suite: SUITE,
+        message: MessageId([3; 16]),
+        envelope: ENVELOPE,
+        sender: Party::new(1).entity(),
+        recipient: Party::new(2).entity(),
+        group: GroupId([2; 16]),
+        priority: Priority::Normal,
+        submitted_at: Time(1),
+        counts: Counts { files: 1, plain_bytes: 100, chunks: objects - 1, segments: 1, sealed_bytes: 100 * objects },
+        agreement: AgreementId([4; 32]),
+        agreement_version: 1,
+        root_hash: [5; 32],
+    }
+}
+
+fn receipt(verdict: Verdict) -> Box<Receipt> {
+    let core = core(2);
+    Box::new(Receipt {
+        verdict,
+        core: CoreHash([0; 32]),
+        message: core.message,
+        envelope: ENVELOPE,
+        sender: core.sender,
+        recipient: core.recipient,
+        agreement: core.agreement,
+        agreement_hash: [0; 32],
+        counts: core.counts,
+        offered_at: Time(1),
+        at: Time(2),
+        log_head: None,
+        chain: Party::new(2).chain,
+    })
+}
+
+/// Two machines, their owners, and a count of what was pulled.
+struct Pair {
+    outgoing: Outgoing,
+    incoming: Option<Incoming>,
+    held: Vec<ObjectId>,
+    objects: u64,
+    transmitted: Vec<String>,
+    pulled: u64,
+    outcome: Option<Outcome>,
+    epochs_gone: u8,
+    sealed: SealedEnvelope,
+}
+
+impl Pair {
+    fn new(objects: u64, held: Vec<ObjectId>) -> Pair {
+        let epoch = EpochKey::generate(&mut UnwrapErr(SysRng));
+        let statement = &Party::new(1).statement;
+        let bytes = core(objects).to_bytes();
+        let sealed = SealedEnvelope::seal(&bytes, &[6; 32], (1, &epoch.public()), statement, &mut UnwrapErr(SysRng));
+        Pair {
+            outgoing: Outgoing::new(offer(objects)),
+            incoming: None,
+            held,
+            objects,
+            transmitted: Vec::new(),
+            pulled: 0,
+            outcome: None,
+            epochs_gone: 0,
+            sealed,
+        }
+    }
+
+    fn run(&mut self) {
+        while self.step_outgoing() | self.step_incoming() {}
+    }
+
+    fn step_outgoing(&mut self) -> bool {
+        let Some(output) = self.outgoing.poll_output() else {
+            return false;
+        };
+        match output {
+            Output::Transmit(message) => self.to_receiver(message),
+            Output::Persist(_) => self.outgoing.handle_input(outgoing::Input::Persisted),
+            Output::Event(outgoing::Event::NameObjects(first)) => {
+                let end = self.objects.min(first + ANNOUNCE_ENTRIES_MAX as u64);
+                let entries = (first..end).map(entry).collect();
+                self.outgoing.handle_input(outgoing::Input::Objects(entries, end == self.objects));
+            }
+            Output::Event(outgoing::Event::Seal | outgoing::Event::SealAgain(_)) => {
+                self.outgoing.handle_input(outgoing::Input::Sealed(Box::new(self.sealed.clone())));
+            }
+            Output::Event(outgoing::Event::Finished(outcome)) => self.outcome = Some(outcome),
+            Output::Event(outgoing::Event::Misbehaved(what)) => panic!("{what}"),
+            Output::Event(outgoing::Event::Accepted | outgoing::Event::Progress(_)) | Output::Deadline(_) => {}
+        }
+        true
+    }
+
+    fn to_receiver(&mut self, message: Message) {
+        self.transmitted.push(name(&message));
+        match message {
+            Message::Offer(offer) => self.incoming = Some(Incoming::new(offer, Time(1))),
+            message => {
+                let incoming = self.incoming.as_mut().expect("offered first");
+                incoming.handle_input(incoming::Input::Message(message));
+            }
+        }
+    }
+
+    fn step_incoming(&mut self) -> bool {
+        let Some(incoming) = self.incoming.as_mut() else {
+            return false;
+        };
+        let Some(output) = incoming.poll_output() else {
+            return false;
+        };
+        match output {
+            Output::Transmit(Message::Receipt(message)) => {
+                self.transmitted.push("Receipt".into());
+                let receipt = receipt(Verdict::Held(Tier::Delivered));
+                self.outgoing.handle_input(outgoing::Input::Receipt(message.receipt, receipt));
+            }
+            Output::Transmit(message) => {
+                self.transmitted.push(name(&message));
+                self.outgoing.handle_input(outgoing::Input::Message(message));
+            }
+            Output::Persist(incoming::Persist::Commit(..)) => {
+                self.transmitted.push("COMMIT".into());
+                incoming.handle_input(incoming::Input::Persisted(Some(vec![9])));
+            }
+            Output::Persist(_) => incoming.handle_input(incoming::Input::Persisted(None)),
+            Output::Event(incoming::Event::Pull(wanted)) => {
+                let fresh = wanted.iter().filter(|(_, entry)| !self.held.contains(&entry.id)).count();
+                self.pulled += fresh as u64;
+                self.held.extend(wanted.iter().map(|(_, entry)| entry.id));
+                incoming.handle_input(incoming::Input::Held(wanted.iter().map(|(_, entry)| entry.id).collect()));
+            }
+            Output::Event(incoming::Event::Open(_)) => {
+                let opened = if self.epochs_gone > 0 {
+                    self.epochs_gone -= 1;
+                    let roster = crate::record::Signed::from_parts(vec![], vec![]);
+                    Err(OpenRefusal::EpochGone(Box::new(roster)))
+                } else {
+                    Ok(Box::new(OpenEnvelope { core: core(self.objects), hash: CoreHash([0; 32]) }))
+                };
+                incoming.handle_input(incoming::Input::Opened(opened));
+            }
+            Output::Event(incoming::Event::Misbehaved(what)) => panic!("{what}"),
+            Output::Event(incoming::Event::Finished(_)) | Output::Deadline(_) => {}
+        }
+        true
+    }
+}
+
+fn name(message: &Message) -> String {
+    let text = format!("{message:?}");
+    text.split('(').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_straight_path_commits_before_the_receipt() {
+    let mut pair = Pair::new(3, vec![]);
+    pair.run();
+    let expected =
+        ["Offer", "Answer", "Announce", "Progress", "Ready", "Envelope", "COMMIT", "Receipt"].map(String::from);
+    assert_eq!(pair.transmitted, expected);
+    assert_eq!(pair.outcome, Some(Outcome::Settled(Verdict::Held(Tier::Delivered))));
+}
+
+#[test]
+fn what_is_held_is_not_pulled_again() {
+    let mut pair = Pair::new(10_000, (0..9_000).map(|at| entry(at).id).collect());
+    pair.run();
+    assert_eq!(pair.pulled, 1_000);
+    assert!(pair.outcome.is_some());
+}
+
+#[test]
+fn an_epoch_that_is_gone_moves_no_content_again() {
+    let mut pair = Pair::new(3, vec![]);
+    pair.epochs_gone = 3;
+    pair.run();
+    assert_eq!(pair.pulled, 3);
+    assert_eq!(pair.transmitted.iter().filter(|name| *name == "Envelope").count(), 4);
+    assert!(pair.outcome.is_some());
+}
+
+#[test]
+fn a_withdrawn_offer_is_dropped_durably_first() {
+    let mut pair = Pair::new(3, vec![]);
+    pair.outgoing.handle_input(outgoing::Input::Withdraw);
+    pair.run();
+    assert_eq!(pair.outcome, Some(Outcome::Withdrawn));
+    assert!(!pair.transmitted.contains(&"COMMIT".to_owned()));
+}
+
+fn receiver_at_ready() -> Incoming {
+    let mut incoming = Incoming::new(offer(2), Time(1));
+    incoming.handle_input(incoming::Input::Persisted(None));
+    let announce = Announce { envelope: ENVELOPE, first: 0, entries: vec![entry(0), entry(1)], last: true };
+    incoming.handle_input(incoming::Input::Message(announce.into()));
+    incoming.handle_input(incoming::Input::Held(vec![entry(0).id, entry(1).id]));
+    while incoming.poll_output().is_some() {}
+    incoming
+}
+
+#[test]
+fn p19_a_sender_that_lies_is_refused() {
+    let announce = |first, entries: Vec<ObjectEntry>, last| {
+        Message::Announce(Announce { envelope: ENVELOPE, first, entries, last })
+    };
+    let sized = |bytes| vec![ObjectEntry { bytes, ..entry(0) }];
+    let rows: [(&str, Vec<Message>); 6] = [
+        ("out of order", vec![announce(1, vec![entry(1)], false)]),
+        ("empty object", vec![announce(0, sized(0), true)]),
+        ("huge object", vec![announce(0, sized(u32::MAX), true)]),
+        ("one object with two sizes", vec![announce(0, [sized(100), sized(99)].concat(), true)]),
+        ("envelope before its objects", vec![announce(0, vec![entry(0)], false), ready()]),
+        ("announces after the last", vec![announce(0, vec![entry(0)], true), announce(1, vec![entry(1)], true)]),
+    ];
+    for (what, messages) in rows {
+        let mut incoming = Incoming::new(offer(2), Time(1));
+        incoming.handle_input(incoming::Input::Persisted(None));
+        for message in messages {
+            incoming.handle_input(incoming::Input::Message(message));
+        }
+        let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+        let caught = outputs.iter().any(|o| matches!(o, Output::Event(incoming::Event::Misbehaved(_))));
+        assert!(caught, "{what}: {outputs:?}");
+        assert_eq!(incoming.state(), incoming::State::Done, "{what}");
+    }
+}
+
+fn ready() -> Message {
+    Ready { envelope: ENVELOPE }.into()
+}
+
+#[test]
+fn more_than_offered_is_refused() {
+    let mut incoming = Incoming::new(offer(2), Time(1));
+    incoming.handle_input(incoming::Input::Persisted(None));
+    let entries = vec![entry(0), entry(1), entry(2)];
+    let message = Announce { envelope: ENVELOPE, first: 0, entries, last: true };
+    incoming.handle_input(incoming::Input::Message(message.into()));
+    let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+    let refused =
+        Output::Transmit(Message::Answer(Answer::Refuse { envelope: ENVELOPE, reason: Refusal::OutsideOffer }));
+    assert!(outputs.contains(&refused), "{outputs:?}");
+}
+
+#[test]
+fn an_envelope_must_lie_within_its_offer() {
+    type Change = fn(&mut EnvelopeCore);
+    let rows: [Change; 6] = [
+        |core| core.envelope = EnvelopeId([9; 16]),
+        |core| core.group = GroupId([9; 16]),
+        |core| core.priority = Priority::Urgent,
+        |core| core.counts.files = 2,
+        |core| core.counts.plain_bytes = 201,
+        |core| core.counts.chunks = 2,
+    ];
+    for change in rows {
+        let mut incoming = receiver_at_ready();
+        let sealed = Pair::new(2, vec![]).sealed;
+        incoming.handle_input(incoming::Input::Message(Envelope { envelope: ENVELOPE, sealed }.into()));
+        let mut core = core(2);
+        change(&mut core);
+        let open = Box::new(OpenEnvelope { core, hash: CoreHash([0; 32]) });
+        incoming.handle_input(incoming::Input::Opened(Ok(open)));
+        let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+        assert!(!outputs.iter().any(|o| matches!(o, Output::Persist(incoming::Persist::Commit(..)))), "{outputs:?}");
+    }
+}
+
+#[test]
+fn p28_a_withdrawal_after_the_envelope_gets_the_receipt() {
+    let mut incoming = receiver_at_ready();
+    let sealed = Pair::new(2, vec![]).sealed;
+    incoming.handle_input(incoming::Input::Message(Envelope { envelope: ENVELOPE, sealed }.into()));
+    incoming.handle_input(incoming::Input::Message(Withdraw { envelope: ENVELOPE }.into()));
+    let open = Box::new(OpenEnvelope { core: core(2), hash: CoreHash([0; 32]) });
+    incoming.handle_input(incoming::Input::Opened(Ok(open)));
+    incoming.handle_input(incoming::Input::Persisted(Some(vec![7])));
+    let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Transmit(Message::Receipt(_)))), "{outputs:?}");
+}
