@@ -1,11 +1,16 @@
 //! The Pakt node: network, store, exchange, mailroom, API and command line.
 
 pub mod ambient;
+pub mod api;
 pub mod blob;
+pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod disk;
 pub mod entity;
-pub mod mailroom;
+pub mod files;
 pub mod net;
+pub mod service;
+pub mod setup;
 pub mod slots;
 pub mod store;
