@@ -122,6 +122,16 @@ impl Blobs {
         Blobs::open_with(store, disk, dir, WRITERS, true)
     }
 
+    /// With one writer and no thread in the background, so that the same calls reach the disk in the same order.
+    #[cfg(test)]
+    pub(crate) fn open_for_tests(
+        store: Store,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<Blobs, BlobError> {
+        Blobs::open_with(store, disk, dir, 1, false)
+    }
+
     fn open_with(
         store: Store,
         disk: Arc<dyn Disk>,

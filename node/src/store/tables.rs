@@ -15,6 +15,9 @@ use crate::blob::{ObjectRow, Owner, Usage};
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
 
+/// The number of the last commit, so that after a failure it can be told whether that one is in.
+pub(super) const COMMITS: Table<(), u64> = Table::new("commits-1");
+
 /// The last number given out per named counter.
 pub(super) const SEQUENCES: Table<String, u64> = Table::new("sequences-1");
 
