@@ -1,7 +1,7 @@
 //! Every table of the node in one place.
 //!
 //! A name ends in the version of its rows; a change of key or value is a new name and a step in
-//! [`super::migrate::MIGRATIONS`], never a silent change of the meaning of stored bytes.
+//! `migrate::MIGRATIONS`, never a silent change of the meaning of stored bytes.
 //!
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 

@@ -41,7 +41,9 @@ fn put(store: &Store, group: u16, number: u64, text: &str) {
         .unwrap();
 }
 
-fn texts(rows: Vec<((u16, u64), Note)>) -> Vec<String> {
+type NoteRow = ((u16, u64), Note);
+
+fn texts(rows: Vec<NoteRow>) -> Vec<String> {
     rows.into_iter().map(|(_, note)| note.text).collect()
 }
 
@@ -61,7 +63,7 @@ fn rows_come_back_in_key_order_after_a_restart() {
     assert!(matches!(closed, Err(StoreError::Closed)));
 
     let store = open(&disk);
-    let check = |rows: Result<Vec<((u16, u64), Note)>, StoreError>, expected: &[&str]| {
+    let check = |rows: Result<Vec<NoteRow>, StoreError>, expected: &[&str]| {
         assert_eq!(texts(rows.unwrap()), expected);
     };
     store
