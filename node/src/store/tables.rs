@@ -1,7 +1,7 @@
 //! Every table of the node in one place.
 //!
 //! A name ends in the version of its rows; a change of key or value is a new name and a step in
-//! [`super::migrate::MIGRATIONS`], never a silent change of the meaning of stored bytes.
+//! `migrate::MIGRATIONS`, never a silent change of the meaning of stored bytes.
 //!
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
@@ -16,6 +16,9 @@ use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, Settle
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
+
+/// The number of the last commit, so that after a failure it can be told whether that one is in.
+pub(super) const COMMITS: Table<(), u64> = Table::new("commits-1");
 
 /// The last number given out per named counter.
 pub(super) const SEQUENCES: Table<String, u64> = Table::new("sequences-1");
