@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod blob;
+pub mod book;
 pub mod demo;
 pub mod disk;
 pub mod entity;

@@ -6,13 +6,15 @@
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
 use pakt_keys::EntityId;
-use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
-use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::door::CounterWindow;
+use pakt_protocol::ids::{AgreementId, ObjectId};
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
-use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
+use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
@@ -48,32 +50,29 @@ pub(crate) const DOOMED: Table<(EntityId, ObjectId, u32), ()> = Table::new("doom
 /// What is stored per entity that it came from.
 pub(crate) const USAGE: Table<EntityId, Usage> = Table::new("usage-1");
 
-/// Messages submitted here.
-pub(crate) const OUT_MESSAGES: Table<MessageId, OutMessage> = Table::new("out-messages-1");
+/// Agreements.
+pub(crate) const AGREEMENTS: Table<AgreementId, AgreementRow> = Table::new("agreements-1");
 
-/// The same by the order of submission.
-pub(crate) const OUT_ORDER: Table<u64, MessageId> = Table::new("out-order-1");
+/// When a counterpart was last online.
+pub(crate) const CONTACTS: Table<AgreementId, ContactRow> = Table::new("contacts-1");
 
-/// Objects of a message that has not ended, in pages.
-pub(crate) const OUT_OBJECTS: Table<(MessageId, u64), Vec<ObjectEntry>> = Table::new("out-objects-1");
+/// Door counters accepted per agreement.
+pub(crate) const DOOR_WINDOWS: Table<AgreementId, CounterWindow> = Table::new("door-windows-1");
 
-/// Envelopes submitted here.
-pub(crate) const OUT_ENVELOPES: Table<EnvelopeId, OutEnvelope> = Table::new("out-envelopes-1");
+/// The highest door counter reserved for dialling, per agreement.
+pub(crate) const DIAL_COUNTERS: Table<AgreementId, u64> = Table::new("dial-counters-1");
 
-/// Envelopes that have not ended, per agreement in the order of submission.
-pub(crate) const OPEN_ENVELOPES: Table<(AgreementId, u64), EnvelopeId> = Table::new("open-envelopes-1");
+/// The newest roster of each counterpart.
+pub(crate) const PEER_ROSTERS: Table<AgreementId, Signed<Roster>> = Table::new("peer-rosters-1");
 
-/// Offers that were accepted and are not settled.
-pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::new("incoming-1");
+/// The newest roster that was issued to each counterpart.
+pub(crate) const OWN_ROSTERS: Table<AgreementId, Signed<Roster>> = Table::new("own-rosters-1");
 
-/// What was answered to an envelope for good.
-pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new("settled-1");
+/// Groups, by their id on the wire.
+pub(crate) const GROUPS: Table<[u8; 16], StoredGroup> = Table::new("groups-1");
 
-/// Manifest segments of a message that arrived.
-pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
+/// The dedup secret of each group.
+pub(crate) const DEDUP_SECRETS: Table<[u8; 16], DedupRow> = Table::new("dedup-secrets-1");
 
-/// Messages and reports by the order of arrival.
-pub(crate) const INBOX: Table<u64, InItem> = Table::new("inbox-1");
-
-/// The place of an item in [`INBOX`] by the id that users name it by.
-pub(crate) const INBOX_IDS: Table<[u8; 16], u64> = Table::new("inbox-ids-1");
+/// Epochs whose private half still exists.
+pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new("epochs-1");
