@@ -3,9 +3,11 @@
 pub mod ambient;
 pub mod blob;
 pub mod book;
+pub mod content;
 pub mod demo;
 pub mod disk;
 pub mod entity;
+pub mod exchange;
 pub mod mailroom;
 pub mod net;
 pub mod slots;

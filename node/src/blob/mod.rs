@@ -377,6 +377,15 @@ impl Blobs {
         Ok(())
     }
 
+    /// As [`Blobs::unpin`], in a commit of its own.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
+        let blobs = self.clone();
+        Ok(self.inner.store.write(move |tx| blobs.unpin(tx, owner)).await?)
+    }
+
     /// What is stored from all origins.
     ///
     /// # Errors

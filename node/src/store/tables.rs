@@ -7,13 +7,15 @@
 
 use pakt_keys::EntityId;
 use pakt_protocol::door::CounterWindow;
-use pakt_protocol::ids::{AgreementId, ObjectId};
+use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
+use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
+use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 
 /// What the store knows about itself.
@@ -76,3 +78,33 @@ pub(crate) const DEDUP_SECRETS: Table<[u8; 16], DedupRow> = Table::new("dedup-se
 
 /// Epochs whose private half still exists.
 pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new("epochs-1");
+
+/// Messages submitted here.
+pub(crate) const OUT_MESSAGES: Table<MessageId, OutMessage> = Table::new("out-messages-1");
+
+/// The same by the order of submission.
+pub(crate) const OUT_ORDER: Table<u64, MessageId> = Table::new("out-order-1");
+
+/// Objects of a message that has not ended, in pages.
+pub(crate) const OUT_OBJECTS: Table<(MessageId, u64), Vec<ObjectEntry>> = Table::new("out-objects-1");
+
+/// Envelopes submitted here.
+pub(crate) const OUT_ENVELOPES: Table<EnvelopeId, OutEnvelope> = Table::new("out-envelopes-1");
+
+/// Envelopes that have not ended, per agreement in the order of submission.
+pub(crate) const OPEN_ENVELOPES: Table<(AgreementId, u64), EnvelopeId> = Table::new("open-envelopes-1");
+
+/// Offers that were accepted and are not settled.
+pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::new("incoming-1");
+
+/// What was answered to an envelope for good.
+pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new("settled-1");
+
+/// Manifest segments of a message that arrived.
+pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
+
+/// Messages and reports by the order of arrival.
+pub(crate) const INBOX: Table<u64, InItem> = Table::new("inbox-1");
+
+/// The place of an item in [`INBOX`] by the id that users name it by.
+pub(crate) const INBOX_IDS: Table<[u8; 16], u64> = Table::new("inbox-ids-1");
