@@ -1,10 +1,12 @@
-//! Making chunks smaller: `raw`, `zstd`, or byte planes and zstd, chosen per chunk by trying samples of it.
+//! Making chunks smaller: `raw`, `zstd`, or byte planes and zstd, chosen per chunk by trying
+//! samples of it.
 //!
-//! Encoding is a pure function that any thread may run; what is costly to set up lies in a scratch that its thread keeps.
-//! Decoding reads what a counterpart wrote.
+//! Encoding is a pure function that any thread may run; what is costly to set up lies in a scratch
+//! that its thread keeps. Decoding reads what a counterpart wrote.
 //!
-//! **Invariant:** [`decode`] never holds more than the declared length, and takes exactly one way of writing a chunk:
-//! one zstd frame that states its length, with a window of at most 8 MiB, no dictionary, nothing before or after it.
+//! **Invariant:** [`decode`] never holds more than the declared length, and takes exactly one way
+//! of writing a chunk: one zstd frame that states its length, with a window of at most 8 MiB, no
+//! dictionary, nothing before or after it.
 
 use serde::{Deserialize, Serialize};
 use zstd::bulk::{Compressor, Decompressor};
@@ -13,14 +15,15 @@ use zstd::zstd_safe;
 use super::planes;
 use crate::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 
-/// Bytes of one sample; at most [`SAMPLES`] of them are tried, so that the choice costs a few per cent of the encoding.
+/// Bytes of one sample; at most [`SAMPLES`] of them are tried, so that the choice costs a few per
+/// cent of the encoding.
 const SAMPLE_BYTES: usize = 4 << 10;
 /// Samples tried per chunk, evenly spread over it.
 const SAMPLES: usize = 5;
 /// Less gain than this share of the plain bytes, in per cent, is not worth the decoding.
 const GAIN_PERCENT_MIN: usize = 2;
-/// Planes are chosen if a sample comes out under this share of its size without them, in per cent: level 3 gains about
-/// as much over the level 1 of the trial, and takes four times as long.
+/// Planes are chosen if a sample comes out under this share of its size without them, in per cent:
+/// level 3 gains about as much over the level 1 of the trial, and takes four times as long.
 const PLANES_PERCENT_MAX: usize = 95;
 
 /// How a chunk is written inside its object; the byte in the chunk table.
@@ -89,9 +92,15 @@ pub struct Effort {
 
 impl Effort {
     /// For lines between entities: measured best on 100 Mbit/s and less.
-    pub const LINE: Effort = Effort { planes_level: 1, zstd_level: 3 };
+    pub const LINE: Effort = Effort {
+        planes_level: 1,
+        zstd_level: 3,
+    };
     /// For lines faster than the encoder.
-    pub const FAST: Effort = Effort { planes_level: 1, zstd_level: 1 };
+    pub const FAST: Effort = Effort {
+        planes_level: 1,
+        zstd_level: 1,
+    };
 }
 
 impl Default for Effort {
@@ -121,7 +130,12 @@ impl EncodeScratch {
 
     /// Compresses `source` into `self.encoded`; false if it does not get smaller than `bytes_max`.
     fn compress(&mut self, source: Source<'_>, level: i32, bytes_max: usize) -> bool {
-        let EncodeScratch { compressor, planes, sample, encoded } = self;
+        let EncodeScratch {
+            compressor,
+            planes,
+            sample,
+            encoded,
+        } = self;
         let source = match source {
             Source::Plain(bytes) => bytes,
             Source::Sample => sample,
@@ -130,16 +144,24 @@ impl EncodeScratch {
         encoded.clear();
         encoded.reserve(zstd_safe::compress_bound(source.len()));
         // Without a context (no memory for it) content travels raw, which is always right.
-        let Some(compressor) = compressor else { return false };
+        let Some(compressor) = compressor else {
+            return false;
+        };
         if compressor.set_compression_level(level).is_err() {
             return false;
         }
-        compressor.compress_to_buffer(source, encoded).is_ok_and(|bytes| bytes <= bytes_max)
+        compressor
+            .compress_to_buffer(source, encoded)
+            .is_ok_and(|bytes| bytes <= bytes_max)
     }
 
     /// Compressed size of the sample, or of its planes.
     fn trial(&mut self, source: Source<'_>) -> usize {
-        if self.compress(source, 1, usize::MAX) { self.encoded.len() } else { usize::MAX }
+        if self.compress(source, 1, usize::MAX) {
+            self.encoded.len()
+        } else {
+            usize::MAX
+        }
     }
 }
 
@@ -157,8 +179,16 @@ enum Source<'a> {
 }
 
 /// Encodes a chunk; the result borrows `plain` when it stays raw, else the scratch.
-pub fn encode<'a>(plain: &'a [u8], effort: Effort, scratch: &'a mut EncodeScratch) -> (Codec, &'a [u8]) {
-    let bytes_max = plain.len() - plain.len().div_ceil(100 / GAIN_PERCENT_MIN).min(plain.len());
+pub fn encode<'a>(
+    plain: &'a [u8],
+    effort: Effort,
+    scratch: &'a mut EncodeScratch,
+) -> (Codec, &'a [u8]) {
+    let bytes_max = plain.len()
+        - plain
+            .len()
+            .div_ceil(100 / GAIN_PERCENT_MIN)
+            .min(plain.len());
     let codec = choose(plain, scratch);
     let smaller = match codec {
         Codec::Raw => false,
@@ -168,7 +198,11 @@ pub fn encode<'a>(plain: &'a [u8], effort: Effort, scratch: &'a mut EncodeScratc
             scratch.compress(Source::Planes, effort.planes_level, bytes_max)
         }
     };
-    if smaller { (codec, &scratch.encoded) } else { (Codec::Raw, plain) }
+    if smaller {
+        (codec, &scratch.encoded)
+    } else {
+        (Codec::Raw, plain)
+    }
 }
 
 /// Picks the codec from samples of the chunk.
@@ -216,7 +250,11 @@ pub struct DecodeScratch {
 impl DecodeScratch {
     /// An empty scratch; it grows on first use.
     pub fn new() -> Self {
-        DecodeScratch { decompressor: Decompressor::new().ok(), planes: Vec::new(), encoded: Vec::new() }
+        DecodeScratch {
+            decompressor: Decompressor::new().ok(),
+            planes: Vec::new(),
+            encoded: Vec::new(),
+        }
     }
 }
 
@@ -226,7 +264,8 @@ impl Default for DecodeScratch {
     }
 }
 
-/// Decodes a chunk into `out`, which afterwards holds exactly `plain_bytes` bytes, or none after an error.
+/// Decodes a chunk into `out`, which afterwards holds exactly `plain_bytes` bytes, or none after an
+/// error.
 ///
 /// # Errors
 /// Anything but the one way of writing a chunk of that length.
@@ -252,7 +291,9 @@ fn decode_within(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     if plain_bytes == 0 || plain_bytes > CHUNK_BYTES_MAX {
-        return Err(DecodeError::Length { bytes: plain_bytes as u64 });
+        return Err(DecodeError::Length {
+            bytes: plain_bytes as u64,
+        });
     }
     if codec == Codec::Raw {
         if encoded.len() != plain_bytes {
@@ -263,7 +304,11 @@ fn decode_within(
         return Ok(());
     }
     check_frame(encoded, plain_bytes)?;
-    let DecodeScratch { decompressor, planes, .. } = scratch;
+    let DecodeScratch {
+        decompressor,
+        planes,
+        ..
+    } = scratch;
     out.resize(plain_bytes, 0);
     if codec == Codec::Zstd {
         return decompress(decompressor, encoded, out);
@@ -291,7 +336,8 @@ fn decompress(
 /// Reads the frame header (RFC 8878, 3.1.1.1) before the decoder sees it.
 fn check_frame(encoded: &[u8], plain_bytes: usize) -> Result<(), DecodeError> {
     let header = FrameHeader::parse(encoded).ok_or(DecodeError::Frame)?;
-    let one_frame = zstd_safe::find_frame_compressed_size(encoded).is_ok_and(|bytes| bytes == encoded.len());
+    let one_frame =
+        zstd_safe::find_frame_compressed_size(encoded).is_ok_and(|bytes| bytes == encoded.len());
     if !one_frame || header.window_bytes > 1 << ZSTD_WINDOW_LOG_MAX {
         return Err(DecodeError::Frame);
     }
@@ -308,7 +354,8 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// None for skippable frames, dictionaries, reserved bits, and frames that do not state their length.
+    /// None for skippable frames, dictionaries, reserved bits, and frames that do not state their
+    /// length.
     fn parse(bytes: &[u8]) -> Option<FrameHeader> {
         let rest = bytes.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?;
         let (&descriptor, rest) = rest.split_first()?;
@@ -324,7 +371,11 @@ impl FrameHeader {
         if unusual {
             return None;
         }
-        let (window, rest) = if single_segment { (None, rest) } else { (Some(*rest.first()?), rest.get(1..)?) };
+        let (window, rest) = if single_segment {
+            (None, rest)
+        } else {
+            (Some(*rest.first()?), rest.get(1..)?)
+        };
         let mut length = [0; 8];
         length[..length_bytes].copy_from_slice(rest.get(..length_bytes)?);
         let content_bytes = u64::from_le_bytes(length) + if length_bytes == 2 { 256 } else { 0 };
@@ -332,7 +383,10 @@ impl FrameHeader {
             let base = 1u64 << (10 + (byte >> 3));
             base + base / 8 * u64::from(byte & 7)
         });
-        Some(FrameHeader { window_bytes, content_bytes })
+        Some(FrameHeader {
+            window_bytes,
+            content_bytes,
+        })
     }
 }
 

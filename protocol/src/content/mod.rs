@@ -9,11 +9,13 @@
 //! sealed object   -> seal::open_chunk (any thread) -> plain chunk, in order -> unpack::Unpacker -> Step -> files
 //! ```
 //!
-//! The content of a message is one stream: its files in tree order. Chunks cut that stream into pieces. So every byte belongs to exactly
-//! one file and one chunk, and neither overlaps nor gaps can be written down. Entries carry their depth instead of a path,
-//! so neither can cycles or orphans.
+//! The content of a message is one stream: its files in tree order. Chunks cut that stream into
+//! pieces. So every byte belongs to exactly one file and one chunk, and neither overlaps nor gaps
+//! can be written down. Entries carry their depth instead of a path, so neither can cycles or
+//! orphans.
 //!
-//! **Invariant:** everything read here came from a counterpart; sizes and counts are checked before memory is taken for them.
+//! **Invariant:** everything read here came from a counterpart; sizes and counts are checked before
+//! memory is taken for them.
 
 pub mod encode;
 pub mod manifest;

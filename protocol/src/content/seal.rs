@@ -1,10 +1,13 @@
-//! One chunk into one sealed object and back: encode, derive the key from what it seals, seal, address.
+//! One chunk into one sealed object and back: encode, derive the key from what it seals, seal,
+//! address.
 //!
-//! Pure functions over a scratch per thread, so that a pool runs them in parallel and in any order; only the manifest is
-//! written in order.
+//! Pure functions over a scratch per thread, so that a pool runs them in parallel and in any order;
+//! only the manifest is written in order.
 //!
-//! **Invariant:** an object's key is derived from its content, so one key never meets two plaintexts, whatever is repeated or cloned.
-//! **Invariant:** what [`open_chunk`] returns is the one content that the object's commitment allows, of exactly the declared length.
+//! **Invariant:** an object's key is derived from its content, so one key never meets two
+//! plaintexts, whatever is repeated or cloned.
+//! **Invariant:** what [`open_chunk`] returns is the one content that the object's commitment
+//! allows, of exactly the declared length.
 
 use pakt_keys::object::{self, ObjectKey, SealBase};
 use serde::{Deserialize, Serialize};
@@ -46,13 +49,19 @@ impl ChunkEntry {
     pub fn check(&self) -> Result<Codec, DecodeError> {
         let codec = Codec::try_from(self.codec)?;
         if self.plain_bytes == 0 || self.plain_bytes as usize > CHUNK_BYTES_MAX {
-            return Err(DecodeError::Length { bytes: self.plain_bytes.into() });
+            return Err(DecodeError::Length {
+                bytes: self.plain_bytes.into(),
+            });
         }
         let fits = match codec {
             Codec::Raw => self.encoded_bytes == self.plain_bytes,
             Codec::Zstd | Codec::Planes16 => (1..self.plain_bytes).contains(&self.encoded_bytes),
         };
-        if fits { Ok(codec) } else { Err(DecodeError::WrongLength) }
+        if fits {
+            Ok(codec)
+        } else {
+            Err(DecodeError::WrongLength)
+        }
     }
 }
 
@@ -63,7 +72,8 @@ pub struct SealedChunk {
     pub entry: ChunkEntry,
     /// The object itself.
     pub sealed: Vec<u8>,
-    /// Whether it was sealed under the group's dedup secret, so that the sender may remember it as known content.
+    /// Whether it was sealed under the group's dedup secret, so that the sender may remember it as
+    /// known content.
     pub reusable: bool,
 }
 
@@ -80,8 +90,9 @@ pub enum OpenChunkError {
 
 /// Encodes and seals one chunk of 1 to [`CHUNK_BYTES_MAX`] bytes.
 ///
-/// `base` is the sending group's dedup secret, `random_base` the message's own secret: it takes over for objects so small
-/// that their content could be guessed whole by somebody who gets hold of the dedup secret.
+/// `base` is the sending group's dedup secret, `random_base` the message's own secret: it takes
+/// over for objects so small that their content could be guessed whole by somebody who gets hold of
+/// the dedup secret.
 pub fn seal_chunk(
     plain: &[u8],
     base: &SealBase,
@@ -92,7 +103,11 @@ pub fn seal_chunk(
     debug_assert!((1..=CHUNK_BYTES_MAX).contains(&plain.len()));
     let (codec, encoded) = encode(plain, effort, scratch);
     let reusable = encoded.len() >= GUESSABLE_BYTES;
-    let key = object::derive_key(if reusable { base } else { random_base }, CHUNK_LABEL, encoded);
+    let key = object::derive_key(
+        if reusable { base } else { random_base },
+        CHUNK_LABEL,
+        encoded,
+    );
     let mut sealed = Vec::with_capacity(encoded.len() + object::OVERHEAD);
     object::seal_into(&key, encoded, &mut sealed);
     let entry = ChunkEntry {
@@ -102,10 +117,15 @@ pub fn seal_chunk(
         plain_bytes: plain.len() as u32,
         encoded_bytes: encoded.len() as u32,
     };
-    SealedChunk { entry, sealed, reusable }
+    SealedChunk {
+        entry,
+        sealed,
+        reusable,
+    }
 }
 
-/// Opens one object into `out`, which afterwards holds exactly the chunk's plain bytes, or none after an error.
+/// Opens one object into `out`, which afterwards holds exactly the chunk's plain bytes, or none
+/// after an error.
 ///
 /// The caller has compared the object with its id when it arrived; this does not hash it again.
 ///
@@ -127,13 +147,16 @@ pub fn open_chunk(
     }
     // The encoded bytes go through a buffer that the thread keeps: they are no more secret than `out`.
     let mut encoded = std::mem::take(&mut scratch.encoded);
-    let opened = object::open_into(&entry.key, sealed, &mut encoded).map_err(|_| OpenChunkError::Sealed);
-    let result = opened.and_then(|()| Ok(decode(codec, &encoded, entry.plain_bytes, scratch, out)?));
+    let opened =
+        object::open_into(&entry.key, sealed, &mut encoded).map_err(|_| OpenChunkError::Sealed);
+    let result =
+        opened.and_then(|()| Ok(decode(codec, &encoded, entry.plain_bytes, scratch, out)?));
     scratch.encoded = encoded;
     result
 }
 
-/// Where the sender looks up whether it has sealed this content before: a hash keyed by the group's dedup secret.
+/// Where the sender looks up whether it has sealed this content before: a hash keyed by the group's
+/// dedup secret.
 pub fn known_key(base: &SealBase, plain: &[u8]) -> [u8; 32] {
     *object::derive_key(base, KNOWN_LABEL, plain).as_bytes()
 }

@@ -1,14 +1,18 @@
 //! From decoded chunks, in order, to what must be done on disk, file by file.
 //!
-//! The unpacker does not write: it says what to create, append and finish, in tree order, and the caller does it below a
-//! directory of its choice. Each file is compared with its BLAKE3 before [`Step::Finish`] is said.
+//! The unpacker does not write: it says what to create, append and finish, in tree order, and the
+//! caller does it below a directory of its choice. Each file is compared with its BLAKE3 before
+//! [`Step::Finish`] is said.
 //!
-//! **Invariant:** a file is finished only with exactly the bytes that its sender hashed; files are never interleaved.
+//! **Invariant:** a file is finished only with exactly the bytes that its sender hashed; files are
+//! never interleaved.
+
+use std::fmt;
 
 use super::manifest::{EntryKind, Tree, TreeEntry};
 
 /// One thing to do on disk; `entry` is a row of the tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
     /// Create a directory.
     Dir {
@@ -34,10 +38,22 @@ pub enum Step<'a> {
     },
 }
 
+impl fmt::Debug for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Dir { entry } => write!(f, "Dir({entry})"),
+            Step::Create { entry } => write!(f, "Create({entry})"),
+            Step::Append { entry, bytes } => write!(f, "Append({entry}, {} bytes)", bytes.len()),
+            Step::Finish { entry } => write!(f, "Finish({entry})"),
+        }
+    }
+}
+
 /// Why unpacking stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// The bytes are not those that the sender hashed: the sender's fault, every object was verified on its own.
+    /// The bytes are not those that the sender hashed: the sender's fault, every object was
+    /// verified on its own.
     #[error("a file is not what its sender described")]
     Changed {
         /// Its row.
@@ -53,8 +69,9 @@ pub enum UnpackError {
 
 /// Walks one tree along its content.
 ///
-/// For each chunk: call [`Unpacker::step`] with the same slice until it returns None. It is then empty, or all is done. Before the
-/// first chunk, and where there is none at all, an empty slice gives the steps that need no content.
+/// For each chunk: call [`Unpacker::step`] with the same slice until it returns None. It is then
+/// empty, or all is done. Before the first chunk, and where there is none at all, an empty slice
+/// gives the steps that need no content.
 #[derive(Debug, Clone, Default)]
 pub struct Unpacker {
     next: usize,
@@ -78,8 +95,13 @@ impl Unpacker {
     /// The next thing to do; takes what it needs off the front of `content`.
     ///
     /// # Errors
-    /// [`UnpackError::Changed`] or [`UnpackError::TooMuch`]; the message must then be treated as damaged.
-    pub fn step<'a>(&mut self, tree: &Tree, content: &mut &'a [u8]) -> Result<Option<Step<'a>>, UnpackError> {
+    /// [`UnpackError::Changed`] or [`UnpackError::TooMuch`]; the message must then be treated as
+    /// damaged.
+    pub fn step<'a>(
+        &mut self,
+        tree: &Tree,
+        content: &mut &'a [u8],
+    ) -> Result<Option<Step<'a>>, UnpackError> {
         match self.open.as_mut() {
             Some(open) if open.left == 0 => self.finish_file().map(Some),
             Some(_) if content.is_empty() => Ok(None),
@@ -98,7 +120,11 @@ impl Unpacker {
     /// [`UnpackError::TooLittle`].
     pub fn finish(&self, tree: &Tree) -> Result<(), UnpackError> {
         let whole = self.open.is_none() && self.next == tree.entries().len();
-        if whole { Ok(()) } else { Err(UnpackError::TooLittle) }
+        if whole {
+            Ok(())
+        } else {
+            Err(UnpackError::TooLittle)
+        }
     }
 
     fn begin(&mut self, row: &TreeEntry) -> Step<'static> {
@@ -108,7 +134,12 @@ impl Unpacker {
             EntryKind::Dir => Step::Dir { entry },
             EntryKind::File { bytes, blake3 } => {
                 let hasher = blake3::Hasher::new();
-                self.open = Some(OpenFile { entry, left: bytes, expected: blake3, hasher });
+                self.open = Some(OpenFile {
+                    entry,
+                    left: bytes,
+                    expected: blake3,
+                    hasher,
+                });
                 Step::Create { entry }
             }
         }
@@ -116,7 +147,12 @@ impl Unpacker {
 
     fn finish_file(&mut self) -> Result<Step<'static>, UnpackError> {
         let open = self.open.take().ok_or(UnpackError::TooLittle)?;
-        let OpenFile { entry, expected, hasher, .. } = open;
+        let OpenFile {
+            entry,
+            expected,
+            hasher,
+            ..
+        } = open;
         if *hasher.finalize().as_bytes() == expected {
             Ok(Step::Finish { entry })
         } else {
@@ -133,6 +169,9 @@ impl OpenFile {
         *content = later;
         self.left -= bytes as u64;
         self.hasher.update(now);
-        Step::Append { entry: self.entry, bytes: now }
+        Step::Append {
+            entry: self.entry,
+            bytes: now,
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The manifest of a message: subject, text, tree and chunk table, in sealed segments.
 //!
-//! A segment holds up to 256 rows of tree and chunk table, so neither side ever needs the whole. All are sealed under keys derived from
-//! one [`ManifestKey`]; that key is what HPKE seals to the recipient. [`SegmentWriter`] makes segments while content is still
-//! being read; [`SegmentReader`] judges them one by one; [`ManifestReader`] collects a [`Manifest`].
+//! A segment holds up to 256 rows of tree and chunk table, so neither side ever needs the whole.
+//! All are sealed under keys derived from one [`ManifestKey`]; that key is what HPKE seals to the
+//! recipient. [`SegmentWriter`] makes segments while content is still being read; [`SegmentReader`]
+//! judges them one by one; [`ManifestReader`] collects a [`Manifest`].
 //!
 //! ```text
 //! sealed segment = salt (32) || sealed object (commitment, AES-256-GCM, tag)
@@ -11,8 +12,8 @@
 //! root hash      = BLAKE3 derive_key("pakt manifest root v1", ids of all sealed segments in order)
 //! ```
 //!
-//! **Invariant:** the salt binds each object key to the body that it seals: a manifest key that was cloned, in a snapshot say, and met two
-//! manifests, still seals no two bodies under one key.
+//! **Invariant:** the salt binds each object key to the body that it seals: a manifest key that was
+//! cloned, in a snapshot say, and met two manifests, still seals no two bodies under one key.
 
 mod head;
 mod read;
@@ -67,12 +68,20 @@ impl ManifestKey {
     }
 
     fn segment_key(&self, index: u64, salt: &[u8; SALT_BYTES]) -> ObjectKey {
-        object::derive_key(&self.0, KEY_LABEL, &[&index.to_be_bytes()[..], salt].concat())
+        object::derive_key(
+            &self.0,
+            KEY_LABEL,
+            &[&index.to_be_bytes()[..], salt].concat(),
+        )
     }
 
     fn seal(&self, index: u64, body: &[u8]) -> Vec<u8> {
         let salt = self.salt(index, body);
-        [&salt[..], &object::seal(&self.segment_key(index, &salt), body)].concat()
+        [
+            &salt[..],
+            &object::seal(&self.segment_key(index, &salt), body),
+        ]
+        .concat()
     }
 
     /// None for a wrong key, place, salt, commitment or tag: they are not told apart.

@@ -1,10 +1,11 @@
 //! The tree of a message: files and directories in one order that both sides check.
 //!
-//! Rows come depth first, the names of one directory in the order of their bytes, each directory before what it holds. A row carries
-//! its depth; its parent is the last row above it that is one less deep.
+//! Rows come depth first, the names of one directory in the order of their bytes, each directory
+//! before what it holds. A row carries its depth; its parent is the last row above it that is one
+//! less deep.
 //!
-//! **Invariant:** rows that pass [`TreeOrder`] form a tree: every parent is a directory and comes first, no path occurs twice,
-//! nothing is its own ancestor.
+//! **Invariant:** rows that pass [`TreeOrder`] form a tree: every parent is a directory and comes
+//! first, no path occurs twice, nothing is its own ancestor.
 
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +73,10 @@ pub struct TreeOrder {
 impl TreeOrder {
     /// Before the first row.
     pub fn new() -> TreeOrder {
-        TreeOrder { path: Vec::new(), open: true }
+        TreeOrder {
+            path: Vec::new(),
+            open: true,
+        }
     }
 
     /// Takes the next row.
@@ -80,14 +84,22 @@ impl TreeOrder {
     /// # Errors
     /// [`OrderError`]; the state is then as before.
     pub fn enter(&mut self, entry: &TreeEntry) -> Result<(), OrderError> {
-        self.enter_name(entry.depth.into(), &entry.name, entry.kind == EntryKind::Dir)
+        self.enter_name(
+            entry.depth.into(),
+            &entry.name,
+            entry.kind == EntryKind::Dir,
+        )
     }
 
     /// Takes the next row from a walk that names whole paths; returns its depth and name.
     ///
     /// # Errors
     /// [`OrderError`]; the state is then as before.
-    pub fn enter_path(&mut self, path: &[Component], dir: bool) -> Result<(u8, Component), OrderError> {
+    pub fn enter_path(
+        &mut self,
+        path: &[Component],
+        dir: bool,
+    ) -> Result<(u8, Component), OrderError> {
         let (name, parents) = path.split_last().ok_or(OrderError::Parent)?;
         let depth = u8::try_from(parents.len()).map_err(|_| OrderError::Depth)?;
         if self.path.get(..parents.len()) != Some(parents) {
@@ -121,10 +133,6 @@ pub struct Tree {
 
 impl Tree {
     /// Only for rows that have been checked.
-    pub(super) fn from_checked(entries: Vec<TreeEntry>) -> Tree {
-        Tree { entries }
-    }
-
     pub(super) fn append_checked(&mut self, mut entries: Vec<TreeEntry>) {
         self.entries.append(&mut entries);
     }
@@ -136,7 +144,10 @@ impl Tree {
 
     /// All rows with their paths, in order.
     pub fn walk(&self) -> Walk<'_> {
-        Walk { rest: self.entries.iter(), path: Vec::new() }
+        Walk {
+            rest: self.entries.iter(),
+            path: Vec::new(),
+        }
     }
 }
 
@@ -166,10 +177,17 @@ mod tests {
         let name = text.trim_start_matches('-');
         let kind = match name.strip_suffix('/') {
             Some(_) => EntryKind::Dir,
-            None => EntryKind::File { bytes: 0, blake3: [0; 32] },
+            None => EntryKind::File {
+                bytes: 0,
+                blake3: [0; 32],
+            },
         };
         let name = Component::parse(name.trim_end_matches('/')).unwrap();
-        TreeEntry { depth: depth as u8, name, kind }
+        TreeEntry {
+            depth: depth as u8,
+            name,
+            kind,
+        }
     }
 
     #[test]
@@ -203,7 +221,10 @@ mod tests {
         let mut path = Vec::new();
         for depth in 0..=PATH_DEPTH_MAX {
             path.push(Component::parse("d").unwrap());
-            assert_eq!(order.enter_path(&path, true).is_ok(), depth < PATH_DEPTH_MAX);
+            assert_eq!(
+                order.enter_path(&path, true).is_ok(),
+                depth < PATH_DEPTH_MAX
+            );
         }
         let deep = vec![Component::parse("d").unwrap(); 300];
         assert_eq!(order.enter_path(&deep, true), Err(OrderError::Depth));
@@ -211,11 +232,18 @@ mod tests {
 
     #[test]
     fn a_walk_names_whole_paths() {
-        let tree = Tree::from_checked(["a/", "-b/", "--c", "-d", "e"].map(row).to_vec());
+        let tree = Tree {
+            entries: ["a/", "-b/", "--c", "-d", "e"].map(row).to_vec(),
+        };
         let mut walk = tree.walk();
         let mut paths = Vec::new();
         while let Some((path, _)) = walk.step() {
-            paths.push(path.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("/"));
+            paths.push(
+                path.iter()
+                    .map(|name| name.as_str())
+                    .collect::<Vec<_>>()
+                    .join("/"),
+            );
         }
         assert_eq!(paths, ["a", "a/b", "a/b/c", "a/d", "e"]);
     }

@@ -1,8 +1,10 @@
 //! Writing a manifest while the content is still being read.
 //!
-//! Rows go in by their own order, tree and chunks independently; a segment comes out whenever 256 rows have gathered.
+//! Rows go in by their own order, tree and chunks independently; a segment comes out whenever 256
+//! rows have gathered.
 //!
-//! **Invariant:** what a writer has put out, a [`SegmentReader`](super::SegmentReader) takes, if the chunks hold the files.
+//! **Invariant:** what a writer has put out, a [`SegmentReader`](super::SegmentReader) takes, if
+//! the chunks hold the files.
 
 use std::collections::VecDeque;
 
@@ -40,8 +42,19 @@ impl SegmentWriter {
     /// A subject, text or purpose that is too long.
     pub fn new(key: ManifestKey, head: ManifestHead) -> Result<SegmentWriter, HeadError> {
         head.check()?;
-        let body = SegmentBody { head: Some(head), tree: Vec::new(), chunks: Vec::new(), totals: None };
-        Ok(SegmentWriter { key, body, totals: Totals::default(), root: RootHasher::new(), output: VecDeque::new() })
+        let body = SegmentBody {
+            head: Some(head),
+            tree: Vec::new(),
+            chunks: Vec::new(),
+            totals: None,
+        };
+        Ok(SegmentWriter {
+            key,
+            body,
+            totals: Totals::default(),
+            root: RootHasher::new(),
+            output: VecDeque::new(),
+        })
     }
 
     /// Adds the next row of the tree, in the order in which the packer gives them.
@@ -65,7 +78,8 @@ impl SegmentWriter {
         self.output.pop_front()
     }
 
-    /// Ends the manifest; the last segment is then to be polled. Returns what the envelope core carries: totals and root hash.
+    /// Ends the manifest; the last segment is then to be polled. Returns what the envelope core
+    /// carries: totals and root hash.
     pub fn finish(&mut self) -> (Totals, [u8; 32]) {
         self.totals.segments += 1;
         self.body.totals = Some(self.totals);
@@ -84,7 +98,12 @@ impl SegmentWriter {
         let sealed = self.key.seal(index, &self.body.encode());
         let id = ObjectId::of(&sealed);
         self.root.add(&id);
-        self.body = SegmentBody { head: None, tree: Vec::new(), chunks: Vec::new(), totals: None };
+        self.body = SegmentBody {
+            head: None,
+            tree: Vec::new(),
+            chunks: Vec::new(),
+            totals: None,
+        };
         self.output.push_back(SealedSegment { index, id, sealed });
     }
 }

@@ -1,10 +1,11 @@
 //! Names of files and directories: single path components, kept exactly as sent.
 //!
-//! Start with [`Component`], which everything that arrives must pass; [`escape_for`] and [`DirectoryNames`] decide how a name is
-//! written on a target that cannot hold it; [`display_safe`] is for terminals and pages.
+//! Start with [`Component`], which everything that arrives must pass; [`escape_for`] and
+//! [`DirectoryNames`] decide how a name is written on a target that cannot hold it;
+//! [`display_safe`] is for terminals and pages.
 //!
-//! **Invariant:** a component can neither leave its directory nor mean another one: it is never empty, `.` or `..`, and holds
-//! neither `/` nor NUL. Paths exist only as lists of components.
+//! **Invariant:** a component can neither leave its directory nor mean another one: it is never
+//! empty, `.` or `..`, and holds neither `/` nor NUL. Paths exist only as lists of components.
 
 mod portable;
 mod twins;
@@ -114,8 +115,8 @@ impl fmt::Debug for Component {
     }
 }
 
-/// A text from outside as it may be shown: whatever moves the cursor, reorders or hides text is written `\u{…}`,
-/// and a backslash doubled, so that the shown form is unambiguous.
+/// A text from outside as it may be shown: whatever moves the cursor, reorders or hides text is
+/// written `\u{…}`, and a backslash doubled, so that the shown form is unambiguous.
 pub fn display_safe(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c == '\\' || is_deceptive(c)) {
         return Cow::Borrowed(text);
@@ -134,8 +135,8 @@ pub fn display_safe(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters, and the invisible ones that change how their neighbours are read. The joiners U+200C and U+200D
-/// stay: Persian and emoji need them.
+/// Control characters, and the invisible ones that change how their neighbours are read. The
+/// joiners U+200C and U+200D stay: Persian and emoji need them.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -174,7 +175,11 @@ mod tests {
         ];
         for (name, expected) in rows {
             assert_eq!(Component::parse(name).err(), expected, "{name:?}");
-            assert_eq!(Component::try_from(name.to_owned()).err(), expected, "{name:?}");
+            assert_eq!(
+                Component::try_from(name.to_owned()).err(),
+                expected,
+                "{name:?}"
+            );
             if expected.is_none() {
                 assert_eq!(Component::parse(name).unwrap().as_str(), name);
             }

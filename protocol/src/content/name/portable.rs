@@ -1,10 +1,11 @@
-//! Writing a name where the target cannot hold it, so that it stays one plain file in its directory.
+//! Writing a name where the target cannot hold it, so that it stays one plain file in its
+//! directory.
 //!
-//! Escapes are `%XX` of UTF-8 bytes, as in URLs: people can read them back. The rules for Windows follow Microsoft's
-//! "Naming Files, Paths, and Namespaces".
+//! Escapes are `%XX` of UTF-8 bytes, as in URLs: people can read them back. The rules for Windows
+//! follow Microsoft's "Naming Files, Paths, and Namespaces".
 //!
-//! **Invariant:** the result passes [`Component::parse`] itself, and on the portable target holds no character, ending or
-//! stem that Windows reads as a drive, share, stream, device or parent.
+//! **Invariant:** the result passes [`Component::parse`] itself, and on the portable target holds
+//! no character, ending or stem that Windows reads as a drive, share, stream, device or parent.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,7 +13,8 @@ use std::fmt::Write;
 use super::{Component, Target};
 use crate::limits::NAME_BYTES_MAX;
 
-/// Hexadecimal digits of the name's hash that replace the end of a name which its escapes made too long.
+/// Hexadecimal digits of the name's hash that replace the end of a name which its escapes made too
+/// long.
 const HASH_DIGITS: usize = 16;
 
 /// How `name` is written on `target`; borrowed when it needs no change.
@@ -29,7 +31,8 @@ fn is_portable(name: &str) -> bool {
     !name.chars().any(is_refused) && !ends_badly(name) && !is_device(name) && !looks_escaped(name)
 }
 
-/// Characters that Windows refuses or gives a meaning: control characters, separators, streams, wildcards.
+/// Characters that Windows refuses or gives a meaning: control characters, separators, streams,
+/// wildcards.
 fn is_refused(c: char) -> bool {
     c.is_control() || matches!(c, '<' | '>' | ':' | '"' | '/' | '\\' | '|' | '?' | '*')
 }
@@ -41,22 +44,44 @@ fn ends_badly(name: &str) -> bool {
 
 /// Names of devices, with any extension, in any case.
 fn is_device(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ').to_uppercase();
-    if matches!(&*stem, "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$") {
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or(name)
+        .trim_end_matches(' ')
+        .to_uppercase();
+    if matches!(
+        &*stem,
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$"
+    ) {
         return true;
     }
-    let Some(port) = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")) else { return false };
-    matches!(port, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
+    let Some(port) = stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"))
+    else {
+        return false;
+    };
+    matches!(
+        port,
+        "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+    )
 }
 
 /// A `%` and two hexadecimal digits: must be escaped itself, or two names could be written alike.
 fn looks_escaped(name: &str) -> bool {
-    name.as_bytes().windows(3).any(|w| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit())
+    name.as_bytes()
+        .windows(3)
+        .any(|w| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit())
 }
 
 fn escape(name: &str) -> String {
     let device = is_device(name);
-    let kept = if ends_badly(name) { name.len() - 1 } else { name.len() };
+    let kept = if ends_badly(name) {
+        name.len() - 1
+    } else {
+        name.len()
+    };
     let mut out = String::with_capacity(name.len() + 8);
     for (place, c) in name.char_indices() {
         let percent = c == '%' && looks_escaped(name);
@@ -77,7 +102,8 @@ fn push_escaped(out: &mut String, c: char) {
     }
 }
 
-/// Cuts what escapes made too long, and appends a hash of the whole name, so that names with one beginning stay apart.
+/// Cuts what escapes made too long, and appends a hash of the whole name, so that names with one
+/// beginning stay apart.
 fn shorten(name: &str, escaped: String) -> String {
     if escaped.len() <= NAME_BYTES_MAX {
         return escaped;
@@ -135,13 +161,19 @@ mod tests {
         ];
         for (name, expected) in rows {
             assert_eq!(portable(name), expected, "{name:?}");
-            assert_eq!(escape_for(Target::Linux, &Component::parse(name).unwrap()), name);
+            assert_eq!(
+                escape_for(Target::Linux, &Component::parse(name).unwrap()),
+                name
+            );
         }
     }
 
     #[test]
     fn p17_names_that_escapes_made_too_long_stay_apart() {
-        let (one, two) = (format!("{}1", "?".repeat(254)), format!("{}2", "?".repeat(254)));
+        let (one, two) = (
+            format!("{}1", "?".repeat(254)),
+            format!("{}2", "?".repeat(254)),
+        );
         assert!(portable(&one).len() <= NAME_BYTES_MAX);
         assert_ne!(portable(&one), portable(&two));
     }

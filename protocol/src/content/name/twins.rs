@@ -1,7 +1,9 @@
-//! Names that some file systems take for one: the same text in another case or another Unicode normal form.
+//! Names that some file systems take for one: the same text in another case or another Unicode
+//! normal form.
 //!
-//! **Invariant:** on a portable target no two names given out by one [`DirectoryNames`] are twins, so that saving never
-//! overwrites; on Linux names are left as they are, because Linux tells them apart.
+//! **Invariant:** on a portable target no two names given out by one [`DirectoryNames`] are twins,
+//! so that saving never overwrites; on Linux names are left as they are, because Linux tells them
+//! apart.
 
 use std::collections::HashMap;
 
@@ -12,7 +14,8 @@ use crate::limits::NAME_BYTES_MAX;
 
 /// The form in which twins are equal: compatibility decomposition of the folded text.
 ///
-/// It is coarser than any one file system's rule: at worst a name gets a suffix that it did not need.
+/// It is coarser than any one file system's rule: at worst a name gets a suffix that it did not
+/// need.
 pub fn twin_key(name: &str) -> String {
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();
     // Upper then lower case joins what either alone keeps apart: final sigma, dotless i, long s, sharp s.
@@ -21,7 +24,7 @@ pub fn twin_key(name: &str) -> String {
 }
 
 /// How one name is written on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SavedName {
     /// The name to create.
     pub name: String,
@@ -30,29 +33,39 @@ pub struct SavedName {
 }
 
 /// Gives out the names of one directory on a target.
-#[derive(Debug)]
 pub struct DirectoryNames {
     target: Target,
-    /// Twin keys in use, each with the number that its next twin gets: a storm of twins costs no search.
+    /// Twin keys in use, each with the number that its next twin gets: a storm of twins costs no
+    /// search.
     taken: HashMap<String, u64>,
 }
 
 impl DirectoryNames {
     /// The names of a directory that is still empty.
     pub fn new(target: Target) -> DirectoryNames {
-        DirectoryNames { target, taken: HashMap::new() }
+        DirectoryNames {
+            target,
+            taken: HashMap::new(),
+        }
     }
 
-    /// The name under which `name` is saved: escaped if the target cannot hold it, numbered if its twin is taken.
+    /// The name under which `name` is saved: escaped if the target cannot hold it, numbered if its
+    /// twin is taken.
     pub fn assign(&mut self, name: &Component) -> SavedName {
         let escaped = escape_for(self.target, name);
         if self.target == Target::Linux {
-            return SavedName { name: escaped.into_owned(), changed: false };
+            return SavedName {
+                name: escaped.into_owned(),
+                changed: false,
+            };
         }
         let key = twin_key(&escaped);
         let Some(mut number) = self.taken.get(&key).copied() else {
             self.taken.insert(key, 2);
-            return SavedName { changed: escaped != name.as_str(), name: escaped.into_owned() };
+            return SavedName {
+                changed: escaped != name.as_str(),
+                name: escaped.into_owned(),
+            };
         };
         let (candidate, candidate_key) = loop {
             let candidate = numbered(&escaped, number);
@@ -64,7 +77,10 @@ impl DirectoryNames {
         };
         self.taken.insert(key, number);
         self.taken.insert(candidate_key, 2);
-        SavedName { name: candidate, changed: true }
+        SavedName {
+            name: candidate,
+            changed: true,
+        }
     }
 }
 
@@ -75,7 +91,9 @@ fn numbered(name: &str, number: u64) -> String {
         Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
         _ => (name, ""),
     };
-    let mut end = stem.len().min(NAME_BYTES_MAX - suffix.len() - extension.len());
+    let mut end = stem
+        .len()
+        .min(NAME_BYTES_MAX - suffix.len() - extension.len());
     while !stem.is_char_boundary(end) {
         end -= 1;
     }
@@ -108,15 +126,32 @@ mod tests {
 
     #[test]
     fn p17_twins_are_numbered_on_a_portable_target_only() {
-        let names = ["scan.dcm", "SCAN.dcm", "scan~2.dcm", "Scan.DCM", "b\u{e5}t", "ba\u{30a}t", ".x", ".X"];
+        let names = [
+            "scan.dcm",
+            "SCAN.dcm",
+            "scan~2.dcm",
+            "Scan.DCM",
+            "b\u{e5}t",
+            "ba\u{30a}t",
+            ".x",
+            ".X",
+        ];
         let saved = |target| {
             let mut directory = DirectoryNames::new(target);
             names.map(|name| directory.assign(&Component::parse(name).unwrap()).name)
         };
         assert_eq!(saved(Target::Linux), names);
         let portable = saved(Target::Portable);
-        let expected =
-            ["scan.dcm", "SCAN~2.dcm", "scan~2~2.dcm", "Scan~3.DCM", "b\u{e5}t", "ba\u{30a}t~2", ".x", ".X~2"];
+        let expected = [
+            "scan.dcm",
+            "SCAN~2.dcm",
+            "scan~2~2.dcm",
+            "Scan~3.DCM",
+            "b\u{e5}t",
+            "ba\u{30a}t~2",
+            ".x",
+            ".X~2",
+        ];
         assert_eq!(portable, expected);
         let keys: HashSet<String> = portable.iter().map(|name| twin_key(name)).collect();
         assert_eq!(keys.len(), names.len());
