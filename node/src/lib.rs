@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod blob;
+pub mod content;
 pub mod demo;
 pub mod disk;
 pub mod entity;
