@@ -2,7 +2,6 @@
 
 pub mod ambient;
 pub mod blob;
-pub mod book;
 pub mod content;
 pub mod demo;
 pub mod disk;

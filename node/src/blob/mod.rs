@@ -377,7 +377,16 @@ impl Blobs {
         Ok(())
     }
 
-    /// As [`Blobs::unpin`], in a commit of its own.
+    /// [`Blobs::unpin`] in a commit of its own, for what never got into a record.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
+        let blobs = self.clone();
+        Ok(self.inner.store.write(move |tx| blobs.unpin(tx, owner)).await?)
+    }
+
+    /// Removes those of `ids` that nobody has pinned; returns how many.
     ///
     /// # Errors
     /// When the store failed.

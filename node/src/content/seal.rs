@@ -99,9 +99,8 @@ pub async fn seal_tree(
         batch: Batch::default(),
         writes: Writes { blobs: blobs.clone(), origin: own, owner, running: FuturesUnordered::new(), begun: false },
     };
-    let packing = tokio::task::spawn_blocking(move || {
-        pack_tar(pieces, to_sealer, &thread_bases.dedup, bytes_max, &thread_pool)
-    });
+    let packing =
+        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, bytes_max, &thread_pool));
     // The pump ends before the last step comes, or with the thread.
     let pumping = async {
         pump(tar, to_thread).await;
@@ -287,7 +286,8 @@ impl Batch {
             bytes >= BATCH_BYTES
         };
         let count = self.objects.iter().position(fits).map_or(self.objects.len(), |last| last + 1);
-        let mut batch = Batch { objects: self.objects.split_off(count), holds: self.holds.split_off(count), ..Batch::default() };
+        let mut batch =
+            Batch { objects: self.objects.split_off(count), holds: self.holds.split_off(count), ..Batch::default() };
         batch.bytes = batch.objects.iter().map(|(_, object)| object.len()).sum();
         std::mem::replace(self, batch)
     }

@@ -163,8 +163,16 @@ pub(super) fn pack_tar(
     let header_left = Rc::new(Cell::new(HEADER_BYTES_MAX));
     let source = Source { pieces, piece: Vec::new(), taken: 0, header_left: header_left.clone(), state: Flow::Open };
     let mut archive = Archive::new(source);
-    let mut packing =
-        Packing { packer: Packer::new(base), steps, step: Step::default(), pool, bytes_left: bytes_max, bytes_max, entries: 0, name_bytes: 0 };
+    let mut packing = Packing {
+        packer: Packer::new(base),
+        steps,
+        step: Step::default(),
+        pool,
+        bytes_left: bytes_max,
+        bytes_max,
+        entries: 0,
+        name_bytes: 0,
+    };
     let result = packing.take_archive(&mut archive, &header_left);
     let mut source = archive.into_inner();
     let result = result.and_then(|()| source.check_end());
