@@ -71,7 +71,12 @@ fn peer_text(peer: &Peer) -> String {
         ("groups", if peer.groups.is_empty() { "none shown".into() } else { safe(&peer.groups.join(", ")) }),
         (
             "agreement",
-            format!("{}, {}, until {}{verified}", agreement.id, agreement.state.as_str(), moment(&agreement.valid_until)),
+            format!(
+                "{}, {}, until {}{verified}",
+                agreement.id,
+                agreement.state.as_str(),
+                moment(&agreement.valid_until)
+            ),
         ),
         ("entity", peer.entity.clone()),
     ];
@@ -123,7 +128,11 @@ fn inbox_table(items: &[InboxItem]) -> String {
             moment(&item.received_at),
             format!("{}/{}", safe(&item.from.name), safe(&item.from.group)),
             safe(&item.group),
-            if item.kind == InboxKind::Report { format!("report: {}", safe(&item.subject)) } else { safe(&item.subject) },
+            if item.kind == InboxKind::Report {
+                format!("report: {}", safe(&item.subject))
+            } else {
+                safe(&item.subject)
+            },
             format!("{} files, {}", item.files, size(item.bytes)),
         ]
     };
@@ -169,7 +178,8 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     let target = to.clone();
     let counted = bar.clone();
     let work = tokio::task::spawn_blocking(move || save::save(&detail, Counted { reader, bar: counted }, &target));
-    let saved = work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
+    let saved =
+        work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
     bar.finish_and_clear();
     for escaped in &saved.escaped {
         output.note(&format!("{} was saved as {}", safe(&escaped.name), safe(&escaped.saved_as)));

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use super::Exit;
 use super::args::RunArgs;
 use super::output::Output;
-use super::Exit;
 use crate::api::listen::ApiServer;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{Config, LogFormat};
@@ -44,11 +44,7 @@ pub fn run(dir: &Path, output: Output, args: RunArgs) -> Result<Exit, ServiceErr
     result
 }
 
-async fn serve(
-    config: Config,
-    keys: pakt_keys::keystore::Keystore,
-    output: Output,
-) -> Result<Exit, ServiceError> {
+async fn serve(config: Config, keys: pakt_keys::keystore::Keystore, output: Output) -> Result<Exit, ServiceError> {
     let shutdown = CancellationToken::new();
     let signals = Signals::listen()?;
     let dir = config.dir.clone();

@@ -217,7 +217,8 @@ fn describe(sent: &Sent) -> String {
     let mut lines = vec![format!("message {}", sent.message)];
     for envelope in &sent.envelopes {
         let to = format!("{}/{}", safe(&envelope.name), safe(&envelope.group));
-        let mut line = format!("  {}  {to}  {}  {}", envelope.id, envelope.state.as_str(), size(envelope.bytes_content));
+        let mut line =
+            format!("  {}  {to}  {}  {}", envelope.id, envelope.state.as_str(), size(envelope.bytes_content));
         if envelope.state.tier() > 0 {
             line.push_str(&format!("  {:.1} s  {} on the wire", envelope.seconds, size(envelope.bytes_on_wire)));
         } else if !envelope.state.is_failure() {
