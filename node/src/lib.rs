@@ -9,6 +9,7 @@ pub mod demo;
 pub mod disk;
 pub mod entity;
 pub mod files;
+pub mod mailroom;
 pub mod net;
 pub mod service;
 pub mod setup;

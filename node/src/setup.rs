@@ -379,11 +379,12 @@ pub fn is_unprotected(config: &Config) -> Result<bool, ServiceError> {
 }
 
 fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
-    for dir in [path.parent(), path.parent().and_then(Path::parent)].into_iter().flatten() {
-        if let Some(mode) = files::open_to_others(dir).filter(|mode| mode & 0o066 != 0) {
-            let message = format!("{} is open to others (mode {mode:o})", dir.display());
-            let hint = format!("if nobody else was there: chmod 700 {}", dir.display());
-            return Err(ServiceError::new(ErrorCode::Locked, message, hint));
+    if let Some(keys) = path.parent() {
+        refuse_open_dir(keys, 0o077)?;
+        keys.parent().map(|dir| refuse_open_dir(dir, 0o066)).transpose()?;
+        let others = fs::read_dir(keys).into_iter().flatten().flatten();
+        for file in others.map(|entry| entry.path()).filter(|file| file.is_file()) {
+            files::refuse_open_to_others(&file)?;
         }
     }
     let read = files::read_private(path, keystore::KEYSTORE_BYTES_MAX as u64);
@@ -393,6 +394,14 @@ fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
         }
         _ => e,
     })
+}
+
+/// Refuses a folder that has any right of `mask` for others; passing through it may be allowed.
+fn refuse_open_dir(dir: &Path, mask: u32) -> Result<(), ServiceError> {
+    let Some(mode) = files::open_to_others(dir).filter(|mode| mode & mask != 0) else { return Ok(()) };
+    let message = format!("{} is open to others (mode {mode:o})", dir.display());
+    let hint = format!("if nobody else was there: chmod 700 {}", dir.display());
+    Err(ServiceError::new(ErrorCode::Locked, message, hint))
 }
 
 fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {

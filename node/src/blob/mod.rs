@@ -1,1 +1,548 @@
-//! blob
+//! Sealed objects on disk: `DIR/chunks/<origin>/<batch>/<object id>`, kept apart by the entity that they came from.
+//!
+//! Start reading at [`Blobs`]; [`index`] holds the rows, [`files`] the directories. Writing makes every file durable,
+//! then its name, then the index entry, so that the index never speaks of something that a crash could take back;
+//! what a crash leaves without an entry is swept away later.
+//!
+//! **Invariant:** an object is visible to its own origin only: "have it" never tells one peer about another.
+//! **Invariant:** the last bytes of the disk belong to records and receipts, not to content.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use pakt_keys::EntityId;
+use pakt_protocol::ids::ObjectId;
+use pakt_protocol::limits::OBJECT_BYTES_MAX;
+
+use crate::disk::{Disk, DiskError};
+use crate::store::tables::{DOOMED, OBJECTS, PINS, RELEASED, USAGE};
+use crate::store::{Rows, Store, StoreError, WriteTx};
+
+mod busy;
+mod files;
+mod index;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use busy::Busy;
+use files::Files;
+pub use index::{ObjectRow, Owner, Usage};
+use pool::Pool;
+
+/// Bytes that stay free for records and receipts when content fills the disk.
+pub const RESERVE_BYTES: u64 = 16 << 20;
+
+/// Threads that write files side by side.
+const WRITERS: usize = 4;
+
+/// Why an object could not be stored or read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BlobError {
+    /// There is no such object from this origin.
+    #[error("there is no such object")]
+    Missing,
+    /// The file is not what was written.
+    #[error(
+        "object {0} is damaged; check the disk and restore the last backup, or have it sent again"
+    )]
+    Damaged(ObjectId),
+    /// The object is longer than an object may be.
+    #[error("the object has {bytes} bytes, at most {OBJECT_BYTES_MAX} are allowed")]
+    TooLarge {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// The disk has no space left for content.
+    #[error("the disk is full; free some space and try again")]
+    Full,
+    /// The index failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(DiskError),
+    /// The node is shutting down.
+    #[error("the object store is closed")]
+    Closed,
+}
+
+impl BlobError {
+    /// Whether the same call may succeed later without a restart.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, BlobError::Full)
+    }
+}
+
+impl From<StoreError> for BlobError {
+    fn from(error: StoreError) -> BlobError {
+        match error {
+            StoreError::Full => BlobError::Full,
+            StoreError::Closed => BlobError::Closed,
+            other => BlobError::Store(other),
+        }
+    }
+}
+
+impl From<DiskError> for BlobError {
+    fn from(error: DiskError) -> BlobError {
+        match error {
+            DiskError::Full => BlobError::Full,
+            other => BlobError::Disk(other),
+        }
+    }
+}
+
+/// All sealed objects; clones share them.
+#[derive(Clone)]
+pub struct Blobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    files: Arc<Files>,
+    busy: Arc<Busy>,
+    pool: Pool,
+    wake: SyncSender<()>,
+    cleaner: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Blobs {
+    /// Opens the objects below `dir` (`DIR/chunks`), whose index lies in `store`, and starts to clear away in the
+    /// background what a crash left behind.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn open(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
+        Blobs::open_with(store, disk, dir, WRITERS, true)
+    }
+
+    fn open_with(
+        store: Store,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        writers: usize,
+        background: bool,
+    ) -> Result<Blobs, BlobError> {
+        let files = Arc::new(Files::open(disk, dir)?);
+        // One wake-up that waits is as good as many.
+        let (wake, woken) = sync_channel(1);
+        let inner = Inner {
+            store,
+            files,
+            busy: Arc::default(),
+            pool: Pool::start(writers)?,
+            wake,
+            cleaner: Mutex::default(),
+        };
+        let inner = Arc::new(inner);
+        if background {
+            let weak = Arc::downgrade(&inner);
+            let thread = std::thread::Builder::new()
+                .name("pakt-cleaner".into())
+                .spawn(move || {
+                    let mut swept = false;
+                    while let Some(inner) = weak.upgrade() {
+                        Blobs { inner }.clean(&mut swept);
+                        if woken.recv().is_err() {
+                            return;
+                        }
+                    }
+                });
+            let thread = thread.map_err(|error| BlobError::Disk(error.into()))?;
+            *inner.cleaner.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        }
+        Ok(Blobs { inner })
+    }
+
+    fn clean(&self, swept: &mut bool) {
+        if !*swept {
+            match self.sweep() {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(
+                    files,
+                    "removed objects that a crash left without an index entry"
+                ),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for objects that a crash left behind")
+                }
+            }
+            *swept = true;
+        }
+        if let Err(error) = futures::executor::block_on(self.reap())
+            && !matches!(error, BlobError::Closed)
+        {
+            tracing::warn!(%error, "cannot remove objects that nobody needs; trying again with the next ones");
+        }
+    }
+
+    /// Stores objects that came from `origin`; on return they are durable and indexed. Known ones cost nothing.
+    ///
+    /// Nothing keeps them yet: pin them soon, or use [`Blobs::write_batch_pinned`].
+    ///
+    /// Cancel safety: dropping the future may leave files or entries of some of the objects.
+    ///
+    /// # Errors
+    /// [`BlobError::Full`] before the last bytes of the disk are taken, [`BlobError::TooLarge`], or when the disk
+    /// fails; none of the objects is indexed then.
+    pub async fn write_batch(
+        &self,
+        origin: EntityId,
+        objects: &[(ObjectId, Bytes)],
+    ) -> Result<(), BlobError> {
+        self.write(origin, None, objects).await
+    }
+
+    /// As [`Blobs::write_batch`], and pins every object for `owner` in the same commit.
+    ///
+    /// # Errors
+    /// As [`Blobs::write_batch`].
+    pub async fn write_batch_pinned(
+        &self,
+        origin: EntityId,
+        owner: Owner,
+        objects: &[(ObjectId, Bytes)],
+    ) -> Result<(), BlobError> {
+        self.write(origin, Some(owner), objects).await
+    }
+
+    async fn write(
+        &self,
+        origin: EntityId,
+        owner: Option<Owner>,
+        objects: &[(ObjectId, Bytes)],
+    ) -> Result<(), BlobError> {
+        let too_large = objects
+            .iter()
+            .find(|(_, bytes)| bytes.len() > OBJECT_BYTES_MAX);
+        if let Some((_, bytes)) = too_large {
+            return Err(BlobError::TooLarge { bytes: bytes.len() });
+        }
+        let mut seen = HashSet::new();
+        let objects: Vec<_> = objects.iter().filter(|(id, _)| seen.insert(*id)).collect();
+        let wanted: Arc<[ObjectId]> = objects.iter().map(|(id, _)| *id).collect();
+        let _claim = self
+            .inner
+            .busy
+            .claim(wanted.iter().map(|id| (origin, *id)).collect())
+            .await;
+        let known = self
+            .inner
+            .store
+            .read(|tx| index::known(tx, origin, &wanted))?;
+        let mut missing: HashSet<ObjectId> = wanted
+            .iter()
+            .filter(|id| !known.contains(id))
+            .copied()
+            .collect();
+        loop {
+            let new = objects
+                .iter()
+                .filter(|(id, _)| missing.contains(id))
+                .map(|object| (*object).clone());
+            let written = self.write_files(origin, new.collect()).await?;
+            let (rows, ids) = (written.clone(), wanted.clone());
+            let entered = self
+                .inner
+                .store
+                .write(move |tx| index::enter(tx, origin, owner, &ids, &rows))
+                .await;
+            match entered {
+                // Only an object that its last owner left in this very moment needs a second round.
+                Ok(left) if left.is_empty() => return Ok(()),
+                Ok(left) => missing = left.into_iter().collect(),
+                Err(error) => {
+                    // After any other failure the entry may have been made, so that the file must stay.
+                    if matches!(error, StoreError::Full) {
+                        self.inner.files.remove(origin, &written);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    async fn write_files(
+        &self,
+        origin: EntityId,
+        objects: Vec<(ObjectId, Bytes)>,
+    ) -> Result<Vec<(ObjectId, ObjectRow)>, BlobError> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes: u64 = objects.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        if bytes > self.room()? {
+            return Err(BlobError::Full);
+        }
+        let result = self
+            .inner
+            .files
+            .write(&self.inner.pool, origin, objects)
+            .await;
+        if let Err(BlobError::Disk(DiskError::Unsynced(_))) = result {
+            self.inner.store.fail();
+        }
+        result
+    }
+
+    /// Whether the object is stored as coming from `origin`.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn contains(&self, origin: EntityId, id: ObjectId) -> Result<bool, BlobError> {
+        Ok(self
+            .inner
+            .store
+            .read(|tx| tx.contains(&OBJECTS, &(origin, id)))?)
+    }
+
+    /// Those of `ids` that are stored as coming from `origin`.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn known(
+        &self,
+        origin: EntityId,
+        ids: &[ObjectId],
+    ) -> Result<HashSet<ObjectId>, BlobError> {
+        Ok(self.inner.store.read(|tx| index::known(tx, origin, ids))?)
+    }
+
+    /// The bytes of an object, checked for their length only: whoever opens it notices the rest. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`], [`BlobError::Damaged`], or when the disk fails.
+    pub fn read(&self, origin: EntityId, id: ObjectId) -> Result<Bytes, BlobError> {
+        loop {
+            let row = self.row(origin, id)?.ok_or(BlobError::Missing)?;
+            match self.inner.files.read(origin, id, row) {
+                // It may have been removed, or removed and written again, since the row was read.
+                Err(BlobError::Missing) if self.row(origin, id)? == Some(row) => {
+                    return Err(BlobError::Damaged(id));
+                }
+                Err(BlobError::Missing) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn row(&self, origin: EntityId, id: ObjectId) -> Result<Option<ObjectRow>, BlobError> {
+        Ok(self
+            .inner
+            .store
+            .read(|tx| tx.get(&OBJECTS, &(origin, id)))?)
+    }
+
+    /// As [`Blobs::read`], and compares the hash of the bytes with the id.
+    ///
+    /// # Errors
+    /// As [`Blobs::read`].
+    pub fn read_verified(&self, origin: EntityId, id: ObjectId) -> Result<Bytes, BlobError> {
+        let bytes = self.read(origin, id)?;
+        if ObjectId::of(&bytes) != id {
+            return Err(BlobError::Damaged(id));
+        }
+        Ok(bytes)
+    }
+
+    /// Notes in the caller's commit that `owner` needs an object; false if it is not there.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn pin(
+        tx: &mut WriteTx,
+        origin: EntityId,
+        id: ObjectId,
+        owner: Owner,
+    ) -> Result<bool, StoreError> {
+        index::pin(tx, origin, id, owner)
+    }
+
+    /// Whether `owner` needs an object.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn is_pinned(
+        tx: &impl Rows,
+        origin: EntityId,
+        id: ObjectId,
+        owner: Owner,
+    ) -> Result<bool, StoreError> {
+        tx.contains(&PINS, &(origin, id, owner))
+    }
+
+    /// Notes in the caller's commit that `owner` needs nothing any more. What nobody else needs is removed in the
+    /// background soon after; the owner's id must not be used again.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn unpin(&self, tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
+        tx.put(&RELEASED, &owner, &())?;
+        self.wake_after(tx);
+        Ok(())
+    }
+
+    /// Removes those of `ids` that nobody has pinned; returns how many.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn remove(&self, origin: EntityId, ids: &[ObjectId]) -> Result<usize, BlobError> {
+        let blobs = self.clone();
+        let objects: Vec<_> = ids.iter().map(|id| (origin, *id)).collect();
+        let dropped = self.inner.store.write(move |tx| {
+            blobs.wake_after(tx);
+            index::drop_unpinned(tx, &objects)
+        });
+        Ok(dropped.await?)
+    }
+
+    /// Drops every object that nobody has pinned: what a crash left between writing and pinning. Only before the node
+    /// takes up work.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn remove_unpinned(&self) -> Result<usize, BlobError> {
+        let mut dropped = 0;
+        let mut after = None;
+        loop {
+            use std::ops::Bound::{Excluded, Unbounded};
+            let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
+            let slice = self
+                .inner
+                .store
+                .read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
+            let Some((last, _)) = slice.last() else { break };
+            after = Some(*last);
+            let objects: Vec<_> = slice.into_iter().map(|(object, _)| object).collect();
+            dropped += self
+                .inner
+                .store
+                .write(move |tx| index::drop_unpinned(tx, &objects))
+                .await?;
+        }
+        let _ = self.inner.wake.try_send(());
+        Ok(dropped)
+    }
+
+    fn wake_after(&self, tx: &mut WriteTx) {
+        let wake = self.inner.wake.clone();
+        tx.on_commit(move || {
+            // A full channel holds a wake-up already.
+            let _ = wake.try_send(());
+        });
+    }
+
+    /// Removes now what released owners leave behind; done in the background after every [`Blobs::unpin`].
+    ///
+    /// # Errors
+    /// When the store or the disk failed; the rest is removed by a later call.
+    pub async fn reap(&self) -> Result<(), BlobError> {
+        while self.inner.store.write(index::release_some).await? {}
+        loop {
+            let doomed = self
+                .inner
+                .store
+                .read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
+            if doomed.is_empty() {
+                return Ok(());
+            }
+            // Nobody writes one of these files while its row and then the file itself goes.
+            let objects = doomed
+                .iter()
+                .map(|(origin, id, _)| (*origin, *id))
+                .collect::<HashSet<_>>();
+            let _claim = self.inner.busy.claim(objects.into_iter().collect()).await;
+            let taken = self
+                .inner
+                .store
+                .write(move |tx| index::take_doomed(tx, &doomed))
+                .await?;
+            let files = self.inner.files.clone();
+            self.inner
+                .pool
+                .run(move || files.remove_all(&taken))
+                .await?;
+        }
+    }
+
+    /// Removes files without an index entry that an earlier run left behind; returns how many. Safe at any time, done in
+    /// the background after opening.
+    ///
+    /// # Errors
+    /// When the store or the disk failed.
+    pub fn sweep(&self) -> Result<usize, BlobError> {
+        let origins = self
+            .inner
+            .store
+            .read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
+        self.inner
+            .files
+            .sweep(&origins, |origin, id| self.row(origin, id))
+    }
+
+    /// What is stored from all origins.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn usage(&self) -> Result<Usage, BlobError> {
+        let rows = self
+            .inner
+            .store
+            .read(|tx| tx.range(&USAGE, .., usize::MAX))?;
+        let sum = |usage: Usage, (_, row): (EntityId, Usage)| Usage {
+            objects: usage.objects + row.objects,
+            bytes: usage.bytes + row.bytes,
+        };
+        Ok(rows.into_iter().fold(Usage::default(), sum))
+    }
+
+    /// What is stored from one origin.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn usage_of(&self, origin: EntityId) -> Result<Usage, BlobError> {
+        Ok(self
+            .inner
+            .store
+            .read(|tx| tx.get(&USAGE, &origin))?
+            .unwrap_or_default())
+    }
+
+    /// Free bytes on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn free_bytes(&self) -> Result<u64, BlobError> {
+        self.inner.files.free_bytes()
+    }
+
+    /// Bytes of content that still fit, the reserve for records left alone.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn room(&self) -> Result<u64, BlobError> {
+        Ok(self.free_bytes()?.saturating_sub(RESERVE_BYTES))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The cleaner waits for this channel; its own end of it is replaced by one that nobody listens to.
+        self.wake = sync_channel(0).0;
+        let thread = self
+            .cleaner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}

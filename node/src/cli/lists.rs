@@ -9,7 +9,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
-use super::output::{Output, facts, moment, safe, size, span, table};
+use super::output::{Output, with_hint, facts, moment, safe, size, span, table};
 use super::progress::Progress;
 use super::records;
 use super::save::{self, Saved};
@@ -364,6 +364,7 @@ fn verify(output: Output, file: &Path, cards: [&Path; 2]) -> Exit {
             Exit::DONE
         }
         Err(error) => {
+            let error = with_hint(error);
             super::output::report(&error);
             if output.json {
                 output.result(&InvalidReceipt { valid: false, verdict: "invalid", error: &error }, |_| String::new());

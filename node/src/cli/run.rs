@@ -52,7 +52,9 @@ async fn serve(config: Config, keys: pakt_keys::keystore::Keystore, output: Outp
     if let Some(group) = &api_config.group {
         open_dir_to(&dir, group)?;
     }
-    let node = service::start(config, keys, shutdown.clone()).await.map_err(failed)?;
+    let listen = config.listen.clone();
+    let started = service::start(config, keys, shutdown.clone()).await;
+    let node = started.map_err(|error| if files::is_address_in_use(&error) { port_taken(&listen) } else { failed(error) })?;
     let server = match ApiServer::start(&dir, &api_config, node.clone(), shutdown.clone()).await {
         Ok(server) => server,
         Err(error) => {
@@ -134,15 +136,16 @@ fn open_dir_to(dir: &Path, group: &str) -> Result<(), ServiceError> {
 pub(super) fn failed(error: anyhow::Error) -> ServiceError {
     match error.downcast::<ServiceError>() {
         Ok(error) => error,
-        Err(error) => {
-            let hint = if files::is_address_in_use(&error) {
-                "another program listens there: stop it, or change `listen` in config.toml"
-            } else {
-                ""
-            };
-            ServiceError::new(ErrorCode::Failed, format!("{error:#}"), hint)
-        }
+        Err(error) => ServiceError::new(ErrorCode::Failed, format!("{error:#}"), ""),
     }
+}
+
+fn port_taken(listen: &str) -> ServiceError {
+    ServiceError::new(
+        ErrorCode::Failed,
+        format!("cannot listen on {listen}: another program does"),
+        "stop it, or change `listen` in config.toml",
+    )
 }
 
 fn start_log(format: LogFormat) {

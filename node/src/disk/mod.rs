@@ -169,7 +169,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// When it is missing or not empty, or the disk fails.
     fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
 
-    /// Makes a directory and its missing parents; every new name is durable on return.
+    /// Makes a directory and its missing parents; on return its name and those of the parents made are durable, also if it
+    /// was there before.
     ///
     /// # Errors
     /// When the disk is full or fails.

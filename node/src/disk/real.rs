@@ -49,15 +49,17 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(());
-        }
         let parent = path.parent().unwrap_or(Path::new("/"));
-        self.create_dir_all(parent)?;
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-            made => made?,
+        if !path.is_dir() {
+            if !parent.as_os_str().is_empty() && !parent.is_dir() {
+                self.create_dir_all(parent)?;
+            }
+            match fs::DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                made => made?,
+            }
         }
+        // Also if it was there: whoever made it may have been killed before this.
         self.sync_dir(parent)
     }
 

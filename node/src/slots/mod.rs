@@ -1,1 +1,413 @@
-//! slots
+//! Keys that must be erasable for good: private halves of epoch keys, keys of manifests. They live in one file of fixed
+//! slots and never in the database, whose deleted values linger in free pages.
+//!
+//! ```text
+//! keys/slots       the file in use: header with the slot key (sealed under the store key), then the slots
+//! keys/slots.new   the next edition while it is written
+//! keys/slots.old   the last edition until it is overwritten
+//! ```
+//!
+//! A rewrite seals all keys that are still needed under a fresh slot key, swaps the files by two renames and overwrites
+//! the old edition, so that traces of erased slots, wherever the file system or the drive kept them, open under no key
+//! that exists. Whatever call is the last before a crash, [`Slots::open`] finds one complete edition.
+//!
+//! **Invariant:** [`Slots::put`] returns after the slot is durable, so that a row may refer to it.
+//! **Invariant:** after [`Slots::erase`] the key is gone, also after a crash; backups never hold this file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pakt_keys::slots::{self, HEADER_BYTES, SLOT_BYTES, SLOT_PLAIN_BYTES_MAX, SlotError, SlotKey};
+use rand_core::Rng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::store::{Store, random};
+
+#[cfg(test)]
+mod tests;
+
+/// Names one use of a slot; stays valid over rewrites, and does not open what is put there later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotId {
+    index: u64,
+    tag: [u8; TAG_BYTES],
+}
+
+/// Random bytes in front of the key material, to tell one use of a slot from the next.
+const TAG_BYTES: usize = 8;
+
+/// The most key material that a slot takes, in bytes.
+pub const KEY_BYTES_MAX: usize = SLOT_PLAIN_BYTES_MAX - TAG_BYTES;
+
+/// Slots are told apart by their tag and editions by their key, so that all slots have one generation.
+const GENERATION: u64 = 0;
+
+/// Slots that are rewritten at once.
+const STRIDE: usize = 512;
+
+/// Why key material could not be kept, found or erased.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SlotsError {
+    /// The file does not open, or the caller's key is too long.
+    #[error(transparent)]
+    Format(#[from] SlotError),
+    /// The disk is full or failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// An earlier failure of the disk stopped the slots.
+    #[error("the key slots stopped after a failure of the disk; check the disk, then start again")]
+    Failed,
+}
+
+impl SlotsError {
+    /// Whether the same call may succeed later without a restart.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, SlotsError::Disk(DiskError::Full))
+    }
+}
+
+/// One edition of the file.
+struct Edition {
+    file: Arc<dyn DiskFile>,
+    key: SlotKey,
+    /// The tag of each slot in use.
+    tags: Vec<Option<[u8; TAG_BYTES]>>,
+    failed: bool,
+}
+
+/// The key slots; clones share them. All calls block on the disk.
+#[derive(Clone)]
+pub struct Slots {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    edition: Mutex<Edition>,
+}
+
+fn offset(index: usize) -> u64 {
+    HEADER_BYTES as u64 + index as u64 * SLOT_BYTES as u64
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// Overwrites a file, then removes it.
+fn destroy(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
+    let file = disk.open(path)?;
+    let bytes = file.len()?;
+    let mut noise = vec![0; STRIDE * SLOT_BYTES];
+    let mut done = 0;
+    while done < bytes {
+        random().fill_bytes(&mut noise);
+        let part = usize::try_from(bytes - done)
+            .unwrap_or(usize::MAX)
+            .min(noise.len());
+        file.write_at(done, &noise[..part])?;
+        done += part as u64;
+    }
+    file.sync()?;
+    disk.remove(path)?;
+    disk.sync_dir(folder(path))
+}
+
+/// Leaves exactly one edition, under `path`, or none if there never was one.
+fn recover(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
+    let (new, old) = (beside(path, ".new"), beside(path, ".old"));
+    if disk.exists(&old)? {
+        if disk.exists(path)? {
+            destroy(disk, &old)?;
+        } else {
+            disk.rename(&old, path)?;
+            disk.sync_dir(folder(path))?;
+        }
+    }
+    if disk.exists(&new)? {
+        destroy(disk, &new)?;
+    }
+    Ok(())
+}
+
+fn create(disk: &dyn Disk, path: &Path, store: &Store) -> Result<(), DiskError> {
+    let new = beside(path, ".new");
+    let key = SlotKey::generate(&mut random());
+    let file = disk.create(&new)?;
+    file.write_at(0, &slots::header_seal(store.key(), &key, &mut random()))?;
+    file.sync()?;
+    disk.rename(&new, path)?;
+    disk.sync_dir(folder(path))
+}
+
+fn open_slot(
+    key: &SlotKey,
+    index: usize,
+    slot: &[u8],
+) -> Option<([u8; TAG_BYTES], Zeroizing<Vec<u8>>)> {
+    let plain = slots::open_slot(key, index as u64, GENERATION, slot)?;
+    let (tag, secret) = plain.split_first_chunk()?;
+    Some((*tag, Zeroizing::new(secret.to_vec())))
+}
+
+fn seal_slot(
+    key: &SlotKey,
+    index: usize,
+    tag: &[u8; TAG_BYTES],
+    secret: &[u8],
+) -> Result<[u8; SLOT_BYTES], SlotError> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(TAG_BYTES + secret.len()));
+    plain.extend_from_slice(tag);
+    plain.extend_from_slice(secret);
+    slots::seal_slot(key, index as u64, GENERATION, &plain, &mut random())
+}
+
+impl Edition {
+    fn read(store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
+        let bytes = file.len()?;
+        if bytes < HEADER_BYTES as u64 {
+            return Err(SlotError::Damaged.into());
+        }
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(0, &mut header)?;
+        let key = slots::header_open(store.key(), &header)?;
+        // A slot that a crash cut short was never answered for; the next one takes its place.
+        let count = (bytes - HEADER_BYTES as u64) / SLOT_BYTES as u64;
+        let count =
+            usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
+        let mut edition = Edition {
+            file,
+            key,
+            tags: Vec::with_capacity(count),
+            failed: false,
+        };
+        edition.each_stride(count, |edition, first, bytes| {
+            for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
+                edition
+                    .tags
+                    .push(open_slot(&edition.key, first + at, slot).map(|(tag, _)| tag));
+            }
+            Ok(())
+        })?;
+        Ok(edition)
+    }
+
+    /// Reads the first `count` slots in strides; `visit` gets the index of the first slot of each.
+    fn each_stride(
+        &mut self,
+        count: usize,
+        mut visit: impl FnMut(&mut Edition, usize, &[u8]) -> Result<(), SlotsError>,
+    ) -> Result<(), SlotsError> {
+        let mut buffer = vec![0; STRIDE.min(count) * SLOT_BYTES];
+        let mut first = 0;
+        while first < count {
+            let slots = STRIDE.min(count - first);
+            let bytes = &mut buffer[..slots * SLOT_BYTES];
+            self.file.read_at(offset(first), bytes)?;
+            visit(self, first, bytes)?;
+            first += slots;
+        }
+        Ok(())
+    }
+
+    fn index_of(&self, id: SlotId) -> Option<usize> {
+        let index = usize::try_from(id.index).ok()?;
+        (self.tags.get(index).copied().flatten() == Some(id.tag)).then_some(index)
+    }
+
+    /// Writes the next edition of all slots in use to `file`.
+    fn copy_to(&mut self, store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
+        let count = self
+            .tags
+            .iter()
+            .rposition(Option::is_some)
+            .map_or(0, |last| last + 1);
+        let key = SlotKey::generate(&mut random());
+        file.write_at(0, &slots::header_seal(store.key(), &key, &mut random()))?;
+        let mut next = Edition {
+            file,
+            key,
+            tags: Vec::with_capacity(count),
+            failed: false,
+        };
+        self.each_stride(count, |edition, first, bytes| {
+            let mut out = Vec::with_capacity(bytes.len());
+            for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
+                let index = first + at;
+                let wanted = edition.tags[index];
+                let opened =
+                    open_slot(&edition.key, index, slot).filter(|(tag, _)| Some(*tag) == wanted);
+                match &opened {
+                    Some((tag, secret)) => {
+                        out.extend_from_slice(&seal_slot(&next.key, index, tag, secret)?)
+                    }
+                    None => out.extend_from_slice(&slots::erased_slot(&mut random())),
+                }
+                if wanted.is_some() && opened.is_none() {
+                    tracing::error!(
+                        "a key slot is damaged; what it kept cannot be opened any more"
+                    );
+                }
+                next.tags.push(opened.map(|(tag, _)| tag));
+            }
+            Ok(next.file.write_at(offset(first), &out)?)
+        })?;
+        next.file.sync()?;
+        Ok(next)
+    }
+}
+
+impl Slots {
+    /// Opens the slots at `path` (`DIR/keys/slots`), or makes them; they are sealed under the key of `store`, which also
+    /// stops when the slots cannot be made durable.
+    ///
+    /// # Errors
+    /// When the file is damaged or belongs to another store key, or the disk is full or fails.
+    pub fn open(store: Store, disk: Arc<dyn Disk>, path: &Path) -> Result<Slots, SlotsError> {
+        disk.create_dir_all(folder(path))?;
+        recover(&*disk, path)?;
+        if !disk.exists(path)? {
+            create(&*disk, path, &store)?;
+        }
+        let edition = Mutex::new(Edition::read(&store, disk.open(path)?)?);
+        Ok(Slots {
+            inner: Arc::new(Inner {
+                store,
+                disk,
+                path: path.to_owned(),
+                edition,
+            }),
+        })
+    }
+
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Edition) -> Result<T, SlotsError>,
+    ) -> Result<T, SlotsError> {
+        let mut edition: MutexGuard<'_, Edition> = self
+            .inner
+            .edition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if edition.failed {
+            return Err(SlotsError::Failed);
+        }
+        let result = work(&mut edition);
+        if let Err(SlotsError::Disk(DiskError::Unsynced(_))) = result {
+            edition.failed = true;
+            self.inner.store.fail();
+        }
+        result
+    }
+
+    /// Keeps key material; on return it is durable.
+    ///
+    /// # Errors
+    /// [`SlotError::TooLong`] above [`KEY_BYTES_MAX`], or when the disk is full or fails.
+    pub fn put(&self, secret: &[u8]) -> Result<SlotId, SlotsError> {
+        self.with(|edition| {
+            let free = edition.tags.iter().position(Option::is_none);
+            let index = free.unwrap_or(edition.tags.len());
+            let mut tag = [0; TAG_BYTES];
+            random().fill_bytes(&mut tag);
+            let slot = seal_slot(&edition.key, index, &tag, secret)?;
+            edition.file.write_at(offset(index), &slot)?;
+            edition.file.sync()?;
+            match edition.tags.get_mut(index) {
+                Some(place) => *place = Some(tag),
+                None => edition.tags.push(Some(tag)),
+            }
+            Ok(SlotId {
+                index: index as u64,
+                tag,
+            })
+        })
+    }
+
+    /// The key material of a slot; `None` if it was erased or is damaged.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn get(&self, id: SlotId) -> Result<Option<Zeroizing<Vec<u8>>>, SlotsError> {
+        self.with(|edition| {
+            let Some(index) = edition.index_of(id) else {
+                return Ok(None);
+            };
+            let mut slot = [0; SLOT_BYTES];
+            edition.file.read_at(offset(index), &mut slot)?;
+            let opened = open_slot(&edition.key, index, &slot).filter(|(tag, _)| *tag == id.tag);
+            Ok(opened.map(|(_, secret)| secret))
+        })
+    }
+
+    /// Overwrites slots; on return that is durable. Erased and unknown ones cost nothing.
+    ///
+    /// # Errors
+    /// When the disk fails: the keys may or may not be gone, so erase them again.
+    pub fn erase(&self, ids: &[SlotId]) -> Result<(), SlotsError> {
+        self.with(|edition| {
+            let indices: Vec<_> = ids.iter().filter_map(|id| edition.index_of(*id)).collect();
+            if indices.is_empty() {
+                return Ok(());
+            }
+            for index in &indices {
+                edition
+                    .file
+                    .write_at(offset(*index), &slots::erased_slot(&mut random()))?;
+            }
+            edition.file.sync()?;
+            for index in indices {
+                edition.tags[index] = None;
+            }
+            Ok(())
+        })
+    }
+
+    /// All slots in use, so that the owner can erase those that a crash left without a row.
+    ///
+    /// # Errors
+    /// [`SlotsError::Failed`].
+    pub fn list(&self) -> Result<Vec<SlotId>, SlotsError> {
+        self.with(|edition| {
+            let tags = edition.tags.iter().enumerate();
+            Ok(tags
+                .filter_map(|(index, tag)| {
+                    Some(SlotId {
+                        index: index as u64,
+                        tag: (*tag)?,
+                    })
+                })
+                .collect())
+        })
+    }
+
+    /// Writes the next edition under a fresh slot key and destroys the old one; due once a day.
+    ///
+    /// # Errors
+    /// When the disk is full or fails; one complete edition stays in use, and the next call finishes what this one left.
+    pub fn rewrite(&self) -> Result<(), SlotsError> {
+        let (disk, path) = (&*self.inner.disk, &*self.inner.path);
+        let (new, old) = (beside(path, ".new"), beside(path, ".old"));
+        self.with(|edition| {
+            recover(disk, path)?;
+            let next = edition.copy_to(&self.inner.store, disk.create(&new)?)?;
+            disk.rename(path, &old)?;
+            disk.rename(&new, path)?;
+            // From here on the new edition is the one that a restart would find.
+            *edition = next;
+            disk.sync_dir(folder(path))?;
+            Ok(destroy(disk, &old)?)
+        })
+    }
+}

@@ -240,6 +240,14 @@ impl Engine {
         self.failed.send_replace(true);
     }
 
+    pub(super) fn key(&self) -> &StoreKey {
+        &self.key
+    }
+
+    pub(super) fn stop(&self) {
+        self.fail(&mut self.state());
+    }
+
     /// Why a command got no answer.
     pub(super) fn gone(&self) -> StoreError {
         if *self.failed.borrow() { StoreError::Failed } else { StoreError::Closed }

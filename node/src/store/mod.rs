@@ -53,6 +53,6 @@ impl<K, V> Table<K, V> {
 }
 
 /// The system's generator; it fails only where no secret could be drawn at all.
-fn random() -> UnwrapErr<getrandom::SysRng> {
+pub(crate) fn random() -> UnwrapErr<getrandom::SysRng> {
     UnwrapErr(getrandom::SysRng)
 }

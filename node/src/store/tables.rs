@@ -5,9 +5,14 @@
 //!
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
+use pakt_keys::EntityId;
+use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
+use pakt_protocol::message::offer::ObjectEntry;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
+use crate::blob::{ObjectRow, Owner, Usage};
+use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
@@ -21,3 +26,51 @@ pub(super) struct Meta {
     /// The number of migrations that these tables have seen, plus one.
     pub(super) schema: u32,
 }
+
+/// Where a sealed object lies, by the entity that it came from.
+pub(crate) const OBJECTS: Table<(EntityId, ObjectId), ObjectRow> = Table::new("objects-1");
+
+/// Who needs an object.
+pub(crate) const PINS: Table<(EntityId, ObjectId, Owner), ()> = Table::new("pins-1");
+
+/// The same rows by owner.
+pub(crate) const OWNED: Table<(Owner, EntityId, ObjectId), ()> = Table::new("owned-1");
+
+/// Owners that need nothing any more; their pins are worked off in small commits.
+pub(crate) const RELEASED: Table<Owner, ()> = Table::new("released-1");
+
+/// Files (origin, object, batch) without an index entry that are still to be removed.
+pub(crate) const DOOMED: Table<(EntityId, ObjectId, u32), ()> = Table::new("doomed-1");
+
+/// What is stored per entity that it came from.
+pub(crate) const USAGE: Table<EntityId, Usage> = Table::new("usage-1");
+
+/// Messages submitted here.
+pub(crate) const OUT_MESSAGES: Table<MessageId, OutMessage> = Table::new("out-messages-1");
+
+/// The same by the order of submission.
+pub(crate) const OUT_ORDER: Table<u64, MessageId> = Table::new("out-order-1");
+
+/// Objects of a message that has not ended, in pages.
+pub(crate) const OUT_OBJECTS: Table<(MessageId, u64), Vec<ObjectEntry>> = Table::new("out-objects-1");
+
+/// Envelopes submitted here.
+pub(crate) const OUT_ENVELOPES: Table<EnvelopeId, OutEnvelope> = Table::new("out-envelopes-1");
+
+/// Envelopes that have not ended, per agreement in the order of submission.
+pub(crate) const OPEN_ENVELOPES: Table<(AgreementId, u64), EnvelopeId> = Table::new("open-envelopes-1");
+
+/// Offers that were accepted and are not settled.
+pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::new("incoming-1");
+
+/// What was answered to an envelope for good.
+pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new("settled-1");
+
+/// Manifest segments of a message that arrived.
+pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
+
+/// Messages and reports by the order of arrival.
+pub(crate) const INBOX: Table<u64, InItem> = Table::new("inbox-1");
+
+/// The place of an item in [`INBOX`] by the id that users name it by.
+pub(crate) const INBOX_IDS: Table<[u8; 16], u64> = Table::new("inbox-ids-1");

@@ -210,6 +210,16 @@ impl Store {
         let _ = failure.wait_for(|failed| *failed).await;
     }
 
+    /// The key that everything at rest is sealed under.
+    pub(crate) fn key(&self) -> &StoreKey {
+        self.handle.engine.key()
+    }
+
+    /// Stops the store because something that its rows speak of could not be made durable.
+    pub(crate) fn fail(&self) {
+        self.handle.engine.stop();
+    }
+
     /// Commits what waits, closes the file and releases the data directory; later calls err.
     pub fn close(&self) {
         self.handle.close();

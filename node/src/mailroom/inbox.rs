@@ -1,0 +1,163 @@
+//! What arrived: messages and reports, newest first.
+
+use pakt_keys::EntityId;
+use pakt_protocol::content::manifest::ManifestKey;
+use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use pakt_protocol::message::Offer;
+use pakt_protocol::record::roster::GroupId;
+use pakt_protocol::time::Time;
+use zeroize::Zeroizing;
+
+use super::rows::{IncomingRow, InItem, InMessage, SettledRow};
+use super::{MailError, Mailroom, incoming_owner};
+use crate::slots::SlotId;
+pub(super) use crate::store::tables::INBOX as ITEMS;
+use crate::store::tables::{INBOX, INBOX_IDS, INCOMING, IN_SEGMENTS, SETTLED};
+use crate::store::{StoreError, WriteTx};
+
+/// Items that one listing gives.
+pub const LIST_MAX: usize = 1_000;
+
+/// Adds an item as the newest.
+pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<(), StoreError> {
+    let sequence = tx.next_sequence("inbox")?;
+    tx.put(&INBOX_IDS, &item.id(), &sequence)?;
+    tx.put(&INBOX, &sequence, item)
+}
+
+/// What an incoming envelope commits to, besides its objects, which are pinned already.
+pub struct Arrival {
+    /// Its row, with a slot still to be filled; none for an envelope that cannot be opened.
+    pub message: Option<InMessage>,
+    /// Its manifest key.
+    pub key: Zeroizing<[u8; 32]>,
+    /// Its segments in order.
+    pub segments: Vec<ObjectId>,
+    /// What is answered, now and to every duplicate.
+    pub settled: SettledRow,
+}
+
+impl Mailroom {
+    /// Keeps an accepted offer, or finds the one that was kept before.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub async fn begin_incoming(&self, from: EntityId, offer: Offer, now: Time) -> Result<IncomingRow, MailError> {
+        let key = (from, offer.envelope);
+        let row = self.store.write(move |tx| {
+            let offered_at = tx.get(&INCOMING, &key)?.map_or(now, |row: IncomingRow| row.offered_at);
+            let row = IncomingRow { offer: offer.clone(), offered_at };
+            tx.put(&INCOMING, &key, &row)?;
+            Ok::<_, StoreError>(row)
+        });
+        Ok(row.await?)
+    }
+
+    /// The accepted offer of an envelope.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn incoming(&self, from: &EntityId, envelope: &EnvelopeId) -> Result<Option<IncomingRow>, MailError> {
+        Ok(self.store.read(|tx| tx.get(&INCOMING, &(*from, *envelope)))?)
+    }
+
+    /// Forgets an envelope that was not committed, and frees its objects.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub async fn drop_incoming(&self, from: EntityId, envelope: EnvelopeId) -> Result<(), MailError> {
+        let blobs = self.blobs.clone();
+        let dropped = self.store.write(move |tx| {
+            tx.remove(&INCOMING, &(from, envelope))?;
+            blobs.unpin(tx, incoming_owner(&from, &envelope))
+        });
+        Ok(dropped.await?)
+    }
+
+    /// What was answered to an envelope for good.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn settled(&self, from: &EntityId, envelope: &EnvelopeId) -> Result<Option<SettledRow>, MailError> {
+        Ok(self.store.read(|tx| tx.get(&SETTLED, &(*from, *envelope)))?)
+    }
+
+    /// Commits an envelope: its key in a slot first, then message, receipt and the mark against duplicates in one commit.
+    ///
+    /// # Errors
+    /// [`MailError`]; nothing of it is then visible.
+    pub async fn commit(&self, from: EntityId, envelope: EnvelopeId, arrival: Arrival) -> Result<Vec<u8>, MailError> {
+        let slot = match &arrival.message {
+            Some(_) => Some(self.put_key(arrival.key.clone()).await?),
+            None => None,
+        };
+        let blobs = self.blobs.clone();
+        let committed: Result<Vec<u8>, StoreError> = self
+            .store
+            .write(move |tx| {
+                let key = (from, envelope);
+                if let Some(earlier) = tx.get(&SETTLED, &key)? {
+                    // Two sessions may race for the same envelope: the first answer is the only one.
+                    return Ok(earlier.receipt);
+                }
+                tx.remove(&INCOMING, &key)?;
+                tx.put(&SETTLED, &key, &arrival.settled)?;
+                match (arrival.message, slot) {
+                    (Some(message), Some(slot)) => {
+                        tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
+                        add_item(tx, &InItem::Message(InMessage { key: slot, ..message }))?;
+                    }
+                    _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
+                }
+                Ok(arrival.settled.receipt)
+            })
+            .await;
+        if let (Err(_), Some(slot)) = (&committed, slot) {
+            self.erase(slot).await;
+        }
+        self.changed();
+        Ok(committed?)
+    }
+
+    async fn put_key(&self, key: Zeroizing<[u8; 32]>) -> Result<SlotId, MailError> {
+        let slots = self.slots.clone();
+        let put = tokio::task::spawn_blocking(move || slots.put(&*key)).await;
+        Ok(put.map_err(|_| StoreError::Panicked)??)
+    }
+
+    /// The newest items first, at most [`LIST_MAX`], of one group or of all.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn inbox(&self, group: Option<&GroupId>) -> Result<Vec<InItem>, MailError> {
+        let of_group = |item: &InItem| match item {
+            InItem::Message(message) => group.is_none_or(|group| message.group == *group),
+            InItem::Report(report) => group.is_none_or(|group| report.group == *group),
+        };
+        let newest = self.store.read(|tx| tx.range_backwards(&INBOX, .., usize::MAX))?;
+        Ok(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
+    }
+
+    /// One item by the id that listings show.
+    ///
+    /// # Errors
+    /// [`MailError::Missing`] or [`MailError::Store`].
+    pub fn item(&self, id: &[u8; 16]) -> Result<InItem, MailError> {
+        let item = self.store.read(|tx| match tx.get(&INBOX_IDS, id)? {
+            Some(sequence) => tx.get(&INBOX, &sequence),
+            None => Ok(None),
+        })?;
+        item.ok_or(MailError::Missing)
+    }
+
+    /// What is needed to open a message: its segments in order and its manifest key.
+    ///
+    /// # Errors
+    /// [`MailError`].
+    pub fn opening(&self, message: &InMessage) -> Result<(Vec<ObjectId>, ManifestKey), MailError> {
+        let segments = self.store.read(|tx| tx.get(&IN_SEGMENTS, &(message.from, message.envelope)))?;
+        let bytes = self.slots.get(message.key)?.ok_or(MailError::Missing)?;
+        let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| MailError::Missing)?;
+        Ok((segments.ok_or(MailError::Missing)?, ManifestKey::from_bytes(key)))
+    }
+}

@@ -1,0 +1,81 @@
+//! What users see: messages going out, messages and reports that came in.
+//!
+//! [`outbox`] keeps what was submitted until every envelope of it has ended; [`inbox`] keeps what arrived. Moving
+//! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`].
+//!
+//! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
+
+pub mod inbox;
+pub mod outbox;
+pub mod rows;
+
+use pakt_keys::EntityId;
+use pakt_protocol::ids::{EnvelopeId, MessageId};
+use tokio::sync::watch;
+
+use crate::blob::{BlobError, Blobs, Owner};
+use crate::slots::{SlotsError, Slots};
+use crate::store::{Store, StoreError};
+
+/// Why the mailroom could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// Records could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Objects could not be read or written.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// A key slot could not be read or written.
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
+    /// There is no such message.
+    #[error("there is no message with this id")]
+    Missing,
+}
+
+/// The mailroom; clones share it.
+#[derive(Clone)]
+pub struct Mailroom {
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) slots: Slots,
+    changes: watch::Sender<u64>,
+}
+
+impl Mailroom {
+    /// A mailroom over these stores.
+    pub fn new(store: Store, blobs: Blobs, slots: Slots) -> Mailroom {
+        Mailroom { store, blobs, slots, changes: watch::Sender::new(0) }
+    }
+
+    /// A number that grows with every visible change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Tells watchers that something visible changed.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|revision| *revision += 1);
+    }
+}
+
+/// The owner of objects that this node sends. Hashed, so that no id that a counterpart picks can ever be one of ours.
+pub(crate) fn outgoing_owner(message: &MessageId) -> Owner {
+    owner("pakt outgoing owner v1", &[&message.0])
+}
+
+/// The owner of objects that came with an envelope.
+pub(crate) fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner {
+    owner("pakt incoming owner v1", &[&origin.0, &envelope.0])
+}
+
+fn owner(context: &str, parts: &[&[u8]]) -> Owner {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
+    let mut owner = [0; 16];
+    hasher.finalize_xof().fill(&mut owner);
+    owner
+}

@@ -1,0 +1,292 @@
+//! TCP as the base of the chain: our own sockets, so that our own options reach them.
+//!
+//! **Invariant:** every address is checked against the [`DialRules`] after it was resolved and before it is connected.
+//! **Invariant:** a shortage of file descriptors delays accepting; it ends nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::{self, BoxFuture};
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::Multiaddr;
+use libp2p::core::Transport;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::address::{self, DialRules};
+use super::base::Base;
+use super::error::DialError;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+/// A peer that acknowledges nothing for so long is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Unsent bytes above which a socket is not writable: small, so that what is urgent does not wait behind what is not.
+const UNSENT_BYTES: u32 = 256 << 10;
+/// Addresses tried for one host name.
+const RESOLVED_MAX: usize = 8;
+/// Pause after the system refused to accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why TCP did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TcpError {
+    #[error("listen: {0}")]
+    Listen(#[source] io::Error),
+    #[error("the host name has no address")]
+    Unresolved,
+    #[error("no address of the host may be dialled")]
+    NotAllowed,
+    #[error("connect: {0}")]
+    Connect(#[source] io::Error),
+}
+
+/// Listeners and dials over TCP.
+pub(super) struct TcpTransport {
+    rules: Arc<DialRules>,
+    connect_deadline: Duration,
+    listeners: Vec<Listener>,
+}
+
+struct Listener {
+    id: ListenerId,
+    socket: TcpListener,
+    address: Multiaddr,
+    is_announced: bool,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl TcpTransport {
+    pub(super) fn new(rules: DialRules, connect_deadline: Duration) -> TcpTransport {
+        TcpTransport { rules: Arc::new(rules), connect_deadline, listeners: Vec::new() }
+    }
+}
+
+impl Base for TcpTransport {
+    fn parse(text: &str) -> Option<Multiaddr> {
+        address::parse(text)
+    }
+
+    fn remote(output: &TcpIo) -> SocketAddr {
+        output.remote
+    }
+
+    fn failure(error: &TcpError) -> DialError {
+        match error {
+            TcpError::NotAllowed => DialError::RangeNotAllowed,
+            TcpError::Unresolved => DialError::Unresolved,
+            TcpError::Listen(error) | TcpError::Connect(error) => DialError::Unreachable(error.kind()),
+        }
+    }
+}
+
+impl Transport for TcpTransport {
+    type Output = TcpIo;
+    type Error = TcpError;
+    type ListenerUpgrade = future::Ready<Result<TcpIo, TcpError>>;
+    type Dial = BoxFuture<'static, Result<TcpIo, TcpError>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<TcpError>> {
+        let (Some(Host::Ip(ip)), Some(port)) = host_and_port(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        let listener = Listener::bind(id, (ip, port).into());
+        let listener = listener.map_err(|error| TransportError::Other(TcpError::Listen(error)))?;
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let before = self.listeners.len();
+        self.listeners.retain(|listener| listener.id != id);
+        self.listeners.len() < before
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<TcpError>> {
+        let (Some(host), Some(port)) = host_and_port(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        Ok(Box::pin(connect(host, port, self.rules.clone(), self.connect_deadline)))
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, TcpError>> {
+        for listener in &mut self.get_mut().listeners {
+            if let Poll::Ready(event) = listener.poll(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Listener {
+    fn bind(id: ListenerId, addr: SocketAddr) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = multiaddr_of(socket.local_addr()?);
+        Ok(Listener { id, socket, address, is_announced: false, pause: None })
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEvent<future::Ready<Result<TcpIo, TcpError>>, TcpError>> {
+        if !self.is_announced {
+            self.is_announced = true;
+            return Poll::Ready(TransportEvent::NewAddress { listener_id: self.id, listen_addr: self.address.clone() });
+        }
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match std::task::ready!(self.socket.poll_accept(cx)) {
+                Ok((stream, remote)) => {
+                    let local = stream.local_addr();
+                    let local_addr = local.map_or_else(|_| self.address.clone(), multiaddr_of);
+                    return Poll::Ready(TransportEvent::Incoming {
+                        listener_id: self.id,
+                        upgrade: future::ready(Ok(TcpIo::new(stream, remote))),
+                        local_addr,
+                        send_back_addr: multiaddr_of(remote),
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections for a moment");
+                    self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+fn host_and_port(address: &Multiaddr) -> (Option<Host>, Option<u16>) {
+    let mut parts = address.iter();
+    let host = match parts.next() {
+        Some(Protocol::Ip4(ip)) => Some(Host::Ip(ip.into())),
+        Some(Protocol::Ip6(ip)) => Some(Host::Ip(ip.into())),
+        Some(Protocol::Dns(name)) => Some(Host::Name(name.into_owned())),
+        _ => None,
+    };
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(port)), None) => (host, Some(port)),
+        _ => (host, None),
+    }
+}
+
+fn multiaddr_of(addr: SocketAddr) -> Multiaddr {
+    Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port()))
+}
+
+/// Where a listen address of the swarm really is.
+pub(super) fn socket_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
+    match host_and_port(address) {
+        (Some(Host::Ip(ip)), Some(port)) => Some((ip, port).into()),
+        _ => None,
+    }
+}
+
+async fn connect(host: Host, port: u16, rules: Arc<DialRules>, deadline: Duration) -> Result<TcpIo, TcpError> {
+    let resolved: Vec<IpAddr> = match host {
+        Host::Ip(ip) => vec![ip],
+        Host::Name(name) => timeout(deadline, lookup_host((name, port)))
+            .await
+            .map_err(|_| TcpError::Unresolved)?
+            .map_err(|_| TcpError::Unresolved)?
+            .map(|addr| addr.ip())
+            .take(RESOLVED_MAX)
+            .collect(),
+    };
+    let mut failure = match resolved.is_empty() {
+        true => TcpError::Unresolved,
+        false => TcpError::NotAllowed,
+    };
+    for ip in resolved.into_iter().filter(|ip| rules.permit(*ip)) {
+        let remote = SocketAddr::from((ip, port));
+        match timeout(deadline, TcpStream::connect(remote)).await {
+            Ok(Ok(stream)) => return Ok(TcpIo::new(stream, remote)),
+            Ok(Err(error)) => failure = TcpError::Connect(error),
+            Err(_) => failure = TcpError::Connect(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(failure)
+}
+
+/// Sets what helps and leaves out what this kernel does not know or allow.
+fn set_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(5)).with_retries(3);
+    let attempts = [
+        ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
+        ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
+        ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(USER_TIMEOUT))),
+        ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT_BYTES)),
+        ("TCP_CONGESTION", socket.set_tcp_congestion(b"bbr")),
+    ];
+    for (option, attempt) in attempts {
+        if let Err(error) = attempt {
+            tracing::trace!(option, %error, "socket option left out");
+        }
+    }
+}
+
+/// One TCP connection.
+pub(super) struct TcpIo {
+    stream: TcpStream,
+    remote: SocketAddr,
+}
+
+impl TcpIo {
+    fn new(stream: TcpStream, remote: SocketAddr) -> TcpIo {
+        set_options(&stream);
+        TcpIo { stream, remote }
+    }
+}
+
+impl AsyncRead for TcpIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let read = Pin::new(&mut self.get_mut().stream).poll_read(cx, &mut buf);
+        read.map_ok(|()| buf.filled().len())
+    }
+}
+
+impl AsyncWrite for TcpIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

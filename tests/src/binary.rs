@@ -1,0 +1,60 @@
+//! Finds the `pakt` under test by asking cargo to build it.
+//!
+//! **Invariant:** never an old one: the build runs once in every test process, in the test's own profile.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The workspace's root directory: where cargo runs this test, else where it was built.
+pub fn workspace() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).parent();
+        root.expect("the crate lies one level below the workspace").to_path_buf()
+    })
+}
+
+/// The target directory that this test was built into.
+pub fn target() -> PathBuf {
+    profile_dir().parent().expect("a profile's directory lies within the target directory").to_path_buf()
+}
+
+/// The current `pakt`, built if it is not.
+///
+/// # Panics
+/// When it does not build; the compiler's words are on stderr by then.
+pub fn pakt() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build)
+}
+
+/// `target/debug` or `target/release`, from where the running test lies (`…/deps/name-hash`).
+fn profile_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("a running program has a path");
+    let deps = exe.parent().expect("a program lies in a directory");
+    deps.parent().expect("deps lies in the profile's directory").to_path_buf()
+}
+
+fn build() -> PathBuf {
+    let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev".to_owned(),
+        Some(name) => name.to_owned(),
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(workspace())
+        .args(["build", "--package", "pakt-node", "--bin", "pakt", "--profile", &profile])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("cargo can be started");
+    assert!(built.status.success(), "pakt does not build");
+    String::from_utf8_lossy(&built.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "pakt")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the executable it built")
+}

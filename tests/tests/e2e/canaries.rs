@@ -1,0 +1,93 @@
+//! P22: whoever steals the disk or the logs of a node whose passphrase lies elsewhere finds nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pakt_tests::pair::{Pair, Plan, id_of, text};
+use pakt_tests::wait::{secs, until};
+use pakt_tests::{scan, turn};
+
+const SUBJECTS: usize = 40;
+const BODIES: usize = 40;
+const FILE_NAMES: usize = 60;
+const FILE_BODIES: usize = 52;
+const GROUPS: usize = 8;
+
+/// A word that no software contains by chance, and that looks like a name.
+fn canary(kind: &str, at: usize) -> String {
+    let mark = blake3::hash(format!("{kind} {at}").as_bytes()).to_hex();
+    format!("Kanari{kind}{}", &mark[..10])
+}
+
+#[test]
+fn p22_a_stolen_disk_and_its_logs_show_nothing() {
+    let _turn = turn::alone();
+    let mut plan = Plan::default();
+    plan.a.passphrase = Some("correct horse battery staple 41".into());
+    plan.b.passphrase = Some("another passphrase kept elsewhere".into());
+    let mut pair = Pair::of(plan);
+    let words = plant(&pair);
+    assert_eq!(words.len(), 200);
+
+    // While it runs, after a power cut, and after an orderly end.
+    assert_clean(&pair, &words, "running");
+    pair.a.kill();
+    pair.b.kill();
+    assert_clean(&pair, &words, "killed");
+    pair.a.start();
+    pair.b.start();
+    pair.wait_online();
+    pair.a.terminate();
+    pair.b.terminate();
+    assert_clean(&pair, &words, "ended");
+}
+
+/// Sends messages full of canaries in both directions' stores and gives all the words.
+fn plant(pair: &Pair) -> Vec<String> {
+    let all = |kind: &str, count: usize| (0..count).map(|at| canary(kind, at)).collect::<Vec<_>>();
+    let groups = all("Gruppe", GROUPS);
+    for (at, group) in groups.iter().enumerate() {
+        let node = if at % 2 == 0 { &pair.a } else { &pair.b };
+        node.cli(&["group", "add", group]).expect(0);
+        node.cli(&["group", "show", group, "--to", "all"]).expect(0);
+    }
+    let (subjects, bodies) = (all("Emne", SUBJECTS), all("Tekst", BODIES));
+    let (names, contents) = (all("Fil", FILE_NAMES), all("Innhold", FILE_BODIES));
+    let mut sent = Vec::new();
+    for at in 0..SUBJECTS {
+        let folder = pair.path(&format!("m{at}"));
+        fs::create_dir(&folder).unwrap();
+        for (name, content) in names.iter().zip(contents.iter().cycle()).skip(at).step_by(SUBJECTS) {
+            fs::write(folder.join(format!("{name}.dcm")), format!("..{content}..").repeat(20)).unwrap();
+        }
+        for content in contents.iter().skip(at).step_by(SUBJECTS) {
+            fs::write(folder.join(format!("plain-{at}")), content).unwrap();
+        }
+        let body = pair.path(&format!("body-{at}"));
+        fs::write(&body, format!("Hei {}, svar følger.", bodies[at])).unwrap();
+        let (to, body, folder) = (pair.to_b(), text(&body), text(&folder));
+        let args = ["send", "--to", &to, "--subject", &subjects[at], "--body-file", &body, &folder];
+        sent.push(id_of(&pair.a.json(&args)["envelopes"][0]));
+    }
+    sent.iter().for_each(|envelope| drop(pair.wait_delivered(envelope, secs(60))));
+    until(secs(10), "all are in the inbox", || {
+        (pair.b.json(&["inbox", "list"]).as_array()?.len() >= SUBJECTS).then_some(())
+    });
+    let planted = [subjects, bodies, names, contents, groups].concat();
+    // The scanner finds what lies open: every word that has been in a file of the sender's own.
+    let open: Vec<PathBuf> = scan::hits(&[pair.desk.path()], &planted).into_iter().map(|(file, _)| file).collect();
+    assert!(open.len() > BODIES + FILE_NAMES, "the scanner is blind");
+    planted
+}
+
+#[track_caller]
+fn assert_clean(pair: &Pair, words: &[String], when: &str) {
+    let mut words = words.to_vec();
+    words.extend(["correct horse battery", "passphrase kept elsewhere"].map(str::to_owned));
+    let logs = [pair.a.log_path(), pair.b.log_path()];
+    let roots: Vec<&Path> = vec![pair.a.dir(), pair.b.dir(), &logs[0], &logs[1]];
+    let found = scan::hits(&roots, &words);
+    let shown: Vec<String> =
+        found.iter().take(20).map(|(file, word)| format!("{word} in {}", file.display())).collect();
+    assert!(found.is_empty(), "{when}: {} hits\n{}", found.len(), shown.join("\n"));
+}

@@ -1,0 +1,134 @@
+//! P31: a disk without room refuses before it accepts; reading, receipts and small things go on.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pakt_tests::pair::{Pair, Plan, id_of, inbox, outbox, text};
+use pakt_tests::tools::{self, SmallDisk};
+use pakt_tests::wait::{secs, until};
+use pakt_tests::wire::Side;
+use pakt_tests::{tree, turn};
+
+const DISK_MIB: u64 = 96;
+
+/// A small disk, its folder, or the reason why there is none.
+fn small_disk(test: &str) -> Option<(SmallDisk, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = tools::is_root().then(|| SmallDisk::mount(&folder.path().join("disk"), DISK_MIB)).flatten();
+    if disk.is_none() {
+        tools::skip(test, "a small file system needs root");
+    }
+    disk.map(|disk| (disk, folder))
+}
+
+#[test]
+fn p31_a_full_receiver_refuses_before_the_first_content_byte() {
+    let Some((disk, _folder)) = small_disk("p31_a_full_receiver_refuses_before_the_first_content_byte") else {
+        return;
+    };
+    let _turn = turn::alone();
+    let mut plan = Plan { wired: true, ..Plan::default() };
+    plan.b.dir = Some(disk.path().join("data"));
+    let pair = Pair::of(plan);
+    let (small, large) = (pair.path("small.bin"), pair.path("large.bin"));
+    tree::write_noise(&small, 2_000_000, 31);
+    tree::write_noise(&large, 200_000_000, 32);
+    let first = id_of(&pair.send("Fits", &[&small]));
+    pair.wait_delivered(&first, secs(60));
+
+    let before = pair.wire().into_side(Side::B);
+    let envelope = id_of(&pair.send("Does not fit", &[&large]));
+    let shown = until(secs(60), "the refusal and its reason are known", || {
+        let shown = outbox(&pair.a, &envelope)?;
+        shown["reason"].as_str().filter(|reason| !reason.is_empty())?;
+        Some(shown)
+    });
+    let reason = shown["reason"].as_str().unwrap().to_lowercase();
+    assert!(reason.contains("space") || reason.contains("room") || reason.contains("full"), "{shown}");
+    let passed = pair.wire().into_side(Side::B) - before;
+    assert!(passed < 1_000_000, "{passed} bytes were sent to a disk without room");
+    assert!(inbox(&pair.b, "Does not fit").is_empty());
+
+    // Reading and small things go on.
+    pair.assert_received_once("Fits", &[&small]);
+    let third = pair.path("third.bin");
+    tree::write_noise(&third, 1_000_000, 33);
+    let third_id = id_of(&pair.send("Still fits", &[&third]));
+    pair.wait_delivered(&third_id, secs(60));
+    pair.assert_received_once("Still fits", &[&third]);
+}
+
+#[test]
+fn p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing() {
+    let Some((disk, _folder)) = small_disk("p31_a_disk_that_fills_up_in_mid_transfer_loses_nothing") else {
+        return;
+    };
+    let _turn = turn::alone();
+    let mut plan = Plan { wired: true, ..Plan::default() };
+    plan.b.dir = Some(disk.path().join("data"));
+    let mut pair = Pair::of(plan);
+    let (first, second) = (pair.path("first.bin"), pair.path("second.bin"));
+    tree::write_noise(&first, 1_000_000, 34);
+    tree::write_noise(&second, 30_000_000, 35);
+    let envelope = id_of(&pair.send("Acknowledged", &[&first]));
+    pair.wait_delivered(&envelope, secs(60));
+
+    pair.wire().throttle(5_000_000);
+    let before = pair.wire().into_side(Side::B);
+    let envelope = id_of(&pair.send("Interrupted", &[&second]));
+    until(secs(60), "content flows", || (pair.wire().into_side(Side::B) > before + 5_000_000).then_some(()));
+    let ballast = disk.path().join("ballast");
+    fill(&ballast);
+    std::thread::sleep(secs(8));
+    let state = outbox(&pair.a, &envelope).unwrap()["state"].clone();
+    assert_ne!(state, "delivered", "nothing can be delivered to a full disk");
+    fs::remove_file(&ballast).unwrap();
+    pair.wire().throttle(0);
+    // A failed fsync stops the process; the service manager starts it again.
+    if pair.b.ended().is_some() || !pakt_tests::pair::online(&pair.b) {
+        pair.b.kill();
+        pair.b.start();
+    }
+    let done = until(secs(90), "it ends in one final state", || {
+        let shown = outbox(&pair.a, &envelope)?;
+        let state = shown["state"].as_str()?.to_owned();
+        ["delivered", "released", "taken", "refused"].contains(&&*state).then_some(state)
+    });
+    if done != "refused" {
+        pair.assert_received_once("Interrupted", &[&second]);
+    }
+    pair.assert_received_once("Acknowledged", &[&first]);
+}
+
+#[test]
+fn p31_a_full_sender_accepts_nothing_and_loses_nothing() {
+    let Some((disk, _folder)) = small_disk("p31_a_full_sender_accepts_nothing_and_loses_nothing") else {
+        return;
+    };
+    let _turn = turn::alone();
+    let mut plan = Plan::default();
+    plan.a.dir = Some(disk.path().join("data"));
+    let pair = Pair::of(plan);
+    let (small, large) = (pair.path("small.bin"), pair.path("large.bin"));
+    tree::write_noise(&small, 1_000_000, 36);
+    tree::write_noise(&large, 200_000_000, 37);
+    let refused = pair.a.cli_json(&["send", "--to", &pair.to_b(), "--subject", "Too much", &text(&large)]);
+    let told = refused.expect(1).complaint().to_lowercase();
+    assert!(told.contains("space") || told.contains("room") || told.contains("full"), "{told}");
+    assert_eq!(pair.a.json(&["outbox", "list"]).as_array().map(Vec::len), Some(0));
+    // What the failed attempt had written is free again.
+    let envelope = id_of(&pair.send("Small", &[&small]));
+    pair.wait_delivered(&envelope, secs(60));
+    pair.assert_received_once("Small", &[&small]);
+}
+
+fn fill(path: &PathBuf) {
+    use std::io::Write as _;
+    let mut file = fs::File::create(path).unwrap();
+    let block = vec![0u8; 1 << 16];
+    while file.write_all(&block).is_ok() {}
+    let mut last = &block[..];
+    while !last.is_empty() && file.write_all(last).is_err() {
+        last = &last[..last.len() / 2];
+    }
+}

@@ -1,0 +1,23 @@
+//! End-to-end tests: real `pakt` processes on loopback, talked to as a user does.
+//!
+//! Names carry the number of the promise that a test looks for the violation of (`p22_…`).
+//! One program holds them all, so that [`pakt_tests::turn`] bounds what runs at the same time.
+
+#![allow(clippy::unwrap_used, reason = "this whole program is a test")]
+
+mod agreement_files;
+mod bad_input;
+mod bad_records;
+mod big_file;
+mod canaries;
+mod clocks;
+mod demo;
+mod first_study;
+mod full_disk;
+mod kills;
+mod lifecycle;
+mod queue;
+mod refusals;
+mod second_reader;
+mod snapshots;
+mod strangers;
