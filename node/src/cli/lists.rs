@@ -9,7 +9,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
-use super::output::{Output, with_hint, facts, moment, safe, size, span, table};
+use super::output::{Output, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
 use super::save::{self, Saved};
@@ -173,7 +173,7 @@ struct SaveResult {
 async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Result<(), ServiceError> {
     let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(id))).await?;
     let content = client.download(&format!("/v1/inbox/{}/content", escaped(id))).await?;
-    let bar = Progress::new(output.json).bytes(detail.item.bytes, "saving");
+    let bar = Progress::new().bytes(detail.item.bytes, "saving");
     let reader = SyncIoBridge::new(StreamReader::new(content));
     let target = to.clone();
     let counted = bar.clone();

@@ -54,7 +54,8 @@ async fn serve(config: Config, keys: pakt_keys::keystore::Keystore, output: Outp
     }
     let listen = config.listen.clone();
     let started = service::start(config, keys, shutdown.clone()).await;
-    let node = started.map_err(|error| if files::is_address_in_use(&error) { port_taken(&listen) } else { failed(error) })?;
+    let node =
+        started.map_err(|error| if files::is_address_in_use(&error) { port_taken(&listen) } else { failed(error) })?;
     let server = match ApiServer::start(&dir, &api_config, node.clone(), shutdown.clone()).await {
         Ok(server) => server,
         Err(error) => {

@@ -43,7 +43,7 @@ struct SendResult {
 /// Whatever prevented the message from becoming durable.
 pub async fn send(client: &Client, output: Output, args: SendArgs) -> Result<Exit, ServiceError> {
     let message = new_message(&args)?;
-    let mut progress = Progress::new(output.json);
+    let mut progress = Progress::new();
     let sent = submit(client, &args, message, &progress).await?;
     let Some(wait) = args.wait else {
         finish(output, sent, None);

@@ -284,10 +284,13 @@ mod tests {
         let study = dir.path().join("study");
         fs::create_dir(&study).unwrap();
         fs::write(study.join("a"), "1").unwrap();
-        let before = Tree::scan(&[study.clone()]).unwrap();
+        let before = Tree::scan(std::slice::from_ref(&study)).unwrap();
         assert_eq!(before.difference(&before.clone()), None);
         fs::write(study.join("a"), "12").unwrap();
-        assert_eq!(before.difference(&Tree::scan(&[study.clone()]).unwrap()), Some(study.join("a").as_path()));
+        assert_eq!(
+            before.difference(&Tree::scan(std::slice::from_ref(&study)).unwrap()),
+            Some(study.join("a").as_path())
+        );
         fs::write(study.join("a"), "1").unwrap();
         fs::write(study.join("b"), "1").unwrap();
         assert!(before.difference(&Tree::scan(&[study]).unwrap()).is_some());
