@@ -1,13 +1,17 @@
 //! The Pakt node: network, store, exchange, mailroom, API and command line.
 
 pub mod ambient;
+pub mod api;
 pub mod blob;
-pub mod content;
+pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod disk;
 pub mod entity;
-pub mod exchange;
+pub mod files;
 pub mod mailroom;
 pub mod net;
+pub mod service;
+pub mod setup;
 pub mod slots;
 pub mod store;

@@ -8,11 +8,11 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
-use super::rows::{IncomingRow, InItem, InMessage, SettledRow};
+use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{INBOX, INBOX_IDS, INCOMING, IN_SEGMENTS, SETTLED};
+use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Items that one listing gives.

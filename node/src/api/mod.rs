@@ -1,0 +1,113 @@
+//! The local HTTP API: the one interface for everything on this machine.
+//!
+//! The command line, the web client, plug-ins and integrations are all clients of it. It decides nothing: each route
+//! reads its request, calls [`Node`], and writes the answer or a [`types::Problem`].
+//!
+//! **Invariant:** every body is bounded, except message content, which is streamed and never held.
+//! **Invariant:** whatever listens beyond the Unix socket asks for the token (see [`listen`]).
+//!
+//! Start reading at [`router`].
+
+pub mod events;
+pub mod listen;
+pub mod openapi;
+pub mod routes;
+pub mod terms;
+pub mod types;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use tokio_util::sync::CancellationToken;
+
+use crate::service::Node;
+use types::{ErrorCode, Problem, ServiceError};
+
+/// The largest request body besides message content: a long letter as message text fits, a study does not.
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+
+/// What every route can reach.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The node that answers.
+    pub node: Node,
+    /// Path of the Unix socket, for `status`.
+    pub socket: String,
+    /// URL of the loopback listener, for `status`.
+    pub tcp: Option<String>,
+    /// Ends the streams that would otherwise never end.
+    pub shutdown: CancellationToken,
+}
+
+/// All routes of the API.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/livez", get(routes::livez))
+        .route("/readyz", get(routes::readyz))
+        .route("/v1/openapi.json", get(openapi::document))
+        .route("/v1/status", get(routes::status))
+        .route("/v1/card", get(routes::card))
+        .route("/v1/peers", get(routes::peers))
+        .route("/v1/agreements", get(routes::agreements))
+        .route("/v1/agreements/proposals", post(routes::propose))
+        .route("/v1/agreements/acceptances", post(routes::accept))
+        .route("/v1/agreements/imports", post(routes::import))
+        .route("/v1/agreements/{id}", get(routes::agreement))
+        .route("/v1/agreements/{id}/file", get(routes::export))
+        .route("/v1/agreements/{id}/end", post(routes::end))
+        .route("/v1/groups", get(routes::groups).post(routes::group_add))
+        .route("/v1/groups/{name}/show", post(routes::group_show))
+        .route("/v1/groups/{name}/hide", post(routes::group_hide))
+        .route("/v1/drafts", post(routes::draft))
+        .route("/v1/drafts/{id}/content", put(routes::submit))
+        .route("/v1/outbox", get(routes::outbox_list))
+        .route("/v1/outbox/{id}", get(routes::outbox_show))
+        .route("/v1/outbox/{id}/events", get(events::outbox_events))
+        .route("/v1/outbox/{id}/receipt", get(routes::receipt))
+        .route("/v1/inbox", get(routes::inbox_list))
+        .route("/v1/inbox/{id}", get(routes::inbox_show))
+        .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .route("/v1/events", get(events::changes))
+        .fallback(routes::no_such_route)
+        .method_not_allowed_fallback(routes::no_such_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(state)
+}
+
+/// A [`ServiceError`] on its way out as problem details.
+#[derive(Debug)]
+pub struct ApiError(pub ServiceError);
+
+impl From<ServiceError> for ApiError {
+    fn from(e: ServiceError) -> Self {
+        Self(e)
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
+            _ => ErrorCode::Usage,
+        };
+        Self(ServiceError::new(code, rejection.body_text(), "see /v1/openapi.json for the request body"))
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(ServiceError::new(ErrorCode::Usage, rejection.body_text(), "see /v1/openapi.json for the parameters"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem::from(self.0);
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

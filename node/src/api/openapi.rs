@@ -1,0 +1,62 @@
+//! The OpenAPI document of the local API, made from the handlers and types themselves.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{events, routes};
+
+/// The document that `GET /v1/openapi.json` serves.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Pakt local API", description = "The one interface for everything on this machine."),
+    paths(
+        routes::status,
+        routes::card,
+        routes::peers,
+        routes::agreements,
+        routes::propose,
+        routes::accept,
+        routes::import,
+        routes::agreement,
+        routes::export,
+        routes::end,
+        routes::groups,
+        routes::group_add,
+        routes::group_show,
+        routes::group_hide,
+        routes::draft,
+        routes::submit,
+        routes::outbox_list,
+        routes::outbox_show,
+        routes::receipt,
+        routes::inbox_list,
+        routes::inbox_show,
+        routes::inbox_content,
+        events::outbox_events,
+        events::changes,
+    )
+)]
+pub struct ApiDocument;
+
+/// Serves the document.
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(ApiDocument::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_versioned_route() {
+        let text = serde_json::to_string(&ApiDocument::openapi()).expect("a document serialises");
+        let source = include_str!("mod.rs");
+        let routes = source.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next());
+        let mut seen = 0;
+        for route in routes.filter(|route| route.starts_with("/v1/") && !route.ends_with("openapi.json")) {
+            assert!(text.contains(&format!("\"{route}\":")), "{route} is not documented");
+            seen += 1;
+        }
+        assert!(seen > 15);
+    }
+}

@@ -1,0 +1,277 @@
+//! One function per route: read the request, call the node, write the answer.
+//!
+//! **Invariant:** no decision is made here; what is allowed is decided behind [`crate::service::Node`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, BodyDataStream};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde::Deserialize;
+use tokio_util::io::{ReaderStream, StreamReader};
+use utoipa::IntoParams;
+
+use super::types::*;
+use super::{ApiError, ApiState};
+
+type Answer<T> = Result<Json<T>, ApiError>;
+type JsonBody<T> = Result<Json<T>, JsonRejection>;
+
+/// How long the rest of an upload is read and thrown away after the answer was known.
+const UPLOAD_DRAIN: Duration = Duration::from_secs(10);
+/// Read buffer of a download: large enough that system calls do not show in a profile.
+const DOWNLOAD_BUFFER_BYTES: usize = 256 << 10;
+
+/// Answers while the process lives.
+pub async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Answers `ok` once the node takes requests.
+pub async fn readyz(State(api): State<ApiState>) -> Result<&'static str, ApiError> {
+    api.node.status().await?;
+    Ok("ok\n")
+}
+
+/// What an unknown path gets.
+pub async fn no_such_route() -> ApiError {
+    ApiError(ServiceError::new(ErrorCode::NotFound, "no such route", "see /v1/openapi.json"))
+}
+
+/// What a wrong method gets.
+pub async fn no_such_method() -> Response {
+    let error = ServiceError::new(ErrorCode::Usage, "this route does not take that method", "see /v1/openapi.json");
+    let mut response = ApiError(error).into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// State and counts of this node.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
+pub async fn status(State(api): State<ApiState>) -> Answer<Status> {
+    let mut status = api.node.status().await?;
+    status.api = api.socket.clone();
+    status.api_tcp = api.tcp.clone();
+    Ok(Json(status))
+}
+
+/// This entity's card.
+#[utoipa::path(get, path = "/v1/card", responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn card(State(api): State<ApiState>) -> Answer<ArmouredFile> {
+    Ok(Json(ArmouredFile { file: api.node.card().await? }))
+}
+
+/// The counterparts and how they can be reached.
+#[utoipa::path(get, path = "/v1/peers", responses((status = 200, body = Vec<Peer>), (status = "default", body = Problem)))]
+pub async fn peers(State(api): State<ApiState>) -> Answer<Vec<Peer>> {
+    Ok(Json(api.node.peers().await?))
+}
+
+/// All agreements.
+#[utoipa::path(get, path = "/v1/agreements", responses((status = 200, body = Vec<AgreementSummary>), (status = "default", body = Problem)))]
+pub async fn agreements(State(api): State<ApiState>) -> Answer<Vec<AgreementSummary>> {
+    Ok(Json(api.node.agreements().await?))
+}
+
+/// Propose an agreement to each of the given cards.
+#[utoipa::path(post, path = "/v1/agreements/proposals", request_body = ProposeRequest,
+    responses((status = 200, body = Vec<Proposal>), (status = "default", body = Problem)))]
+pub async fn propose(State(api): State<ApiState>, body: JsonBody<ProposeRequest>) -> Answer<Vec<Proposal>> {
+    let Json(request) = body?;
+    Ok(Json(api.node.propose(request).await?))
+}
+
+/// Countersign a proposal.
+#[utoipa::path(post, path = "/v1/agreements/acceptances", request_body = AcceptRequest,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub async fn accept(State(api): State<ApiState>, body: JsonBody<AcceptRequest>) -> Answer<Accepted> {
+    let Json(request) = body?;
+    Ok(Json(api.node.accept(request).await?))
+}
+
+/// Take in an agreement that both sides have signed.
+#[utoipa::path(post, path = "/v1/agreements/imports", request_body = ImportRequest,
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn import(State(api): State<ApiState>, body: JsonBody<ImportRequest>) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.import(request).await?))
+}
+
+/// One agreement with all its terms.
+#[utoipa::path(get, path = "/v1/agreements/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = AgreementDetail), (status = "default", body = Problem)))]
+pub async fn agreement(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementDetail> {
+    Ok(Json(api.node.agreement(id).await?))
+}
+
+/// The armoured record of one agreement.
+#[utoipa::path(get, path = "/v1/agreements/{id}/file", params(("id" = String, Path)),
+    responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn export(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<ArmouredFile> {
+    Ok(Json(ArmouredFile { file: api.node.export(id).await? }))
+}
+
+/// End an agreement, at once and for good.
+#[utoipa::path(post, path = "/v1/agreements/{id}/end", params(("id" = String, Path)),
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn end(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementSummary> {
+    Ok(Json(api.node.end(id).await?))
+}
+
+/// The groups of this entity.
+#[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>), (status = "default", body = Problem)))]
+pub async fn groups(State(api): State<ApiState>) -> Answer<Vec<Group>> {
+    Ok(Json(api.node.groups().await?))
+}
+
+/// Add a group, shown to nobody.
+#[utoipa::path(post, path = "/v1/groups", request_body = GroupRequest,
+    responses((status = 200, body = Group), (status = "default", body = Problem)))]
+pub async fn group_add(State(api): State<ApiState>, body: JsonBody<GroupRequest>) -> Answer<Group> {
+    let Json(request) = body?;
+    Ok(Json(api.node.group_add(request.name).await?))
+}
+
+/// Show a group to a counterpart or to all.
+#[utoipa::path(post, path = "/v1/groups/{name}/show", params(("name" = String, Path)), request_body = GroupAudience,
+    responses((status = 200, body = Group), (status = "default", body = Problem)))]
+pub async fn group_show(
+    State(api): State<ApiState>,
+    Path(name): Path<String>,
+    body: JsonBody<GroupAudience>,
+) -> Answer<Group> {
+    let Json(request) = body?;
+    Ok(Json(api.node.group_show(name, request.to).await?))
+}
+
+/// Hide a group from a counterpart or from all.
+#[utoipa::path(post, path = "/v1/groups/{name}/hide", params(("name" = String, Path)), request_body = GroupAudience,
+    responses((status = 200, body = Group), (status = "default", body = Problem)))]
+pub async fn group_hide(
+    State(api): State<ApiState>,
+    Path(name): Path<String>,
+    body: JsonBody<GroupAudience>,
+) -> Answer<Group> {
+    let Json(request) = body?;
+    Ok(Json(api.node.group_hide(name, request.to).await?))
+}
+
+/// Begin a message: recipients are found and checked before any content is read.
+#[utoipa::path(post, path = "/v1/drafts", request_body = NewMessage,
+    responses((status = 200, body = Draft), (status = "default", body = Problem)))]
+pub async fn draft(State(api): State<ApiState>, body: JsonBody<NewMessage>) -> Answer<Draft> {
+    let Json(message) = body?;
+    Ok(Json(api.node.draft(message).await?))
+}
+
+/// Give a message its content as a tar stream; answers once it is sealed and durable.
+#[utoipa::path(put, path = "/v1/drafts/{id}/content", params(("id" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/x-tar"),
+    responses((status = 200, body = Sent), (status = "default", body = Problem)))]
+pub async fn submit(State(api): State<ApiState>, Path(id): Path<String>, body: Body) -> Answer<Sent> {
+    let content = StreamReader::new(Upload { body: Some(body.into_data_stream()) });
+    Ok(Json(api.node.submit(id, Box::pin(content)).await?))
+}
+
+/// All outgoing messages, newest first.
+#[utoipa::path(get, path = "/v1/outbox", responses((status = 200, body = Vec<OutboxMessage>), (status = "default", body = Problem)))]
+pub async fn outbox_list(State(api): State<ApiState>) -> Answer<Vec<OutboxMessage>> {
+    Ok(Json(api.node.outbox_list().await?))
+}
+
+/// One outgoing message, by message or envelope id.
+#[utoipa::path(get, path = "/v1/outbox/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = OutboxMessage), (status = "default", body = Problem)))]
+pub async fn outbox_show(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<OutboxMessage> {
+    Ok(Json(api.node.outbox_show(id).await?))
+}
+
+/// Which receipt is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ReceiptQuery {
+    /// 1 delivered, 2 released, 3 taken; the highest that is held without it.
+    pub tier: Option<u8>,
+}
+
+/// The armoured receipt of an envelope.
+#[utoipa::path(get, path = "/v1/outbox/{id}/receipt", params(("id" = String, Path), ReceiptQuery),
+    responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn receipt(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    query: Result<Query<ReceiptQuery>, QueryRejection>,
+) -> Answer<ArmouredFile> {
+    let Query(query) = query?;
+    Ok(Json(ArmouredFile { file: api.node.receipt(id, query.tier).await? }))
+}
+
+/// Which part of the inbox is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct InboxQuery {
+    /// Only what was addressed to this group.
+    pub group: Option<String>,
+}
+
+/// Received messages and reports, newest first.
+#[utoipa::path(get, path = "/v1/inbox", params(InboxQuery),
+    responses((status = 200, body = Vec<InboxItem>), (status = "default", body = Problem)))]
+pub async fn inbox_list(
+    State(api): State<ApiState>,
+    query: Result<Query<InboxQuery>, QueryRejection>,
+) -> Answer<Vec<InboxItem>> {
+    let Query(query) = query?;
+    Ok(Json(api.node.inbox_list(query.group).await?))
+}
+
+/// One received message with text and tree.
+#[utoipa::path(get, path = "/v1/inbox/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = InboxDetail), (status = "default", body = Problem)))]
+pub async fn inbox_show(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<InboxDetail> {
+    Ok(Json(api.node.inbox_show(id).await?))
+}
+
+/// The files of a received message as a tar stream, names as sent.
+#[utoipa::path(get, path = "/v1/inbox/{id}/content", params(("id" = String, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/x-tar"), (status = "default", body = Problem)))]
+pub async fn inbox_content(State(api): State<ApiState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let content = api.node.inbox_content(id).await?;
+    let body = Body::from_stream(ReaderStream::with_capacity(content, DOWNLOAD_BUFFER_BYTES));
+    Ok(([(header::CONTENT_TYPE, "application/x-tar")], body).into_response())
+}
+
+/// The bytes of an upload. When the node has answered before the end, the rest is read for a while: a client that still writes
+/// would otherwise meet a closed connection and never read the answer.
+struct Upload {
+    body: Option<BodyDataStream>,
+}
+
+impl Stream for Upload {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        let next = std::task::ready!(body.poll_next_unpin(cx));
+        if !matches!(next, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(next.map(|frame| frame.map_err(std::io::Error::other)))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let rest = async { while let Some(Ok(_)) = body.next().await {} };
+            let _ = tokio::time::timeout(UPLOAD_DRAIN, rest).await;
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! `pakt card` and `pakt agreement`: what two operators do before their nodes may see each other.
+//!
+//! **Invariant:** both fingerprints stand on stderr before anything is signed.
+
+use std::path::{Path, PathBuf};
+
+use pakt_keys::words;
+use pakt_protocol::armour::Label;
+use pakt_protocol::record::card::Card;
+use serde::Serialize;
+
+use super::args::{AgreementCommand, CardArgs, CardCommand};
+use super::client::{Client, escaped};
+use super::output::{Output, moment, safe, table};
+use super::records::{self, ShownAgreement, ShownCard, agreement_text};
+use super::{Exit, read_text};
+use crate::api::terms::{TEMPLATE, TermsInput};
+use crate::api::types::*;
+use crate::config::Config;
+use crate::{ambient, files, setup};
+
+/// Terms are a page of text.
+const TERMS_BYTES_MAX: u64 = 256 << 10;
+
+/// `pakt card`, without a node.
+///
+/// # Errors
+/// When there is no data directory, or the card in it or the file that is shown does not hold.
+pub fn card(dir: &Path, output: Output, args: &CardArgs) -> Result<Exit, ServiceError> {
+    if let Some(CardCommand::Show { file }) = &args.command {
+        output.result(&ShownCard::of(&records::read_card(file)?), ShownCard::text);
+        return Ok(Exit::DONE);
+    }
+    let file = setup::read_card(&Config::load(dir)?)?;
+    output.file(&ArmouredFile { file: file.clone() }, &file, args.out.as_deref())?;
+    Ok(Exit::DONE)
+}
+
+/// `pakt agreement`
+///
+/// # Errors
+/// Whatever the node or the file says.
+pub async fn agreement(
+    client: &Client,
+    dir: &Path,
+    output: Output,
+    command: AgreementCommand,
+) -> Result<Exit, ServiceError> {
+    match command {
+        AgreementCommand::Terms => {
+            output.file(&TermsFile { file: TEMPLATE }, TEMPLATE, None)?;
+        }
+        AgreementCommand::Propose { with, terms, out, fingerprint } => {
+            propose(client, dir, output, &with, terms.as_deref(), out.as_deref(), fingerprint).await?;
+        }
+        AgreementCommand::Show { what } => show(client, output, &what).await?,
+        AgreementCommand::Accept { file, out, fingerprint } => {
+            accept(client, output, &file, out.as_deref(), fingerprint).await?;
+        }
+        AgreementCommand::Import { file, fingerprint } => {
+            let (_, text) = records::read_text(&file, &[Label::Agreement])?;
+            show_before_signing(output, &ShownAgreement::of(&records::read_agreement(&file)?));
+            let request = ImportRequest { file: text, fingerprint };
+            let summary: AgreementSummary = client.post("/v1/agreements/imports", &request).await?;
+            output.result(&summary, |summary| list(std::slice::from_ref(summary)));
+        }
+        AgreementCommand::Export { id, out } => {
+            let file: ArmouredFile = client.get(&format!("/v1/agreements/{}/file", escaped(&id))).await?;
+            output.file(&file, &file.file, out.as_deref())?;
+        }
+        AgreementCommand::List => {
+            let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
+            output.result(&agreements, |agreements| list(agreements));
+        }
+        AgreementCommand::End { id } => {
+            let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;
+            output.confirm(&format!("End the agreement with {} for good?", safe(&detail.summary.name)))?;
+            let path = format!("/v1/agreements/{}/end", escaped(&id));
+            let summary: AgreementSummary = client.post(&path, &serde_json::json!({})).await?;
+            output.result(&summary, |summary| list(std::slice::from_ref(summary)));
+        }
+    }
+    Ok(Exit::DONE)
+}
+
+#[derive(Serialize)]
+struct TermsFile {
+    file: &'static str,
+}
+
+async fn propose(
+    client: &Client,
+    dir: &Path,
+    output: Output,
+    with: &[PathBuf],
+    terms: Option<&Path>,
+    out: Option<&Path>,
+    fingerprint: Option<String>,
+) -> Result<(), ServiceError> {
+    if fingerprint.is_some() && with.len() > 1 {
+        let message = "--fingerprint goes with one card";
+        return Err(ServiceError::new(ErrorCode::Usage, message, "propose to one entity at a time"));
+    }
+    let terms_toml = terms.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
+    if let Some(text) = &terms_toml {
+        TermsInput::parse(text, ambient::now())?;
+    }
+    let mut cards = Vec::new();
+    for path in with {
+        let card = records::read_card(path)?;
+        show_card_before_signing(dir, output, &card);
+        check_fingerprint(&card.node.entity, fingerprint.as_deref())?;
+        cards.push(records::read_text(path, &[Label::Card])?.1);
+    }
+    output.confirm("Sign?")?;
+    let request = ProposeRequest { cards, terms_toml, fingerprint };
+    let proposals: Vec<Proposal> = client.post("/v1/agreements/proposals", &request).await?;
+    match (proposals.as_slice(), out) {
+        ([one], out) if with.len() == 1 => output.file(one, &one.file, out),
+        (many, Some(folder)) => {
+            std::fs::create_dir_all(folder).map_err(|e| files::read_error(folder, &e))?;
+            for proposal in many {
+                let name = format!("{}.proposal", proposal.summary.number.replace(':', "-"));
+                files::write_public(&folder.join(&name), proposal.file.as_bytes())?;
+                output.note(&format!("wrote {}", folder.join(&name).display()));
+            }
+            if output.json {
+                output.result(&proposals, |_| String::new());
+            }
+            Ok(())
+        }
+        (many, None) => {
+            let all: String = many.iter().map(|proposal| proposal.file.as_str()).collect();
+            output.file(&proposals, &all, None)
+        }
+    }
+}
+
+/// The counterpart's card and our own fingerprint, for two people on the telephone.
+fn show_card_before_signing(dir: &Path, output: Output, card: &Card) {
+    output.note(&ShownCard::of(card).text());
+    let ours = Config::load(dir).ok().map(|config| config.dir.join(setup::CARD_NAME));
+    if let Some(ours) = ours.and_then(|path| records::read_card(&path).ok()) {
+        output.note(&format!("our own fingerprint: {}", words::fingerprint(&ours.node.entity)));
+    }
+}
+
+fn show_before_signing(output: Output, agreement: &ShownAgreement) {
+    output.note(&agreement.text());
+}
+
+fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Result<(), ServiceError> {
+    if typed.is_none_or(|typed| words::matches(entity, typed)) {
+        return Ok(());
+    }
+    Err(ServiceError::new(
+        ErrorCode::FingerprintMismatch,
+        "the fingerprint is not the one of this file; nothing was signed",
+        "read it to each other again; if it still differs, somebody has replaced the file",
+    ))
+}
+
+async fn show(client: &Client, output: Output, what: &str) -> Result<(), ServiceError> {
+    let path = Path::new(what);
+    if what == "-" || path.exists() {
+        output.result(&ShownAgreement::of(&records::read_agreement(path)?), ShownAgreement::text);
+        return Ok(());
+    }
+    let looks_like_id = what.len() >= 8 && what.bytes().all(|b| b.is_ascii_hexdigit());
+    if !looks_like_id {
+        let message = format!("{what} is neither a file nor an agreement id");
+        return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt agreement list`"));
+    }
+    let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(what))).await?;
+    output.result(&detail, |detail| {
+        let AgreementDetail { summary, proposer, accepter, terms } = detail;
+        let verified = if summary.verified { "fingerprint compared" } else { "fingerprint NOT compared" };
+        let head = format!("{}, {verified}", summary.state.as_str());
+        format!("{head}\n{}", agreement_text(&summary.id, summary.version, proposer, accepter, terms))
+    });
+    Ok(())
+}
+
+async fn accept(
+    client: &Client,
+    output: Output,
+    file: &Path,
+    out: Option<&Path>,
+    fingerprint: Option<String>,
+) -> Result<(), ServiceError> {
+    let (_, text) = records::read_text(file, &[Label::Proposal])?;
+    let verified = records::read_agreement(file)?;
+    show_before_signing(output, &ShownAgreement::of(&verified));
+    check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
+    output.confirm("Countersign?")?;
+    let request = AcceptRequest { file: text, fingerprint };
+    let accepted: Accepted = client.post("/v1/agreements/acceptances", &request).await?;
+    output.note(&accepted.note);
+    output.file(&accepted, &accepted.file, out)
+}
+
+fn list(agreements: &[AgreementSummary]) -> String {
+    let row = |agreement: &AgreementSummary| {
+        vec![
+            agreement.id.clone(),
+            agreement.state.as_str().to_owned(),
+            safe(&agreement.name),
+            safe(&agreement.number),
+            moment(&agreement.valid_until),
+            if agreement.verified { "yes" } else { "NO" }.to_owned(),
+        ]
+    };
+    table(&["ID", "STATE", "NAME", "NUMBER", "UNTIL", "VERIFIED"], agreements.iter().map(row).collect())
+}

@@ -1,0 +1,438 @@
+//! The command line as it is typed: names, flags and their help.
+//!
+//! **Invariant:** names and flags are stable; what does not exist yet is absent, not a stub.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::types::Priority;
+use crate::config::LogFormat;
+
+/// Exchange files with other legal entities: directly, encrypted end to end, only under signed agreements.
+#[derive(Debug, Parser)]
+#[command(name = "pakt", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The node's data directory.
+    #[arg(long, global = true, env = "PAKT_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// One JSON object or array on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Answer yes to every question.
+    #[arg(long, global = true)]
+    pub yes: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Start with `pakt demo`: two entities, one agreement and one study on this machine.
+
+Exit codes:
+  0 done
+  1 failed: port in use, disk full, PATH gone, a doctor finding
+  2 wrong usage
+  3 no agreement, or refused by the peer
+  4 not found
+  5 the node does not run or cannot be reached
+  6 damaged or locked data: changed file, wrong or missing passphrase, open key file, newer data directory
+  7 timed out while waiting";
+
+/// What `pakt` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Two entities, one agreement, one study, start to receipt, on this machine.
+    #[command(after_help = "Examples:\n  pakt demo\n  pakt demo ~/study --keep")]
+    Demo(DemoArgs),
+    /// Create a node: keys, certificates, card, settings.
+    #[command(after_help = "Examples:
+  pakt init --dir nord --name 'Sykehuset Nord' --number NO:ORGNR:999000101
+  pakt init --dir nord --name 'Sykehuset Nord' --number NO:ORGNR:999000101 \\
+      --advertise pakt.nord.example:4100 --passphrase-file /etc/pakt/passphrase --recovery-file /media/usb/nord.pakt")]
+    Init(InitArgs),
+    /// Run the node until it is told to stop.
+    #[command(after_help = "Examples:\n  pakt run --dir nord\n  pakt run --dir nord --log-format json")]
+    Run(RunArgs),
+    /// Print this entity's card, or check any card.
+    #[command(after_help = "Examples:\n  pakt card --out nord.card\n  pakt card show sor.card")]
+    Card(CardArgs),
+    /// Make, sign and end agreements.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt agreement propose --with sor.card --out nord-sor.proposal
+  pakt agreement accept nord-sor.proposal --out nord-sor.agreement
+  pakt agreement list"
+    )]
+    Agreement(AgreementCommand),
+    /// The groups of this entity and who sees them.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt group add Radiology
+  pakt group show Radiology --to NL:KVK:99000102
+  pakt group list"
+    )]
+    Group(GroupCommand),
+    /// Counterparts, their groups, whether they can be reached, since when and why not.
+    #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
+    Peers,
+    /// Send files to groups of other entities.
+    #[command(after_help = "Examples:
+  pakt send --to NL:KVK:99000102/Reception --subject 'MR head' study/
+  pakt send --to 'Kliniek Zuid/Radiology' --subject-file s.txt --body-file letter.txt \\
+      --priority urgent --wait delivered --timeout 10m study/ letter.pdf")]
+    Send(SendArgs),
+    /// What was received.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt inbox list
+  pakt inbox show ID
+  pakt inbox save ID --to incoming/"
+    )]
+    Inbox(InboxCommand),
+    /// What was sent, and where it is.
+    #[command(subcommand, after_help = "Examples:\n  pakt outbox list\n  pakt outbox show ID")]
+    Outbox(OutboxCommand),
+    /// Export receipts, and verify them without a node.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt receipt export ID --out study.receipt
+  pakt receipt verify study.receipt --card nord.card --card sor.card"
+    )]
+    Receipt(ReceiptCommand),
+    /// State and counts of this node.
+    #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
+    Status,
+    /// Check this node and say what to do about each finding.
+    #[command(after_help = "Examples:\n  pakt doctor\n  pakt doctor --json")]
+    Doctor(DoctorArgs),
+}
+
+/// `pakt demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// What to send; without it a DICOM study of about 120 MB is generated.
+    pub path: Option<PathBuf>,
+    /// Leave both nodes running and say how to talk to them.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `pakt init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Name of the entity.
+    #[arg(long)]
+    pub name: String,
+    /// Registered number of the entity, such as NO:ORGNR:999000101.
+    #[arg(long)]
+    pub number: String,
+    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:4100")]
+    pub listen: String,
+    /// Address at which counterparts reach this node; may be repeated.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Vec<String>,
+    /// File with the passphrase that protects the keys.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Where the recovery file is written; it belongs on another machine or medium.
+    #[arg(long, value_name = "FILE")]
+    pub recovery_file: Option<PathBuf>,
+    /// Private address range that may be dialled in addition; may be repeated.
+    #[arg(long, value_name = "CIDR")]
+    pub allow_range: Vec<String>,
+}
+
+/// `pakt run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// File with the passphrase that protects the keys.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// How log lines on stderr look.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// `pakt doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// File with the passphrase that protects the keys.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// `pakt card`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CardArgs {
+    /// Write the card here instead of to stdout.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What else to do with cards.
+    #[command(subcommand)]
+    pub command: Option<CardCommand>,
+}
+
+/// `pakt card show`
+#[derive(Debug, Subcommand)]
+pub enum CardCommand {
+    /// Check a card and print name, number and fingerprint in words.
+    #[command(after_help = "Examples:\n  pakt card show sor.card")]
+    Show {
+        /// A card; - reads stdin.
+        file: PathBuf,
+    },
+}
+
+/// `pakt agreement …`
+#[derive(Debug, Subcommand)]
+pub enum AgreementCommand {
+    /// Print a template of terms with every key explained.
+    #[command(after_help = "Examples:\n  pakt agreement terms > terms.toml")]
+    Terms,
+    /// Sign a proposal for each of the given cards.
+    #[command(after_help = "Examples:
+  pakt agreement propose --with sor.card --out nord-sor.proposal
+  pakt agreement propose --with sor.card --terms terms.toml --fingerprint 'ten words read over the telephone'")]
+    Propose {
+        /// Card of the counterpart; may be repeated.
+        #[arg(long, value_name = "CARD", required = true)]
+        with: Vec<PathBuf>,
+        /// Terms; without it: all purposes, one year, 100 GB, hold 48 h, accept within 30 days.
+        #[arg(long, value_name = "FILE")]
+        terms: Option<PathBuf>,
+        /// Write the proposal here instead of to stdout; with several cards a folder.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The counterpart's fingerprint as you were told it.
+        #[arg(long, value_name = "WORDS")]
+        fingerprint: Option<String>,
+    },
+    /// Check a proposal or agreement file, or look one up by id, and print it in plain words.
+    #[command(after_help = "Examples:\n  pakt agreement show nord-sor.proposal\n  pakt agreement show ID")]
+    Show {
+        /// A file, or an agreement id.
+        #[arg(value_name = "FILE|ID")]
+        what: String,
+    },
+    /// Countersign a proposal and deliver the agreement to the proposer.
+    #[command(after_help = "Examples:
+  pakt agreement accept nord-sor.proposal --out nord-sor.agreement
+  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'")]
+    Accept {
+        /// The proposal.
+        file: PathBuf,
+        /// Write the agreement here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The counterpart's fingerprint as you were told it.
+        #[arg(long, value_name = "WORDS")]
+        fingerprint: Option<String>,
+    },
+    /// Take in an agreement that both have signed and that came as a file.
+    #[command(after_help = "Examples:\n  pakt agreement import nord-sor.agreement")]
+    Import {
+        /// The agreement.
+        file: PathBuf,
+        /// The counterpart's fingerprint as you were told it.
+        #[arg(long, value_name = "WORDS")]
+        fingerprint: Option<String>,
+    },
+    /// Print an agreement as a file.
+    #[command(after_help = "Examples:\n  pakt agreement export ID --out nord-sor.agreement")]
+    Export {
+        /// Agreement id.
+        id: String,
+        /// Write the agreement here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List all agreements.
+    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
+    List,
+    /// End an agreement, at once and for good.
+    #[command(after_help = "Examples:\n  pakt agreement end ID")]
+    End {
+        /// Agreement id.
+        id: String,
+    },
+}
+
+/// `pakt group …`
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Add a group; nobody outside sees it until it is shown.
+    #[command(after_help = "Examples:\n  pakt group add Radiology")]
+    Add {
+        /// The group's name.
+        name: String,
+    },
+    /// Show a group to a counterpart, or to all.
+    #[command(after_help = "Examples:\n  pakt group show Radiology --to all")]
+    Show {
+        /// The group's name.
+        name: String,
+        /// Id, number or name of a counterpart, or all.
+        #[arg(long, value_name = "ENTITY|all", default_value = "all")]
+        to: String,
+    },
+    /// Hide a group from a counterpart, or from all.
+    #[command(after_help = "Examples:\n  pakt group hide Radiology --to NL:KVK:99000102")]
+    Hide {
+        /// The group's name.
+        name: String,
+        /// Id, number or name of a counterpart, or all.
+        #[arg(long, value_name = "ENTITY|all", default_value = "all")]
+        to: String,
+    },
+    /// List all groups and who sees them.
+    List,
+}
+
+/// `pakt send`
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The sending group; may be left out while there is one.
+    #[arg(long, value_name = "GROUP")]
+    pub from: Option<String>,
+    /// Recipient as ENTITY/GROUP, where ENTITY is an id, a number or a name; may be repeated.
+    #[arg(long, value_name = "ENTITY/GROUP", required = true)]
+    pub to: Vec<String>,
+    /// Subject.
+    #[arg(long, required_unless_present = "subject_file", conflicts_with = "subject_file")]
+    pub subject: Option<String>,
+    /// File with the subject, so that it does not show in the list of processes; - reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub subject_file: Option<PathBuf>,
+    /// File with the text; - reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub body_file: Option<PathBuf>,
+    /// How soon it must arrive.
+    #[arg(long, default_value = "normal")]
+    pub priority: PriorityArg,
+    /// Which purpose of the agreement this serves.
+    #[arg(long)]
+    pub purpose: Option<String>,
+    /// Return only when every recipient has got this far.
+    #[arg(long, value_name = "STATE")]
+    pub wait: Option<WaitFor>,
+    /// How long to wait, such as 90s; the message stays queued.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "wait")]
+    pub timeout: Option<Duration>,
+    /// Wait up to this long for files that still change.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub settle: Option<Duration>,
+    /// Files and folders.
+    pub path: Vec<PathBuf>,
+}
+
+/// Priorities as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PriorityArg {
+    /// Before everything else.
+    Urgent,
+    /// In turn.
+    Normal,
+    /// When nothing else waits.
+    Bulk,
+}
+
+impl From<PriorityArg> for Priority {
+    fn from(priority: PriorityArg) -> Self {
+        match priority {
+            PriorityArg::Urgent => Self::Urgent,
+            PriorityArg::Normal => Self::Normal,
+            PriorityArg::Bulk => Self::Bulk,
+        }
+    }
+}
+
+/// What `send --wait` waits for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum WaitFor {
+    /// The receiver has opened it and everything is durable there.
+    Delivered,
+    /// It is visible in the group's mailbox.
+    Released,
+    /// Somebody took responsibility.
+    Taken,
+}
+
+impl WaitFor {
+    /// The receipt tier that is waited for.
+    pub fn tier(self) -> u8 {
+        match self {
+            Self::Delivered => 1,
+            Self::Released => 2,
+            Self::Taken => 3,
+        }
+    }
+}
+
+/// `pakt inbox …`
+#[derive(Debug, Subcommand)]
+pub enum InboxCommand {
+    /// List received messages and reports, newest first.
+    List {
+        /// Only what was addressed to this group.
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Print text and files of a message.
+    Show {
+        /// Id, as in the list.
+        id: String,
+    },
+    /// Write the files of a message to a folder; nothing is overwritten.
+    Save {
+        /// Id, as in the list.
+        id: String,
+        /// The folder; created if it does not exist.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+/// `pakt outbox …`
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// List sent messages, newest first.
+    List,
+    /// Print state, history and receipts of a message or envelope.
+    Show {
+        /// Message or envelope id.
+        id: String,
+    },
+}
+
+/// `pakt receipt …`
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Print the receipt of an envelope as a file.
+    Export {
+        /// Envelope id, or the id of a message with one envelope.
+        id: String,
+        /// 1 delivered, 2 released, 3 taken; the highest without it.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3))]
+        tier: Option<u8>,
+        /// Write the receipt here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify a receipt with the two cards alone; needs no node.
+    Verify {
+        /// The receipt; - reads stdin.
+        file: PathBuf,
+        /// The cards of sender and receiver.
+        #[arg(long, value_name = "CARD", required = true)]
+        card: Vec<PathBuf>,
+    },
+}

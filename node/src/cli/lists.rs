@@ -1,0 +1,410 @@
+//! The commands that ask the node and print what it says: groups, peers, inbox, outbox, receipts, status.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::Exit;
+use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
+use super::client::{Client, escaped};
+use super::output::{Output, facts, moment, safe, size, span, table, with_hint};
+use super::progress::Progress;
+use super::records;
+use super::save::{self, Saved};
+use crate::api::types::*;
+
+/// `pakt group`
+///
+/// # Errors
+/// What the node says.
+pub async fn group(client: &Client, output: Output, command: GroupCommand) -> Result<Exit, ServiceError> {
+    let groups: Vec<Group> = match command {
+        GroupCommand::List => {
+            let groups: Vec<Group> = client.get("/v1/groups").await?;
+            output.result(&groups, |groups| group_table(groups));
+            return Ok(Exit::DONE);
+        }
+        GroupCommand::Add { name } => vec![client.post("/v1/groups", &GroupRequest { name }).await?],
+        GroupCommand::Show { name, to } => vec![audience(client, &name, "show", to).await?],
+        GroupCommand::Hide { name, to } => vec![audience(client, &name, "hide", to).await?],
+    };
+    if let Some(group) = groups.first() {
+        output.result(group, |_| group_table(&groups));
+    }
+    Ok(Exit::DONE)
+}
+
+async fn audience(client: &Client, name: &str, action: &str, to: String) -> Result<Group, ServiceError> {
+    client.post(&format!("/v1/groups/{}/{action}", escaped(name)), &GroupAudience { to }).await
+}
+
+fn group_table(groups: &[Group]) -> String {
+    let shown = |group: &Group| if group.shown_to.is_empty() { "nobody".into() } else { group.shown_to.join(", ") };
+    table(&["GROUP", "SHOWN TO"], groups.iter().map(|group| vec![safe(&group.name), safe(&shown(group))]).collect())
+}
+
+/// `pakt peers`
+///
+/// # Errors
+/// What the node says.
+pub async fn peers(client: &Client, output: Output) -> Result<Exit, ServiceError> {
+    let peers: Vec<Peer> = client.get("/v1/peers").await?;
+    output.result(&peers, |peers| {
+        if peers.is_empty() {
+            return "no counterparts: make an agreement first, see `pakt agreement --help`".into();
+        }
+        peers.iter().map(peer_text).collect::<Vec<_>>().join("\n\n")
+    });
+    Ok(Exit::DONE)
+}
+
+fn peer_text(peer: &Peer) -> String {
+    let since = peer.since.as_deref().map(|at| format!(" since {}", moment(at))).unwrap_or_default();
+    let state = if peer.online { "online" } else { "not online" };
+    let agreement = &peer.agreement;
+    let verified = if agreement.verified { "" } else { ", fingerprint NOT compared" };
+    let mut rows = vec![
+        ("name", format!("{}, {}", safe(&peer.name), safe(&peer.number))),
+        ("state", format!("{state}{since}")),
+        ("groups", if peer.groups.is_empty() { "none shown".into() } else { safe(&peer.groups.join(", ")) }),
+        (
+            "agreement",
+            format!(
+                "{}, {}, until {}{verified}",
+                agreement.id,
+                agreement.state.as_str(),
+                moment(&agreement.valid_until)
+            ),
+        ),
+        ("entity", peer.entity.clone()),
+    ];
+    if let Some(reason) = &peer.reason {
+        rows.insert(2, ("why", safe(reason)));
+    }
+    if let Some(difference) = peer.clock_difference_s.filter(|seconds| seconds.unsigned_abs() >= 60) {
+        let apart = span(std::time::Duration::from_secs(difference.unsigned_abs()));
+        let direction = if difference > 0 { "ahead of" } else { "behind" };
+        rows.push(("clock", format!("its clock is {apart} {direction} ours")));
+    }
+    if !peer.addresses_ignored.is_empty() {
+        rows.push(("not dialled", safe(&peer.addresses_ignored.join("; "))));
+    }
+    if !peer.lanes.is_empty() {
+        let lanes: Vec<_> = peer.lanes.iter().map(|lane| format!("{} {}", lane.kind, lane.remote)).collect();
+        rows.push(("lanes", lanes.join(", ")));
+    }
+    facts(&rows)
+}
+
+/// `pakt inbox`
+///
+/// # Errors
+/// What the node says, and what [`save::save`] says.
+pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Result<Exit, ServiceError> {
+    match command {
+        InboxCommand::List { group } => {
+            let query = group.map(|group| format!("?group={}", escaped(&group))).unwrap_or_default();
+            let items: Vec<InboxItem> = client.get(&format!("/v1/inbox{query}")).await?;
+            output.result(&items, |items| inbox_table(items));
+        }
+        InboxCommand::Show { id } => {
+            let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(&id))).await?;
+            output.result(&detail, inbox_text);
+        }
+        InboxCommand::Save { id, to } => save_item(client, output, &id, to).await?,
+    }
+    Ok(Exit::DONE)
+}
+
+fn inbox_table(items: &[InboxItem]) -> String {
+    if items.is_empty() {
+        return "nothing was received yet".into();
+    }
+    let row = |item: &InboxItem| {
+        vec![
+            item.id.clone(),
+            moment(&item.received_at),
+            format!("{}/{}", safe(&item.from.name), safe(&item.from.group)),
+            safe(&item.group),
+            if item.kind == InboxKind::Report {
+                format!("report: {}", safe(&item.subject))
+            } else {
+                safe(&item.subject)
+            },
+            format!("{} files, {}", item.files, size(item.bytes)),
+        ]
+    };
+    table(&["ID", "RECEIVED", "FROM", "GROUP", "SUBJECT", "CONTENT"], items.iter().map(row).collect())
+}
+
+fn inbox_text(detail: &InboxDetail) -> String {
+    let item = &detail.item;
+    let head = facts(&[
+        ("from", format!("{}/{}", safe(&item.from.name), safe(&item.from.group))),
+        ("to", safe(&item.group)),
+        ("subject", safe(&item.subject)),
+        ("received", moment(&item.received_at)),
+        ("priority", item.priority.as_str().into()),
+        ("purpose", detail.purpose.as_deref().map(safe).unwrap_or_default()),
+        ("content", format!("{} files, {}", item.files, size(item.bytes))),
+    ]);
+    let text: Vec<String> = detail.text.lines().map(safe).collect();
+    let files = detail.tree.iter().map(|file| vec![size(file.bytes), safe(&file.path)]).collect::<Vec<_>>();
+    let mut parts = vec![head];
+    if !text.is_empty() {
+        parts.push(text.join("\n"));
+    }
+    if !files.is_empty() {
+        parts.push(table(&["SIZE", "PATH"], files));
+    }
+    parts.join("\n\n")
+}
+
+#[derive(Serialize)]
+struct SaveResult {
+    id: String,
+    to: PathBuf,
+    #[serde(flatten)]
+    saved: Saved,
+}
+
+async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Result<(), ServiceError> {
+    let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(id))).await?;
+    let content = client.download(&format!("/v1/inbox/{}/content", escaped(id))).await?;
+    let bar = Progress::new().bytes(detail.item.bytes, "saving");
+    let reader = SyncIoBridge::new(StreamReader::new(content));
+    let target = to.clone();
+    let counted = bar.clone();
+    let work = tokio::task::spawn_blocking(move || save::save(&detail, Counted { reader, bar: counted }, &target));
+    let saved =
+        work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
+    bar.finish_and_clear();
+    for escaped in &saved.escaped {
+        output.note(&format!("{} was saved as {}", safe(&escaped.name), safe(&escaped.saved_as)));
+    }
+    let result = SaveResult { id: id.to_owned(), to, saved };
+    output.result(&result, |result| {
+        let Saved { files, bytes, .. } = &result.saved;
+        format!("saved {files} files, {} to {}", size(*bytes), result.to.display())
+    });
+    Ok(())
+}
+
+struct Counted<R> {
+    reader: R,
+    bar: indicatif::ProgressBar,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+/// `pakt outbox`
+///
+/// # Errors
+/// What the node says.
+pub async fn outbox(client: &Client, output: Output, command: OutboxCommand) -> Result<Exit, ServiceError> {
+    match command {
+        OutboxCommand::List => {
+            let messages: Vec<OutboxMessage> = client.get("/v1/outbox").await?;
+            let rows: Vec<OutboxRow> = messages.iter().flat_map(OutboxRow::of).collect();
+            output.result(&rows, |rows| outbox_table(rows));
+        }
+        OutboxCommand::Show { id } => {
+            let message: OutboxMessage = client.get(&format!("/v1/outbox/{}", escaped(&id))).await?;
+            let envelope = match message.envelopes.as_slice() {
+                [one] => Some(one.clone()),
+                _ => None,
+            };
+            output.result(&ShownMessage { message, envelope }, |shown| message_text(&shown.message));
+        }
+    }
+    Ok(Exit::DONE)
+}
+
+/// An envelope with what its message adds.
+#[derive(Serialize)]
+struct OutboxRow<'a> {
+    #[serde(flatten)]
+    envelope: &'a OutboxEnvelope,
+    from: &'a str,
+    subject: &'a str,
+    priority: Priority,
+    purpose: Option<&'a str>,
+    submitted_at: &'a str,
+    files: u64,
+}
+
+impl<'a> OutboxRow<'a> {
+    fn of(message: &'a OutboxMessage) -> impl Iterator<Item = OutboxRow<'a>> {
+        message.envelopes.iter().map(|envelope| OutboxRow {
+            envelope,
+            from: &message.from,
+            subject: &message.subject,
+            priority: message.priority,
+            purpose: message.purpose.as_deref(),
+            submitted_at: &message.submitted_at,
+            files: message.files,
+        })
+    }
+}
+
+/// A message; when it has one envelope, that envelope's fields stand at the top as well.
+struct ShownMessage {
+    message: OutboxMessage,
+    envelope: Option<OutboxEnvelope>,
+}
+
+impl Serialize for ShownMessage {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let mut value = serde_json::to_value(&self.message).map_err(S::Error::custom)?;
+        let envelope = serde_json::to_value(&self.envelope).map_err(S::Error::custom)?;
+        if let (Some(fields), serde_json::Value::Object(envelope)) = (value.as_object_mut(), envelope) {
+            fields.extend(envelope);
+        }
+        value.serialize(serializer)
+    }
+}
+
+fn outbox_table(rows: &[OutboxRow<'_>]) -> String {
+    if rows.is_empty() {
+        return "nothing was sent yet".into();
+    }
+    let row = |row: &OutboxRow<'_>| {
+        vec![
+            row.envelope.id.clone(),
+            moment(row.submitted_at),
+            format!("{}/{}", safe(&row.envelope.name), safe(&row.envelope.group)),
+            safe(row.subject),
+            row.envelope.state.as_str().to_owned(),
+            row.envelope.reason.as_deref().map(safe).unwrap_or_default(),
+        ]
+    };
+    table(&["ID", "SENT", "TO", "SUBJECT", "STATE", "WHY"], rows.iter().map(row).collect())
+}
+
+fn message_text(message: &OutboxMessage) -> String {
+    let head = facts(&[
+        ("message", message.message.clone()),
+        ("from", safe(&message.from)),
+        ("subject", safe(&message.subject)),
+        ("submitted", moment(&message.submitted_at)),
+        ("content", format!("{} files, {}", message.files, size(message.bytes))),
+    ]);
+    let envelopes = message.envelopes.iter().map(envelope_text);
+    std::iter::once(head).chain(envelopes).collect::<Vec<_>>().join("\n\n")
+}
+
+fn envelope_text(envelope: &OutboxEnvelope) -> String {
+    let history = envelope.history.iter().map(|step| format!("{}  {}", moment(&step.at), step.state.as_str()));
+    let receipts = envelope.receipts.iter().map(|receipt| format!("tier {} at {}", receipt.tier, moment(&receipt.at)));
+    let receipts: Vec<_> = receipts.collect();
+    let mut rows = vec![
+        ("envelope", envelope.id.clone()),
+        ("to", format!("{}/{}", safe(&envelope.name), safe(&envelope.group))),
+        ("state", envelope.state.as_str().to_owned()),
+        ("durable there", format!("{} of {}", size(envelope.bytes_durable), size(envelope.bytes_total))),
+        ("on the wire", format!("{} in {:.1} s", size(envelope.bytes_on_wire), envelope.seconds)),
+        ("history", history.collect::<Vec<_>>().join("\n")),
+        ("receipts", if receipts.is_empty() { "none".into() } else { receipts.join("\n") }),
+    ];
+    if let Some(reason) = &envelope.reason {
+        rows.push(("why", safe(reason)));
+    }
+    if envelope.state.tier() == 0 && !envelope.state.is_failure() {
+        if let Some(next) = &envelope.next_attempt_at {
+            rows.push(("next attempt", moment(next)));
+        }
+        rows.push(("expires", moment(&envelope.expires_at)));
+    }
+    facts(&rows)
+}
+
+/// `pakt receipt`; verifying needs no node.
+///
+/// # Errors
+/// What the node says; `damaged` for a receipt that does not hold.
+pub async fn receipt(client: &Client, output: Output, command: ReceiptCommand) -> Result<Exit, ServiceError> {
+    match command {
+        ReceiptCommand::Export { id, tier, out } => {
+            let query = tier.map(|tier| format!("?tier={tier}")).unwrap_or_default();
+            let file: ArmouredFile = client.get(&format!("/v1/outbox/{}/receipt{query}", escaped(&id))).await?;
+            output.file(&file, &file.file, out.as_deref())?;
+            Ok(Exit::DONE)
+        }
+        ReceiptCommand::Verify { file, card } => {
+            let [first, second] = card.as_slice() else {
+                let message = "a receipt is verified with two cards, the sender's and the receiver's";
+                return Err(ServiceError::new(ErrorCode::Usage, message, "give --card twice"));
+            };
+            Ok(verify(output, &file, [first, second]))
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct InvalidReceipt<'a> {
+    valid: bool,
+    verdict: &'static str,
+    #[serde(flatten)]
+    error: &'a ServiceError,
+}
+
+fn verify(output: Output, file: &Path, cards: [&Path; 2]) -> Exit {
+    match records::verify_receipt(file, cards) {
+        Ok(receipt) => {
+            output.result(&receipt, records::ShownReceipt::text);
+            Exit::DONE
+        }
+        Err(error) => {
+            let error = with_hint(error);
+            super::output::report(&error);
+            if output.json {
+                output.result(&InvalidReceipt { valid: false, verdict: "invalid", error: &error }, |_| String::new());
+            }
+            Exit(error.code.exit_code())
+        }
+    }
+}
+
+/// `pakt status`
+///
+/// # Errors
+/// What the node says.
+pub async fn status(client: &Client, output: Output) -> Result<Exit, ServiceError> {
+    let status: Status = client.get("/v1/status").await?;
+    output.result(&status, status_text);
+    Ok(Exit::DONE)
+}
+
+fn status_text(status: &Status) -> String {
+    let store = &status.store;
+    let keys = if status.unprotected { "UNPROTECTED: they lie on disk without a passphrase" } else { "protected" };
+    let mut rows = vec![
+        ("name", format!("{}, {}", safe(&status.name), safe(&status.number))),
+        ("entity", status.entity.clone()),
+        ("peer id", status.peer_id.clone()),
+        ("listens on", status.listen.clone()),
+        ("API", status.api.clone()),
+        ("version", status.version.clone()),
+        ("running for", span(std::time::Duration::from_secs(status.uptime_s))),
+        ("queued", format!("{}, of these {} held", status.queued, status.held)),
+        ("peers online", status.peers_online.to_string()),
+        ("keys", keys.to_owned()),
+        ("store", format!("{} objects, {}, {} free", store.objects, size(store.bytes), size(store.free))),
+    ];
+    if let Some(tcp) = &status.api_tcp {
+        rows.insert(5, ("API on TCP", tcp.clone()));
+    }
+    for warning in &status.warnings {
+        rows.push(("warning", safe(warning)));
+    }
+    facts(&rows)
+}

@@ -1,0 +1,197 @@
+//! How results and errors reach people and scripts.
+//!
+//! **Invariant:** with `--json` exactly one JSON value goes to stdout; without it, when a command's result is a file, exactly
+//! that file does. All else goes to stderr.
+//! **Invariant:** text from outside is shown so that it cannot move the cursor or reorder what stands beside it.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::api::types::{ErrorCode, ServiceError};
+use crate::files;
+
+/// How this run answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// One JSON value on stdout.
+    pub json: bool,
+    /// No questions.
+    pub yes: bool,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or what `text` makes of it.
+    pub fn result<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
+        let line = if self.json { serde_json::to_string_pretty(value).unwrap_or_default() } else { text(value) };
+        print_out(&line);
+    }
+
+    /// Says something that is no result.
+    pub fn note(self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// A result that is a file: to `out` or to stdout; with `--json` the file is also in `value`.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn file<T: Serialize>(self, value: &T, file: &str, out: Option<&Path>) -> Result<(), ServiceError> {
+        if let Some(path) = out {
+            files::write_public(path, file.as_bytes())?;
+            if !self.json {
+                self.note(&format!("wrote {}", path.display()));
+            }
+        }
+        if self.json {
+            self.result(value, |_| String::new());
+        } else if out.is_none() {
+            print_out(file.trim_end_matches('\n'));
+        }
+        Ok(())
+    }
+
+    /// Reports an error and gives its exit code.
+    pub fn error(self, error: &ServiceError) -> u8 {
+        let error = &with_hint(error.clone());
+        if self.json {
+            print_out(&serde_json::to_string_pretty(error).unwrap_or_default());
+        }
+        report(error);
+        error.code.exit_code()
+    }
+
+    /// Asks a yes-or-no question if a person sits there; else the answer is yes.
+    ///
+    /// # Errors
+    /// `failed` when the person says no.
+    pub fn confirm(self, question: &str) -> Result<(), ServiceError> {
+        if self.yes || !std::io::stdin().is_terminal() {
+            return Ok(());
+        }
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        Err(ServiceError::new(ErrorCode::Failed, "nothing was done", "answer y, or give --yes"))
+    }
+}
+
+/// Every error says what to do next.
+pub fn with_hint(mut error: ServiceError) -> ServiceError {
+    if error.hint.is_empty() {
+        error.hint = "see `pakt doctor` and the log of the node".into();
+    }
+    error
+}
+
+/// Prints an error for people.
+pub fn report(error: &ServiceError) {
+    eprintln!("error: {}", error.message);
+    if !error.hint.is_empty() {
+        eprintln!("hint: {}", error.hint);
+    }
+}
+
+/// Prints to stdout; a reader that went away is no error of ours.
+fn print_out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = if text.is_empty() { Ok(()) } else { writeln!(stdout, "{text}") };
+    let _ = stdout.flush();
+}
+
+/// Rows under a header; fitted to the terminal, or one line per row when there is none.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(header.to_vec());
+    let arrangement =
+        if std::io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    table.set_content_arrangement(arrangement);
+    for row in rows {
+        table.add_row(row);
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Two columns: a label and its value.
+pub fn facts(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let line = |(label, value): &(&str, String)| {
+        let indented = value.replace('\n', &format!("\n{:width$}  ", ""));
+        format!("{label:width$}  {indented}")
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A size for people: three digits and a decimal unit.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+/// A time span for people: the two largest units.
+pub fn span(duration: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// A point in time for people: to the second, in UTC.
+pub fn moment(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Text from outside, safe to show.
+pub fn safe(text: &str) -> String {
+    pakt_protocol::content::name::display_safe(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let check = |bytes: u64, text: &str| assert_eq!(size(bytes), text);
+        check(0, "0 B");
+        check(999, "999 B");
+        check(1_000, "1.0 kB");
+        check(120_400_000, "120 MB");
+        check(999_900_000, "1.0 GB");
+        check(u64::MAX, "18447 PB");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let check = |seconds: u64, text: &str| assert_eq!(span(Duration::from_secs(seconds)), text);
+        check(0, "0s");
+        check(61, "1m 1s");
+        check(90_061, "1day 1h");
+    }
+
+    #[test]
+    fn facts_line_up() {
+        let text = facts(&[("name", "a".into()), ("number", "b\nc".into())]);
+        assert_eq!(text, "name    a\nnumber  b\n        c");
+    }
+}

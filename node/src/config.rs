@@ -1,0 +1,312 @@
+//! `config.toml` of a data directory: what an operator may set, with the reason beside every key.
+//!
+//! **Invariant:** the order is flag, environment, this file, default; the flags and the environment are applied by the
+//! command line before anything else sees the value.
+//! **Invariant:** a data directory of a newer format is never touched: [`Config::load`] refuses it before reading more.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::api::types::{ErrorCode, ServiceError};
+use crate::files;
+
+/// Name of the file in the data directory.
+pub const CONFIG_NAME: &str = "config.toml";
+/// The format of data directories that this program writes and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// The port of a node when none is given.
+pub const DEFAULT_PORT: u16 = 4100;
+/// A configuration is a page of text.
+const CONFIG_BYTES_MAX: u64 = 256 << 10;
+
+/// The settings of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The data directory; not in the file, filled in by [`Config::load`].
+    #[serde(skip)]
+    pub dir: PathBuf,
+    /// Format of the data directory.
+    pub format: u32,
+    /// The entity's name in its card.
+    pub name: String,
+    /// The entity's registered number in its card.
+    pub number: String,
+    /// Address and port of the one inbound listener.
+    pub listen: String,
+    /// Addresses that the card names, as `HOST:PORT`.
+    #[serde(default)]
+    pub advertise: Vec<String>,
+    /// Ranges of private addresses that may be dialled in addition, as `ADDRESS/BITS`.
+    #[serde(default)]
+    pub allow_range: Vec<String>,
+    /// Where the passphrase of the keystore lies.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Where `init` wrote the recovery file; `doctor` complains while it lies in the data directory.
+    #[serde(default)]
+    pub recovery_file: Option<PathBuf>,
+    /// Whether messages go only to counterparts whose fingerprint was compared.
+    #[serde(default)]
+    pub require_verified: bool,
+    /// A fixed number of bulk lanes per peer, 1 to 8; adapted by measurement without it.
+    #[serde(default)]
+    pub bulk_lanes: Option<u8>,
+    /// The local API.
+    #[serde(default)]
+    pub api: ApiConfig,
+    /// The log.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Settings of the local API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// A Unix group that may use the socket, by name or number.
+    pub group: Option<String>,
+    /// The loopback TCP listener.
+    pub tcp: ApiTcp,
+}
+
+/// Whether and where the loopback TCP listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ApiTcp {
+    /// Off, or on at a port that the system picks.
+    Enabled(bool),
+    /// On at this port.
+    Port(u16),
+}
+
+impl Default for ApiTcp {
+    fn default() -> Self {
+        Self::Enabled(false)
+    }
+}
+
+/// Settings of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Only the key that says whether the rest can be understood.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: Option<u32>,
+}
+
+impl Config {
+    /// Reads the configuration of the data directory `dir`.
+    ///
+    /// # Errors
+    /// `not_found` when there is no data directory, `damaged` when it is of a newer format or not a configuration.
+    pub fn load(dir: &Path) -> Result<Config, ServiceError> {
+        let path = dir.join(CONFIG_NAME);
+        if let Some(owner) = files::foreign_owner(dir).filter(|_| std::fs::read_dir(dir).is_err()) {
+            let message = format!("{} belongs to another user (number {owner})", dir.display());
+            return Err(ServiceError::new(ErrorCode::Failed, message, "run this as that user, or name another --dir"));
+        }
+        if !path.exists() {
+            let message = format!("there is no node in {}", dir.display());
+            let hint = "create one with `pakt init`, or name its folder with --dir or PAKT_DIR";
+            return Err(ServiceError::new(ErrorCode::NotFound, message, hint));
+        }
+        let bytes = files::read_bounded(&path, CONFIG_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| broken(&path, "it is not text"))?;
+        let mut config = Self::parse(&text, &path)?;
+        config.dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Config, ServiceError> {
+        let head: FormatOnly = toml::from_str(text).map_err(|e| broken(path, e.message()))?;
+        match head.format {
+            None => return Err(broken(path, "it has no `format`")),
+            Some(found) if found > FORMAT => {
+                let message = format!(
+                    "{} is of format {found}, this program knows formats up to {FORMAT}",
+                    path.parent().unwrap_or(path).display()
+                );
+                return Err(ServiceError::new(ErrorCode::Damaged, message, "use the newer `pakt` that wrote it"));
+            }
+            Some(_) => {}
+        }
+        let config: Config = toml::from_str(text).map_err(|e| broken(path, e.message()))?;
+        if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
+            return Err(broken(path, "`bulk_lanes` is 1 to 8"));
+        }
+        Ok(config)
+    }
+
+    /// The addresses that the card names: those of `advertise`, else the listen address if it is a specific one.
+    pub fn card_addresses(&self) -> Vec<String> {
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        let host = self.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+        let unspecified = host.is_empty() || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        if unspecified { Vec::new() } else { vec![self.listen.clone()] }
+    }
+
+    /// The file that `init` writes, with every key explained.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let quoted = |value: &str| toml::Value::from(value).to_string();
+        let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
+        let path = |value: &Option<PathBuf>| value.as_ref().map(|p| quoted(&p.display().to_string()));
+        let rows: [(&str, &str, Option<String>); 10] = [
+            ("Format of this data directory; never change it by hand.", "format", Some(self.format.to_string())),
+            ("Name and registered number of the entity, as its card says them.", "name", Some(quoted(&self.name))),
+            ("", "number", Some(quoted(&self.number))),
+            ("Address and port of the one inbound listener.", "listen", Some(quoted(&self.listen))),
+            (
+                "Addresses at which counterparts reach this node, as HOST:PORT. Empty: the listen address, if it is\n# a specific one. A node without any can only dial.",
+                "advertise",
+                Some(list(&self.advertise)),
+            ),
+            (
+                "Private address ranges that may be dialled although this node is not in such a range itself.",
+                "allow_range",
+                Some(list(&self.allow_range)),
+            ),
+            (
+                "File with the passphrase of the keystore. A systemd credential `pakt-passphrase` goes before it.",
+                "passphrase_file",
+                path(&self.passphrase_file),
+            ),
+            (
+                "Where `pakt init` wrote the recovery file. Move it off this machine and change or remove this line.",
+                "recovery_file",
+                path(&self.recovery_file),
+            ),
+            (
+                "true: send only to counterparts whose fingerprint was compared.",
+                "require_verified",
+                Some(self.require_verified.to_string()),
+            ),
+            (
+                "A fixed number of bulk lanes per peer, 1 to 8. Without it the node measures and adapts.",
+                "bulk_lanes",
+                self.bulk_lanes.map(|lanes| lanes.to_string()),
+            ),
+        ];
+        text.push_str("# Settings of this Pakt node. A change takes effect at the next start.\n");
+        for (comment, key, value) in rows {
+            if !comment.is_empty() {
+                let _ = writeln!(text, "\n# {comment}");
+            }
+            let _ = match value {
+                Some(value) => writeln!(text, "{key} = {value}"),
+                None => writeln!(text, "# {key} ="),
+            };
+        }
+        text.push_str(CONFIG_TAIL);
+        text
+    }
+}
+
+const CONFIG_TAIL: &str = r#"
+[api]
+# Unix group that may use the API socket besides this user.
+# group = "pakt"
+# Loopback listener for browsers and integrations: false, true (a port that the system picks) or a port.
+# The token that it asks for is in `api.token`.
+# tcp = false
+
+[log]
+# text or json, on stderr.
+# format = "text"
+"#;
+
+fn broken(path: &Path, why: &str) -> ServiceError {
+    let message = format!("{} cannot be used: {why}", path.display());
+    ServiceError::new(ErrorCode::Damaged, message, "correct that line, or restore the file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Config {
+        Config {
+            dir: PathBuf::new(),
+            format: FORMAT,
+            name: "Sykehuset \"Nord\"".into(),
+            number: "NO:ORGNR:999000101".into(),
+            listen: "0.0.0.0:4100".into(),
+            advertise: vec!["nord.example:4100".into()],
+            allow_range: vec!["10.0.0.0/8".into()],
+            passphrase_file: Some("/etc/pakt/passphrase".into()),
+            recovery_file: None,
+            require_verified: false,
+            bulk_lanes: None,
+            api: ApiConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    #[test]
+    fn what_init_writes_is_what_load_reads() {
+        let config = sample();
+        assert_eq!(Config::parse(&config.render(), Path::new("d/config.toml")).unwrap(), config);
+    }
+
+    #[test]
+    fn bad_files_say_what_is_wrong() {
+        let check = |edit: &dyn Fn(String) -> String, says: &str| {
+            let error = Config::parse(&edit(sample().render()), Path::new("d/config.toml")).unwrap_err();
+            assert_eq!(error.code, ErrorCode::Damaged);
+            assert!(error.message.contains(says), "{}", error.message);
+        };
+        check(&|text| text.replace("format = 1", "format = 2"), "format 2");
+        check(&|text| text.replace("format = 1", "format = 2\nnew_key = 7"), "format 2");
+        check(&|text| text.replace("format = 1\n", "\n"), "no `format`");
+        check(&|text| text.replace("listen =", "lisen ="), "lisen");
+        check(&|text| text.replace("# bulk_lanes =", "bulk_lanes = 9"), "1 to 8");
+        check(&|_| "\u{0}".into(), "cannot be used");
+    }
+
+    #[test]
+    fn the_api_listener_is_off_unless_asked_for() {
+        let check = |line: &str, tcp: ApiTcp| {
+            let text = sample().render().replace("# tcp = false", line);
+            assert_eq!(Config::parse(&text, Path::new("d/c")).unwrap().api.tcp, tcp);
+        };
+        check("", ApiTcp::Enabled(false));
+        check("tcp = true", ApiTcp::Enabled(true));
+        check("tcp = 8123", ApiTcp::Port(8123));
+    }
+
+    #[test]
+    fn a_card_names_only_addresses_that_can_be_dialled() {
+        let check = |listen: &str, advertise: &[&str], expected: &[&str]| {
+            let mut config = sample();
+            config.listen = listen.into();
+            config.advertise = advertise.iter().map(|a| (*a).to_owned()).collect();
+            assert_eq!(config.card_addresses(), expected, "{listen}");
+        };
+        check("0.0.0.0:4100", &[], &[]);
+        check("[::]:4100", &[], &[]);
+        check("127.0.0.1:4100", &[], &["127.0.0.1:4100"]);
+        check("[fd00::1]:4100", &[], &["[fd00::1]:4100"]);
+        check("0.0.0.0:4100", &["a.example:1"], &["a.example:1"]);
+    }
+}
