@@ -91,14 +91,21 @@ fn write_error(path: &Path, error: &io::Error) -> ServiceError {
 /// # Errors
 /// `locked` when others can read it, `damaged` when it is longer, `not_found` when it is absent.
 pub fn read_private(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ServiceError> {
-    if let Some(mode) = open_to_others(path) {
-        return Err(ServiceError::new(
-            ErrorCode::Locked,
-            format!("{} can be read or changed by others (mode {mode:o})", path.display()),
-            format!("if nobody else has seen it: chmod 600 {}", path.display()),
-        ));
-    }
+    refuse_open_to_others(path)?;
     read_bounded(path, bytes_max)
+}
+
+/// Refuses a file on which anyone but its owner has any right.
+///
+/// # Errors
+/// `locked`, with the command that closes it.
+pub fn refuse_open_to_others(path: &Path) -> Result<(), ServiceError> {
+    let Some(mode) = open_to_others(path) else { return Ok(()) };
+    Err(ServiceError::new(
+        ErrorCode::Locked,
+        format!("{} can be read or changed by others (mode {mode:o})", path.display()),
+        format!("if nobody else has seen it: chmod 600 {}", path.display()),
+    ))
 }
 
 /// The permission bits of `path` if anyone but its owner has any.

@@ -7,9 +7,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use getrandom::SysRng;
 use pakt_keys::codec;
 use pakt_keys::keystore::{self, Argon2Params, Keystore, KeystoreError, Protection, Recovery};
 use pakt_keys::sealing::ContactKey;
@@ -20,14 +18,12 @@ use pakt_protocol::armour::{self, Label};
 use pakt_protocol::record::address::{ADDRESSES_MAX, Address};
 use pakt_protocol::record::card::{CardBody, card_bytes, check_entity_name, check_number};
 use pakt_protocol::record::chain::CertificateChain;
-use pakt_protocol::time::Time;
-use rand_core::UnwrapErr;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig};
-use crate::files;
+use crate::{ambient, files};
 
 /// Name of the keys' folder in the data directory.
 pub const KEYS_NAME: &str = "keys";
@@ -88,12 +84,6 @@ pub struct Initialised {
     pub recovery_file: PathBuf,
     /// Whether the keys lie there without a passphrase.
     pub unprotected: bool,
-}
-
-/// Now, by the wall clock.
-pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Creates a node.
@@ -256,8 +246,8 @@ impl Drop for Undo<'_> {
 // ---------------------------------------------------------------------------------------------------------- writing
 
 fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised, ServiceError> {
-    let mut rng = UnwrapErr(SysRng);
-    let now = now();
+    let mut rng = ambient::rng();
+    let now = ambient::now();
     let root = RootKey::generate(&mut rng);
     let next_root = RootKey::generate(&mut rng);
     let transport = TransportKey::generate(&mut rng);
@@ -289,6 +279,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
     files::write_public(&card_path, armour::encode(Label::Card, &card_bytes(&card)).as_bytes())?;
     files::write_private(&config.dir.join(CONFIG_NAME), config.render().as_bytes())?;
     undo.0 = None;
+    drop(undo);
     Ok(Initialised {
         entity: entity.to_string(),
         name: config.name.clone(),
@@ -310,7 +301,7 @@ fn write_keystore(config: &Config, keys: &Keystore, passphrase: Option<&[u8]>) -
         ServiceError::new(ErrorCode::Failed, message, "check the rights of the folder")
     })?;
     let protection = passphrase.map_or(Protection::None, Protection::Passphrase);
-    let bytes = keystore::lock(keys, protection, Argon2Params::default(), &mut UnwrapErr(SysRng))
+    let bytes = keystore::lock(keys, protection, Argon2Params::default(), &mut ambient::rng())
         .map_err(|e| keystore_error(&dir.join(KEYSTORE_NAME), e))?;
     files::create_private(&dir.join(KEYSTORE_NAME), &bytes)
 }
@@ -388,11 +379,12 @@ pub fn is_unprotected(config: &Config) -> Result<bool, ServiceError> {
 }
 
 fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
-    for dir in [path.parent(), path.parent().and_then(Path::parent)].into_iter().flatten() {
-        if let Some(mode) = files::open_to_others(dir).filter(|mode| mode & 0o066 != 0) {
-            let message = format!("{} is open to others (mode {mode:o})", dir.display());
-            let hint = format!("if nobody else was there: chmod 700 {}", dir.display());
-            return Err(ServiceError::new(ErrorCode::Locked, message, hint));
+    if let Some(keys) = path.parent() {
+        refuse_open_dir(keys, 0o077)?;
+        keys.parent().map(|dir| refuse_open_dir(dir, 0o066)).transpose()?;
+        let others = fs::read_dir(keys).into_iter().flatten().flatten();
+        for file in others.map(|entry| entry.path()).filter(|file| file.is_file()) {
+            files::refuse_open_to_others(&file)?;
         }
     }
     let read = files::read_private(path, keystore::KEYSTORE_BYTES_MAX as u64);
@@ -402,6 +394,14 @@ fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
         }
         _ => e,
     })
+}
+
+/// Refuses a folder that has any right of `mask` for others; passing through it may be allowed.
+fn refuse_open_dir(dir: &Path, mask: u32) -> Result<(), ServiceError> {
+    let Some(mode) = files::open_to_others(dir).filter(|mode| mode & mask != 0) else { return Ok(()) };
+    let message = format!("{} is open to others (mode {mode:o})", dir.display());
+    let hint = format!("if nobody else was there: chmod 700 {}", dir.display());
+    Err(ServiceError::new(ErrorCode::Locked, message, hint))
 }
 
 fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {

@@ -83,7 +83,6 @@ impl Watcher {
     }
 }
 
-
 fn json_event<T: serde::Serialize>(name: &str, value: &T) -> EventStream {
     let data = serde_json::to_string(value).unwrap_or_default();
     Ok(Event::default().event(name).data(data))

@@ -17,9 +17,7 @@ use utoipa::ToSchema;
 /// RFC 3339 text in UTC of `at`, to the microsecond (trailing zeros are left out).
 pub fn time_text(at: Time) -> String {
     let micros = i64::try_from(at.0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros)
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
+    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 // ---------------------------------------------------------------------------------------------------------- errors
@@ -132,11 +130,7 @@ pub struct ServiceError {
 impl ServiceError {
     /// An error of kind `code` that says `message` and what to do.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Self { code, message: message.into(), hint: hint.into() }
     }
 }
 
@@ -181,11 +175,7 @@ impl From<ServiceError> for Problem {
 
 impl From<Problem> for ServiceError {
     fn from(p: Problem) -> Self {
-        Self {
-            code: p.error,
-            message: p.detail,
-            hint: p.hint,
-        }
+        Self { code: p.error, message: p.detail, hint: p.hint }
     }
 }
 
@@ -513,20 +503,7 @@ pub struct GroupAudience {
 // --------------------------------------------------------------------------------------------------------- sending
 
 /// How soon a message must arrive.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    ToSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before everything else, on its own lane.
@@ -572,9 +549,7 @@ pub struct NewMessage {
 
 impl fmt::Debug for NewMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewMessage")
-            .field("recipients", &self.to.len())
-            .finish_non_exhaustive()
+        f.debug_struct("NewMessage").field("recipients", &self.to.len()).finish_non_exhaustive()
     }
 }
 
@@ -649,10 +624,7 @@ impl EnvelopeState {
 
     /// Whether the envelope will not get any further without its receiver.
     pub const fn is_failure(self) -> bool {
-        matches!(
-            self,
-            Self::Refused | Self::Expired | Self::Unconfirmed | Self::Recalled
-        )
+        matches!(self, Self::Refused | Self::Expired | Self::Unconfirmed | Self::Recalled)
     }
 }
 
@@ -739,9 +711,7 @@ pub struct OutboxMessage {
 
 impl fmt::Debug for OutboxMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxMessage")
-            .field("message", &self.message)
-            .finish_non_exhaustive()
+        f.debug_struct("OutboxMessage").field("message", &self.message).finish_non_exhaustive()
     }
 }
 
@@ -795,9 +765,7 @@ pub struct InboxItem {
 
 impl fmt::Debug for InboxItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InboxItem")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("InboxItem").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -822,9 +790,7 @@ pub struct InboxDetail {
 
 impl fmt::Debug for InboxDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InboxDetail")
-            .field("id", &self.item.id)
-            .finish_non_exhaustive()
+        f.debug_struct("InboxDetail").field("id", &self.item.id).finish_non_exhaustive()
     }
 }
 
@@ -841,9 +807,7 @@ pub struct TreeFile {
 
 impl fmt::Debug for TreeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TreeFile")
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("TreeFile").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 

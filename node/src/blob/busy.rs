@@ -42,10 +42,7 @@ impl Busy {
             // Registered before the check, so that nothing freed in between is missed.
             freed.as_mut().enable();
             if self.try_claim(&objects) {
-                return Claim {
-                    busy: self.clone(),
-                    objects,
-                };
+                return Claim { busy: self.clone(), objects };
             }
             freed.await;
         }

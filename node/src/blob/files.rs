@@ -49,22 +49,11 @@ impl Files {
         let mut last = 0;
         for origin in disk.list(dir)?.into_iter().filter(|entry| entry.is_dir) {
             let batches = disk.list(&dir.join(&origin.name))?;
-            last = batches
-                .iter()
-                .filter_map(|entry| entry.name.parse().ok())
-                .fold(last, u32::max);
+            last = batches.iter().filter_map(|entry| entry.name.parse().ok()).fold(last, u32::max);
         }
         let first = last.saturating_add(1);
-        let batches = Mutex::new(Batches {
-            open: HashMap::new(),
-            next: first,
-        });
-        Ok(Files {
-            disk,
-            dir: dir.to_owned(),
-            first,
-            batches,
-        })
+        let batches = Mutex::new(Batches { open: HashMap::new(), next: first });
+        Ok(Files { disk, dir: dir.to_owned(), first, batches })
     }
 
     fn batch_dir(&self, origin: &EntityId, batch: u32) -> PathBuf {
@@ -87,10 +76,7 @@ impl Files {
         objects: usize,
     ) -> Result<(u32, usize), BlobError> {
         let mut batches = self.batches.lock().await;
-        let open = batches
-            .open
-            .get_mut(&origin)
-            .filter(|batch| batch.objects < BATCH_OBJECTS_MAX);
+        let open = batches.open.get_mut(&origin).filter(|batch| batch.objects < BATCH_OBJECTS_MAX);
         if let Some(batch) = open {
             let places = objects.min(BATCH_OBJECTS_MAX - batch.objects);
             batch.objects += places;
@@ -101,20 +87,12 @@ impl Files {
         let (files, dir) = (self.clone(), self.batch_dir(&origin, number));
         // The lock is held meanwhile, so that nobody uses a directory that may still be lost.
         pool.run(move || {
-            files
-                .disk
-                .create_dir_all(dir.parent().unwrap_or(&files.dir))?;
+            files.disk.create_dir_all(dir.parent().unwrap_or(&files.dir))?;
             files.disk.create_dir_all(&dir)
         })
         .await??;
         let places = objects.min(BATCH_OBJECTS_MAX);
-        batches.open.insert(
-            origin,
-            Batch {
-                number,
-                objects: places,
-            },
-        );
+        batches.open.insert(origin, Batch { number, objects: places });
         Ok((number, places))
     }
 
@@ -155,13 +133,7 @@ impl Files {
         let writes = objects.into_iter().map(|(id, bytes)| {
             // Checked against OBJECT_BYTES_MAX before, which is far below.
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            rows.push((
-                id,
-                ObjectRow {
-                    batch,
-                    bytes: length,
-                },
-            ));
+            rows.push((id, ObjectRow { batch, bytes: length }));
             let (files, path) = (self.clone(), self.path(&origin, &id, batch));
             pool.run(move || files.write_one(&path, &bytes))
         });
@@ -209,12 +181,7 @@ impl Files {
         }
     }
 
-    pub(super) fn read(
-        &self,
-        origin: EntityId,
-        id: ObjectId,
-        row: ObjectRow,
-    ) -> Result<Bytes, BlobError> {
+    pub(super) fn read(&self, origin: EntityId, id: ObjectId, row: ObjectRow) -> Result<Bytes, BlobError> {
         let file = match self.disk.open(&self.path(&origin, &id, row.batch)) {
             Err(DiskError::NotFound) => return Err(BlobError::Missing),
             opened => opened?,
@@ -235,22 +202,11 @@ impl Files {
     ) -> Result<usize, BlobError> {
         let mut by_name: HashMap<String, Vec<EntityId>> = HashMap::new();
         for origin in origins {
-            by_name
-                .entry(origin_name(origin))
-                .or_default()
-                .push(*origin);
+            by_name.entry(origin_name(origin)).or_default().push(*origin);
         }
         let mut removed = 0;
-        for folder in self
-            .disk
-            .list(&self.dir)?
-            .into_iter()
-            .filter(|entry| entry.is_dir)
-        {
-            let candidates = by_name
-                .get(&folder.name)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+        for folder in self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.is_dir) {
+            let candidates = by_name.get(&folder.name).map(Vec::as_slice).unwrap_or_default();
             let folder = self.dir.join(&folder.name);
             for batch in self.disk.list(&folder)? {
                 let number = batch.name.parse::<u32>().ok();
@@ -274,11 +230,7 @@ impl Files {
         Ok(removed)
     }
 
-    fn sweep_batch(
-        &self,
-        dir: &Path,
-        is_kept: impl Fn(&str) -> Result<bool, BlobError>,
-    ) -> Result<usize, BlobError> {
+    fn sweep_batch(&self, dir: &Path, is_kept: impl Fn(&str) -> Result<bool, BlobError>) -> Result<usize, BlobError> {
         let mut removed = 0;
         let mut kept = 0;
         for entry in self.disk.list(dir)? {

@@ -81,12 +81,7 @@ pub(super) fn enter(
 }
 
 /// Notes that `owner` needs an object; false if it is not there.
-pub(super) fn pin(
-    tx: &mut WriteTx,
-    origin: EntityId,
-    id: ObjectId,
-    owner: Owner,
-) -> Result<bool, StoreError> {
+pub(super) fn pin(tx: &mut WriteTx, origin: EntityId, id: ObjectId, owner: Owner) -> Result<bool, StoreError> {
     if !tx.contains(&OBJECTS, &(origin, id))? {
         return Ok(false);
     }
@@ -96,10 +91,7 @@ pub(super) fn pin(
 }
 
 /// Takes objects that nobody needs out of the index and dooms their files; returns how many.
-pub(super) fn drop_unpinned(
-    tx: &mut WriteTx,
-    objects: &[(EntityId, ObjectId)],
-) -> Result<usize, StoreError> {
+pub(super) fn drop_unpinned(tx: &mut WriteTx, objects: &[(EntityId, ObjectId)]) -> Result<usize, StoreError> {
     let mut dropped = 0;
     for (origin, id) in objects {
         let Some(row) = tx.get(&OBJECTS, &(*origin, *id))? else {
@@ -118,10 +110,8 @@ pub(super) fn drop_unpinned(
 
 fn subtract_usage(tx: &mut WriteTx, origin: &EntityId, row: ObjectRow) -> Result<(), StoreError> {
     let usage = tx.get(&USAGE, origin)?.unwrap_or_default();
-    let left = Usage {
-        objects: usage.objects.saturating_sub(1),
-        bytes: usage.bytes.saturating_sub(u64::from(row.bytes)),
-    };
+    let left =
+        Usage { objects: usage.objects.saturating_sub(1), bytes: usage.bytes.saturating_sub(u64::from(row.bytes)) };
     if left.objects == 0 {
         tx.remove(&USAGE, origin)?;
         return Ok(());
@@ -162,11 +152,7 @@ pub(super) fn take_doomed(
 }
 
 /// Those of `ids` that are stored as coming from `origin`.
-pub(super) fn known(
-    tx: &impl Rows,
-    origin: EntityId,
-    ids: &[ObjectId],
-) -> Result<HashSet<ObjectId>, StoreError> {
+pub(super) fn known(tx: &impl Rows, origin: EntityId, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, StoreError> {
     let mut found = HashSet::new();
     for id in ids {
         if tx.contains(&OBJECTS, &(origin, *id))? {

@@ -1,6 +1,6 @@
 //! Sealed objects on disk: `DIR/chunks/<origin>/<batch>/<object id>`, kept apart by the entity that they came from.
 //!
-//! Start reading at [`Blobs`]; [`index`] holds the rows, [`files`] the directories. Writing makes every file durable,
+//! Start reading at [`Blobs`]; `index` holds the rows, `files` the directories, `clean` takes away what nobody needs. Writing makes every file durable,
 //! then its name, then the index entry, so that the index never speaks of something that a crash could take back;
 //! what a crash leaves without an entry is swept away later.
 //!
@@ -19,10 +19,11 @@ use pakt_protocol::ids::ObjectId;
 use pakt_protocol::limits::OBJECT_BYTES_MAX;
 
 use crate::disk::{Disk, DiskError};
-use crate::store::tables::{DOOMED, OBJECTS, PINS, RELEASED, USAGE};
+use crate::store::tables::{OBJECTS, PINS, RELEASED, USAGE};
 use crate::store::{Rows, Store, StoreError, WriteTx};
 
 mod busy;
+mod clean;
 mod files;
 mod index;
 mod pool;
@@ -47,9 +48,7 @@ pub enum BlobError {
     #[error("there is no such object")]
     Missing,
     /// The file is not what was written.
-    #[error(
-        "object {0} is damaged; check the disk and restore the last backup, or have it sent again"
-    )]
+    #[error("object {0} is damaged; check the disk and restore the last backup, or have it sent again")]
     Damaged(ObjectId),
     /// The object is longer than an object may be.
     #[error("the object has {bytes} bytes, at most {OBJECT_BYTES_MAX} are allowed")]
@@ -122,6 +121,12 @@ impl Blobs {
         Blobs::open_with(store, disk, dir, WRITERS, true)
     }
 
+    /// With one writer and no thread in the background, so that the same calls reach the disk in the same order.
+    #[cfg(test)]
+    pub(crate) fn open_for_tests(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
+        Blobs::open_with(store, disk, dir, 1, false)
+    }
+
     fn open_with(
         store: Store,
         disk: Arc<dyn Disk>,
@@ -132,53 +137,24 @@ impl Blobs {
         let files = Arc::new(Files::open(disk, dir)?);
         // One wake-up that waits is as good as many.
         let (wake, woken) = sync_channel(1);
-        let inner = Inner {
-            store,
-            files,
-            busy: Arc::default(),
-            pool: Pool::start(writers)?,
-            wake,
-            cleaner: Mutex::default(),
-        };
+        let inner =
+            Inner { store, files, busy: Arc::default(), pool: Pool::start(writers)?, wake, cleaner: Mutex::default() };
         let inner = Arc::new(inner);
         if background {
             let weak = Arc::downgrade(&inner);
-            let thread = std::thread::Builder::new()
-                .name("pakt-cleaner".into())
-                .spawn(move || {
-                    let mut swept = false;
-                    while let Some(inner) = weak.upgrade() {
-                        Blobs { inner }.clean(&mut swept);
-                        if woken.recv().is_err() {
-                            return;
-                        }
+            let thread = std::thread::Builder::new().name("pakt-cleaner".into()).spawn(move || {
+                let mut swept = false;
+                while let Some(inner) = weak.upgrade() {
+                    Blobs { inner }.clean(&mut swept);
+                    if woken.recv().is_err() {
+                        return;
                     }
-                });
+                }
+            });
             let thread = thread.map_err(|error| BlobError::Disk(error.into()))?;
             *inner.cleaner.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         }
         Ok(Blobs { inner })
-    }
-
-    fn clean(&self, swept: &mut bool) {
-        if !*swept {
-            match self.sweep() {
-                Ok(0) => {}
-                Ok(files) => tracing::info!(
-                    files,
-                    "removed objects that a crash left without an index entry"
-                ),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look for objects that a crash left behind")
-                }
-            }
-            *swept = true;
-        }
-        if let Err(error) = futures::executor::block_on(self.reap())
-            && !matches!(error, BlobError::Closed)
-        {
-            tracing::warn!(%error, "cannot remove objects that nobody needs; trying again with the next ones");
-        }
     }
 
     /// Stores objects that came from `origin`; on return they are durable and indexed. Known ones cost nothing.
@@ -190,11 +166,7 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Full`] before the last bytes of the disk are taken, [`BlobError::TooLarge`], or when the disk
     /// fails; none of the objects is indexed then.
-    pub async fn write_batch(
-        &self,
-        origin: EntityId,
-        objects: &[(ObjectId, Bytes)],
-    ) -> Result<(), BlobError> {
+    pub async fn write_batch(&self, origin: EntityId, objects: &[(ObjectId, Bytes)]) -> Result<(), BlobError> {
         self.write(origin, None, objects).await
     }
 
@@ -217,41 +189,21 @@ impl Blobs {
         owner: Option<Owner>,
         objects: &[(ObjectId, Bytes)],
     ) -> Result<(), BlobError> {
-        let too_large = objects
-            .iter()
-            .find(|(_, bytes)| bytes.len() > OBJECT_BYTES_MAX);
+        let too_large = objects.iter().find(|(_, bytes)| bytes.len() > OBJECT_BYTES_MAX);
         if let Some((_, bytes)) = too_large {
             return Err(BlobError::TooLarge { bytes: bytes.len() });
         }
         let mut seen = HashSet::new();
         let objects: Vec<_> = objects.iter().filter(|(id, _)| seen.insert(*id)).collect();
         let wanted: Arc<[ObjectId]> = objects.iter().map(|(id, _)| *id).collect();
-        let _claim = self
-            .inner
-            .busy
-            .claim(wanted.iter().map(|id| (origin, *id)).collect())
-            .await;
-        let known = self
-            .inner
-            .store
-            .read(|tx| index::known(tx, origin, &wanted))?;
-        let mut missing: HashSet<ObjectId> = wanted
-            .iter()
-            .filter(|id| !known.contains(id))
-            .copied()
-            .collect();
+        let _claim = self.inner.busy.claim(wanted.iter().map(|id| (origin, *id)).collect()).await;
+        let known = self.inner.store.read(|tx| index::known(tx, origin, &wanted))?;
+        let mut missing: HashSet<ObjectId> = wanted.iter().filter(|id| !known.contains(id)).copied().collect();
         loop {
-            let new = objects
-                .iter()
-                .filter(|(id, _)| missing.contains(id))
-                .map(|object| (*object).clone());
+            let new = objects.iter().filter(|(id, _)| missing.contains(id)).map(|object| (*object).clone());
             let written = self.write_files(origin, new.collect()).await?;
             let (rows, ids) = (written.clone(), wanted.clone());
-            let entered = self
-                .inner
-                .store
-                .write(move |tx| index::enter(tx, origin, owner, &ids, &rows))
-                .await;
+            let entered = self.inner.store.write(move |tx| index::enter(tx, origin, owner, &ids, &rows)).await;
             match entered {
                 // Only an object that its last owner left in this very moment needs a second round.
                 Ok(left) if left.is_empty() => return Ok(()),
@@ -279,11 +231,7 @@ impl Blobs {
         if bytes > self.room()? {
             return Err(BlobError::Full);
         }
-        let result = self
-            .inner
-            .files
-            .write(&self.inner.pool, origin, objects)
-            .await;
+        let result = self.inner.files.write(&self.inner.pool, origin, objects).await;
         if let Err(BlobError::Disk(DiskError::Unsynced(_))) = result {
             self.inner.store.fail();
         }
@@ -295,21 +243,14 @@ impl Blobs {
     /// # Errors
     /// When the store failed.
     pub fn contains(&self, origin: EntityId, id: ObjectId) -> Result<bool, BlobError> {
-        Ok(self
-            .inner
-            .store
-            .read(|tx| tx.contains(&OBJECTS, &(origin, id)))?)
+        Ok(self.inner.store.read(|tx| tx.contains(&OBJECTS, &(origin, id)))?)
     }
 
     /// Those of `ids` that are stored as coming from `origin`.
     ///
     /// # Errors
     /// When the store failed.
-    pub fn known(
-        &self,
-        origin: EntityId,
-        ids: &[ObjectId],
-    ) -> Result<HashSet<ObjectId>, BlobError> {
+    pub fn known(&self, origin: EntityId, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, BlobError> {
         Ok(self.inner.store.read(|tx| index::known(tx, origin, ids))?)
     }
 
@@ -332,10 +273,7 @@ impl Blobs {
     }
 
     fn row(&self, origin: EntityId, id: ObjectId) -> Result<Option<ObjectRow>, BlobError> {
-        Ok(self
-            .inner
-            .store
-            .read(|tx| tx.get(&OBJECTS, &(origin, id)))?)
+        Ok(self.inner.store.read(|tx| tx.get(&OBJECTS, &(origin, id)))?)
     }
 
     /// As [`Blobs::read`], and compares the hash of the bytes with the id.
@@ -354,12 +292,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When the store failed.
-    pub fn pin(
-        tx: &mut WriteTx,
-        origin: EntityId,
-        id: ObjectId,
-        owner: Owner,
-    ) -> Result<bool, StoreError> {
+    pub fn pin(tx: &mut WriteTx, origin: EntityId, id: ObjectId, owner: Owner) -> Result<bool, StoreError> {
         index::pin(tx, origin, id, owner)
     }
 
@@ -367,12 +300,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When the store failed.
-    pub fn is_pinned(
-        tx: &impl Rows,
-        origin: EntityId,
-        id: ObjectId,
-        owner: Owner,
-    ) -> Result<bool, StoreError> {
+    pub fn is_pinned(tx: &impl Rows, origin: EntityId, id: ObjectId, owner: Owner) -> Result<bool, StoreError> {
         tx.contains(&PINS, &(origin, id, owner))
     }
 
@@ -387,102 +315,13 @@ impl Blobs {
         Ok(())
     }
 
-    /// Removes those of `ids` that nobody has pinned; returns how many.
+    /// As [`Blobs::unpin`], in a commit of its own.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn remove(&self, origin: EntityId, ids: &[ObjectId]) -> Result<usize, BlobError> {
+    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
         let blobs = self.clone();
-        let objects: Vec<_> = ids.iter().map(|id| (origin, *id)).collect();
-        let dropped = self.inner.store.write(move |tx| {
-            blobs.wake_after(tx);
-            index::drop_unpinned(tx, &objects)
-        });
-        Ok(dropped.await?)
-    }
-
-    /// Drops every object that nobody has pinned: what a crash left between writing and pinning. Only before the node
-    /// takes up work.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn remove_unpinned(&self) -> Result<usize, BlobError> {
-        let mut dropped = 0;
-        let mut after = None;
-        loop {
-            use std::ops::Bound::{Excluded, Unbounded};
-            let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
-            let slice = self
-                .inner
-                .store
-                .read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
-            let Some((last, _)) = slice.last() else { break };
-            after = Some(*last);
-            let objects: Vec<_> = slice.into_iter().map(|(object, _)| object).collect();
-            dropped += self
-                .inner
-                .store
-                .write(move |tx| index::drop_unpinned(tx, &objects))
-                .await?;
-        }
-        let _ = self.inner.wake.try_send(());
-        Ok(dropped)
-    }
-
-    fn wake_after(&self, tx: &mut WriteTx) {
-        let wake = self.inner.wake.clone();
-        tx.on_commit(move || {
-            // A full channel holds a wake-up already.
-            let _ = wake.try_send(());
-        });
-    }
-
-    /// Removes now what released owners leave behind; done in the background after every [`Blobs::unpin`].
-    ///
-    /// # Errors
-    /// When the store or the disk failed; the rest is removed by a later call.
-    pub async fn reap(&self) -> Result<(), BlobError> {
-        while self.inner.store.write(index::release_some).await? {}
-        loop {
-            let doomed = self
-                .inner
-                .store
-                .read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
-            if doomed.is_empty() {
-                return Ok(());
-            }
-            // Nobody writes one of these files while its row and then the file itself goes.
-            let objects = doomed
-                .iter()
-                .map(|(origin, id, _)| (*origin, *id))
-                .collect::<HashSet<_>>();
-            let _claim = self.inner.busy.claim(objects.into_iter().collect()).await;
-            let taken = self
-                .inner
-                .store
-                .write(move |tx| index::take_doomed(tx, &doomed))
-                .await?;
-            let files = self.inner.files.clone();
-            self.inner
-                .pool
-                .run(move || files.remove_all(&taken))
-                .await?;
-        }
-    }
-
-    /// Removes files without an index entry that an earlier run left behind; returns how many. Safe at any time, done in
-    /// the background after opening.
-    ///
-    /// # Errors
-    /// When the store or the disk failed.
-    pub fn sweep(&self) -> Result<usize, BlobError> {
-        let origins = self
-            .inner
-            .store
-            .read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
-        self.inner
-            .files
-            .sweep(&origins, |origin, id| self.row(origin, id))
+        Ok(self.inner.store.write(move |tx| blobs.unpin(tx, owner)).await?)
     }
 
     /// What is stored from all origins.
@@ -490,10 +329,7 @@ impl Blobs {
     /// # Errors
     /// When the store failed.
     pub fn usage(&self) -> Result<Usage, BlobError> {
-        let rows = self
-            .inner
-            .store
-            .read(|tx| tx.range(&USAGE, .., usize::MAX))?;
+        let rows = self.inner.store.read(|tx| tx.range(&USAGE, .., usize::MAX))?;
         let sum = |usage: Usage, (_, row): (EntityId, Usage)| Usage {
             objects: usage.objects + row.objects,
             bytes: usage.bytes + row.bytes,
@@ -506,11 +342,7 @@ impl Blobs {
     /// # Errors
     /// When the store failed.
     pub fn usage_of(&self, origin: EntityId) -> Result<Usage, BlobError> {
-        Ok(self
-            .inner
-            .store
-            .read(|tx| tx.get(&USAGE, &origin))?
-            .unwrap_or_default())
+        Ok(self.inner.store.read(|tx| tx.get(&USAGE, &origin))?.unwrap_or_default())
     }
 
     /// Free bytes on the disk.
@@ -534,11 +366,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The cleaner waits for this channel; its own end of it is replaced by one that nobody listens to.
         self.wake = sync_channel(0).0;
-        let thread = self
-            .cleaner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.cleaner.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {

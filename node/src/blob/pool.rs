@@ -27,27 +27,19 @@ impl Pool {
         let calls = Arc::new(Mutex::new(calls));
         let start = |number: usize| {
             let calls = calls.clone();
-            std::thread::Builder::new()
-                .name(format!("pakt-disk-{number}"))
-                .spawn(move || {
-                    loop {
-                        // Whoever holds the lock waits for the next call, the others for the lock.
-                        let call = calls
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .blocking_recv();
-                        let Some(call) = call else { return };
-                        // The caller sees the panic as a missing answer.
-                        let _ = catch_unwind(AssertUnwindSafe(call));
-                    }
-                })
+            std::thread::Builder::new().name(format!("pakt-disk-{number}")).spawn(move || {
+                loop {
+                    // Whoever holds the lock waits for the next call, the others for the lock.
+                    let call = calls.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                    let Some(call) = call else { return };
+                    // The caller sees the panic as a missing answer.
+                    let _ = catch_unwind(AssertUnwindSafe(call));
+                }
+            })
         };
         let threads: Result<Vec<_>, _> = (0..threads).map(start).collect();
         let threads = threads.map_err(|error| BlobError::Disk(error.into()))?;
-        Ok(Pool {
-            queue: Some(queue),
-            threads,
-        })
+        Ok(Pool { queue: Some(queue), threads })
     }
 
     /// Runs `work` on one of the threads; it runs to its end even if the returned future is dropped.
@@ -69,11 +61,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.queue = None;
         let here = std::thread::current().id();
-        for thread in self
-            .threads
-            .drain(..)
-            .filter(|thread| thread.thread().id() != here)
-        {
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != here) {
             let _ = thread.join();
         }
     }

@@ -14,20 +14,8 @@ const ONE: Owner = [1; 16];
 const TWO: Owner = [2; 16];
 
 fn open(disk: &Arc<FaultDisk>) -> (Store, Blobs) {
-    let store = Store::open(
-        disk.clone(),
-        Path::new("/data/pakt.redb"),
-        StoreKey::from_bytes([7; 32]),
-    )
-    .unwrap();
-    let blobs = Blobs::open_with(
-        store.clone(),
-        disk.clone(),
-        Path::new("/data/chunks"),
-        2,
-        false,
-    )
-    .unwrap();
+    let store = Store::open(disk.clone(), Path::new("/data/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
+    let blobs = Blobs::open_with(store.clone(), disk.clone(), Path::new("/data/chunks"), 2, false).unwrap();
     (store, blobs)
 }
 
@@ -37,23 +25,17 @@ fn object(seed: u8, bytes: usize) -> (ObjectId, Bytes) {
 }
 
 fn objects(seeds: std::ops::Range<u8>) -> Vec<(ObjectId, Bytes)> {
-    seeds
-        .map(|seed| object(seed, 100 + usize::from(seed)))
-        .collect()
+    seeds.map(|seed| object(seed, 100 + usize::from(seed))).collect()
 }
 
 fn files(disk: &FaultDisk) -> Vec<PathBuf> {
     let paths = disk.contents().into_iter().map(|(path, _)| path);
-    paths
-        .filter(|path| path.starts_with("/data/chunks"))
-        .collect()
+    paths.filter(|path| path.starts_with("/data/chunks")).collect()
 }
 
 fn release(store: &Store, blobs: &Blobs, owner: Owner) {
     let unpinning = blobs.clone();
-    store
-        .write_blocking(move |tx| unpinning.unpin(tx, owner))
-        .unwrap();
+    store.write_blocking(move |tx| unpinning.unpin(tx, owner)).unwrap();
     block_on(blobs.reap()).unwrap();
 }
 
@@ -71,18 +53,9 @@ fn objects_are_read_back_by_their_own_origin_alone() {
         assert!(blobs.contains(A, *id).unwrap() && !blobs.contains(B, *id).unwrap());
     }
     let stranger = object(200, 5).0;
-    assert_eq!(
-        blobs.known(A, &[stranger, batch[3].0]).unwrap(),
-        HashSet::from([batch[3].0])
-    );
-    let expected = Usage {
-        objects: 50,
-        bytes: batch.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-    };
-    assert_eq!(
-        (blobs.usage().unwrap(), blobs.usage_of(A).unwrap()),
-        (expected, expected)
-    );
+    assert_eq!(blobs.known(A, &[stranger, batch[3].0]).unwrap(), HashSet::from([batch[3].0]));
+    let expected = Usage { objects: 50, bytes: batch.iter().map(|(_, bytes)| bytes.len() as u64).sum() };
+    assert_eq!((blobs.usage().unwrap(), blobs.usage_of(A).unwrap()), (expected, expected));
     assert_eq!(blobs.usage_of(B).unwrap(), Usage::default());
     assert_eq!(blobs.sweep().unwrap(), 0);
 }
@@ -92,10 +65,7 @@ fn known_objects_are_written_once_also_by_two_at_a_time() {
     let disk = FaultDisk::new();
     let (_store, blobs) = open(&disk);
     let batch = [objects(0..5), objects(0..5)].concat();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let writes = (0..8).map(|n| {
         let (blobs, batch) = (blobs.clone(), batch.clone());
         runtime.spawn(async move { blobs.write_batch_pinned(A, [n; 16], &batch).await })
@@ -118,38 +88,19 @@ fn an_object_goes_with_its_last_owner_and_can_come_again() {
     block_on(blobs.write_batch_pinned(A, ONE, &batch)).unwrap();
     block_on(blobs.write_batch_pinned(B, ONE, &batch[..1])).unwrap();
     let shared = batch[0].0;
-    assert!(
-        store
-            .write_blocking(move |tx| Blobs::pin(tx, A, shared, TWO))
-            .unwrap()
-    );
-    assert!(
-        store
-            .read(|tx| Blobs::is_pinned(tx, A, shared, TWO))
-            .unwrap()
-    );
-    assert_eq!(
-        block_on(blobs.remove(A, &[shared])).unwrap(),
-        0,
-        "it is pinned"
-    );
+    assert!(store.write_blocking(move |tx| Blobs::pin(tx, A, shared, TWO)).unwrap());
+    assert!(store.read(|tx| Blobs::is_pinned(tx, A, shared, TWO)).unwrap());
+    assert_eq!(block_on(blobs.remove(A, &[shared])).unwrap(), 0, "it is pinned");
 
     release(&store, &blobs, ONE);
     assert_eq!(blobs.usage().unwrap().objects, 1);
     assert_eq!(files(&disk).len(), 1);
     blobs.read_verified(A, shared).unwrap();
     assert!(matches!(blobs.read(B, shared), Err(BlobError::Missing)));
-    assert!(
-        !store
-            .write_blocking(move |tx| Blobs::pin(tx, B, shared, TWO))
-            .unwrap()
-    );
+    assert!(!store.write_blocking(move |tx| Blobs::pin(tx, B, shared, TWO)).unwrap());
 
     release(&store, &blobs, TWO);
-    assert_eq!(
-        (blobs.usage().unwrap(), files(&disk).len()),
-        (Usage::default(), 0)
-    );
+    assert_eq!((blobs.usage().unwrap(), files(&disk).len()), (Usage::default(), 0));
     block_on(blobs.write_batch(A, &batch)).unwrap();
     assert_eq!(block_on(blobs.remove(A, &[shared, batch[1].0])).unwrap(), 2);
     block_on(blobs.reap()).unwrap();
@@ -184,9 +135,7 @@ fn a_background_thread_removes_what_nobody_needs() {
     drop(blobs);
     let blobs = Blobs::open(store.clone(), disk.clone(), Path::new("/data/chunks")).unwrap();
     let unpinning = blobs.clone();
-    store
-        .write_blocking(move |tx| unpinning.unpin(tx, ONE))
-        .unwrap();
+    store.write_blocking(move |tx| unpinning.unpin(tx, ONE)).unwrap();
     for _ in 0..2000 {
         if files(&disk).is_empty() {
             return;
@@ -205,26 +154,15 @@ fn leftovers_of_a_crash_are_swept_and_nothing_else() {
     let folder = files(&disk)[0].parent().unwrap().to_owned();
     let stray = object(99, 10);
     disk.create(&folder.join(stray.0.to_string())).unwrap();
-    disk.create(&folder.join(format!("{}.tmp", batch[0].0)))
-        .unwrap();
-    disk.create_dir_all(Path::new("/data/chunks/0000000000000000/7"))
-        .unwrap();
-    disk.create(&Path::new("/data/chunks/0000000000000000/7").join(stray.0.to_string()))
-        .unwrap();
-    assert_eq!(
-        blobs.sweep().unwrap(),
-        0,
-        "directories of this run may be in use"
-    );
+    disk.create(&folder.join(format!("{}.tmp", batch[0].0))).unwrap();
+    disk.create_dir_all(Path::new("/data/chunks/0000000000000000/7")).unwrap();
+    disk.create(&Path::new("/data/chunks/0000000000000000/7").join(stray.0.to_string())).unwrap();
+    assert_eq!(blobs.sweep().unwrap(), 0, "directories of this run may be in use");
     drop((store, blobs));
     let (_store, blobs) = open(&disk);
     assert_eq!(blobs.sweep().unwrap(), 3);
     assert_eq!(files(&disk).len(), 3);
-    assert!(
-        !disk
-            .exists(Path::new("/data/chunks/0000000000000000/7"))
-            .unwrap()
-    );
+    assert!(!disk.exists(Path::new("/data/chunks/0000000000000000/7")).unwrap());
     block_on(blobs.write_batch(A, &[stray])).unwrap();
     assert_eq!(blobs.sweep().unwrap(), 0);
     assert_eq!(files(&disk).len(), 4);
@@ -238,27 +176,15 @@ fn damage_is_reported() {
     block_on(blobs.write_batch(A, &batch)).unwrap();
     let path = |number: usize| {
         let name = batch[number].0.to_string();
-        files(&disk)
-            .into_iter()
-            .find(|path| path.ends_with(&name))
-            .unwrap()
+        files(&disk).into_iter().find(|path| path.ends_with(&name)).unwrap()
     };
     disk.open(&path(0)).unwrap().write_at(5, b"x").unwrap();
     disk.open(&path(1)).unwrap().set_len(7).unwrap();
     disk.remove(&path(2)).unwrap();
     assert!(blobs.read(A, batch[0].0).is_ok());
-    assert!(matches!(
-        blobs.read_verified(A, batch[0].0),
-        Err(BlobError::Damaged(_))
-    ));
-    assert!(matches!(
-        blobs.read(A, batch[1].0),
-        Err(BlobError::Damaged(_))
-    ));
-    assert!(matches!(
-        blobs.read(A, batch[2].0),
-        Err(BlobError::Damaged(_))
-    ));
+    assert!(matches!(blobs.read_verified(A, batch[0].0), Err(BlobError::Damaged(_))));
+    assert!(matches!(blobs.read(A, batch[1].0), Err(BlobError::Damaged(_))));
+    assert!(matches!(blobs.read(A, batch[2].0), Err(BlobError::Damaged(_))));
 }
 
 #[test]
@@ -276,10 +202,7 @@ fn directories_hold_a_bounded_number_of_objects() {
     assert_eq!(disk.list(&folder.join("1")).unwrap().len(), 4096);
     assert_eq!(disk.list(&folder.join("2")).unwrap().len(), 104);
     let too_large = (object(1, 1).0, Bytes::from(vec![0; OBJECT_BYTES_MAX + 1]));
-    assert!(matches!(
-        block_on(blobs.write_batch(A, &[too_large])),
-        Err(BlobError::TooLarge { .. })
-    ));
+    assert!(matches!(block_on(blobs.write_batch(A, &[too_large])), Err(BlobError::TooLarge { .. })));
 }
 
 #[test]
@@ -288,24 +211,14 @@ fn p31_content_leaves_the_last_bytes_to_records() {
     let (store, blobs) = open(&disk);
     let first = object(1, 1 << 20);
     block_on(blobs.write_batch(A, std::slice::from_ref(&first))).unwrap();
-    let used: u64 = disk
-        .contents()
-        .iter()
-        .map(|(_, bytes)| bytes.len() as u64)
-        .sum();
+    let used: u64 = disk.contents().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     for (spare, fits) in [(0, false), ((1 << 20) - 1, false), (1 << 20, true)] {
         disk.set_capacity(Some(used + RESERVE_BYTES + spare));
         let written = block_on(blobs.write_batch(A, &[object(2, 1 << 20)]));
         assert_eq!(written.is_ok(), fits, "{spare}");
         assert!(fits || matches!(written, Err(BlobError::Full)));
-        assert_eq!(
-            files(&disk).len(),
-            1 + usize::from(fits),
-            "nothing half done remains"
-        );
-        store
-            .write_blocking(move |tx| tx.next_sequence("receipts"))
-            .unwrap();
+        assert_eq!(files(&disk).len(), 1 + usize::from(fits), "nothing half done remains");
+        store.write_blocking(move |tx| tx.next_sequence("receipts")).unwrap();
         blobs.read_verified(A, first.0).unwrap();
     }
 }
@@ -315,10 +228,7 @@ fn p31_a_disk_that_fills_up_while_writing_leaves_no_files() {
     for at in 1..12 {
         let disk = FaultDisk::new();
         let (_store, blobs) = open(&disk);
-        disk.plan(FaultPlan {
-            at: disk.calls() + at,
-            fault: Fault::FullForever,
-        });
+        disk.plan(FaultPlan { at: disk.calls() + at, fault: Fault::FullForever });
         let batch = objects(0..4);
         let written = block_on(blobs.write_batch(A, &batch));
         assert!(matches!(written, Err(BlobError::Full)), "{at}");
@@ -335,10 +245,7 @@ fn p31_a_disk_that_fills_up_while_writing_leaves_no_files() {
 fn a_file_that_cannot_be_synced_stops_the_store() {
     let disk = FaultDisk::new();
     let (store, blobs) = open(&disk);
-    disk.plan(FaultPlan {
-        at: disk.calls() + 3,
-        fault: Fault::SyncOnce,
-    });
+    disk.plan(FaultPlan { at: disk.calls() + 3, fault: Fault::SyncOnce });
     assert!(block_on(blobs.write_batch(A, &objects(0..4))).is_err());
     block_on(store.failed());
     assert!(store.read(|_| Ok(())).is_err());

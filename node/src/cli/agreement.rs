@@ -17,7 +17,7 @@ use super::{Exit, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
 use crate::config::Config;
-use crate::{files, setup};
+use crate::{ambient, files, setup};
 
 /// Terms are a page of text.
 const TERMS_BYTES_MAX: u64 = 256 << 10;
@@ -103,7 +103,7 @@ async fn propose(
     }
     let terms_toml = terms.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
     if let Some(text) = &terms_toml {
-        TermsInput::parse(text, setup::now())?;
+        TermsInput::parse(text, ambient::now())?;
     }
     let mut cards = Vec::new();
     for path in with {

@@ -60,16 +60,22 @@ pub enum Command {
     #[command(after_help = "Examples:\n  pakt card --out nord.card\n  pakt card show sor.card")]
     Card(CardArgs),
     /// Make, sign and end agreements.
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   pakt agreement propose --with sor.card --out nord-sor.proposal
   pakt agreement accept nord-sor.proposal --out nord-sor.agreement
-  pakt agreement list")]
+  pakt agreement list"
+    )]
     Agreement(AgreementCommand),
     /// The groups of this entity and who sees them.
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   pakt group add Radiology
   pakt group show Radiology --to NL:KVK:99000102
-  pakt group list")]
+  pakt group list"
+    )]
     Group(GroupCommand),
     /// Counterparts, their groups, whether they can be reached, since when and why not.
     #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
@@ -81,18 +87,24 @@ pub enum Command {
       --priority urgent --wait delivered --timeout 10m study/ letter.pdf")]
     Send(SendArgs),
     /// What was received.
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   pakt inbox list
   pakt inbox show ID
-  pakt inbox save ID --to incoming/")]
+  pakt inbox save ID --to incoming/"
+    )]
     Inbox(InboxCommand),
     /// What was sent, and where it is.
     #[command(subcommand, after_help = "Examples:\n  pakt outbox list\n  pakt outbox show ID")]
     Outbox(OutboxCommand),
     /// Export receipts, and verify them without a node.
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   pakt receipt export ID --out study.receipt
-  pakt receipt verify study.receipt --card nord.card --card sor.card")]
+  pakt receipt verify study.receipt --card nord.card --card sor.card"
+    )]
     Receipt(ReceiptCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]

@@ -131,7 +131,8 @@ impl Client {
     }
 
     fn lost(&self, error: &hyper::Error) -> ServiceError {
-        let message = format!("the node in {} broke off: {error}", self.socket.parent().unwrap_or(Path::new(".")).display());
+        let message =
+            format!("the node in {} broke off: {error}", self.socket.parent().unwrap_or(Path::new(".")).display());
         ServiceError::new(ErrorCode::NotRunning, message, "see its log; what it had confirmed is not lost")
     }
 }

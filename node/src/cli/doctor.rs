@@ -13,7 +13,7 @@ use super::output::{Output, moment, safe, size, span, table};
 use super::records;
 use crate::api::types::*;
 use crate::config::{CONFIG_NAME, Config};
-use crate::{files, setup};
+use crate::{ambient, files, setup};
 
 /// Below this a node refuses large messages before anything else helps.
 const FREE_BYTES_MIN: u64 = 5_000_000_000;
@@ -73,7 +73,7 @@ impl Findings {
     }
 
     fn clock(&mut self) {
-        let now = setup::now();
+        let now = ambient::now();
         if now.0 < CLOCK_US_MIN {
             self.bad("clock", format!("the clock says {}", moment(&time_text(now))), "set it, and keep it with NTP");
         } else {
@@ -129,7 +129,8 @@ impl Findings {
         let found = named.into_iter().find(|file| file.starts_with(&config.dir) && file.exists());
         match found {
             Some(file) => {
-                let finding = format!("the recovery file lies beside the keys that it must survive: {}", file.display());
+                let finding =
+                    format!("the recovery file lies beside the keys that it must survive: {}", file.display());
                 self.bad("recovery", finding, "move it to a safe on another machine or medium");
             }
             None => self.fine("recovery", "no recovery file lies in the data directory".into()),
@@ -140,7 +141,11 @@ impl Findings {
         match setup::is_unprotected(config) {
             Ok(true) => {
                 let finding = "unprotected: the keys lie on disk without a passphrase".into();
-                self.bad("keystore", finding, "whoever reads this disk is this entity; start over with `pakt init --passphrase-file`");
+                self.bad(
+                    "keystore",
+                    finding,
+                    "whoever reads this disk is this entity; start over with `pakt init --passphrase-file`",
+                );
             }
             Ok(false) => match setup::unlock(config, passphrase) {
                 Ok(_) => self.fine("keystore", "protected, and the passphrase opens it".into()),
@@ -154,7 +159,11 @@ impl Findings {
         match records::read_card(&config.dir.join(setup::CARD_NAME)) {
             Ok(card) if card.body.addresses.is_empty() => {
                 let finding = "it names no address: counterparts cannot dial this node, it can only dial them".into();
-                self.bad("card", finding, "fine behind a firewall; else name one with `pakt init --advertise HOST:PORT`");
+                self.bad(
+                    "card",
+                    finding,
+                    "fine behind a firewall; else name one with `pakt init --advertise HOST:PORT`",
+                );
             }
             Ok(card) => {
                 let addresses: Vec<_> = card.body.addresses.iter().map(|address| address.as_str()).collect();
@@ -226,7 +235,7 @@ impl Findings {
             self.bad("agreement", finding, remedy);
         }
         let ends_soon = agreement.valid_until.parse::<jiff::Timestamp>().is_ok_and(|until| {
-            let soon = setup::now() + AGREEMENT_ENDS_SOON;
+            let soon = ambient::now() + AGREEMENT_ENDS_SOON;
             u64::try_from(until.as_microsecond()).is_ok_and(|until| until < soon.0)
         });
         if ends_soon {

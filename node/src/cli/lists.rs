@@ -9,7 +9,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
-use super::output::{Output, facts, moment, safe, size, span, table};
+use super::output::{Output, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
 use super::save::{self, Saved};
@@ -71,7 +71,12 @@ fn peer_text(peer: &Peer) -> String {
         ("groups", if peer.groups.is_empty() { "none shown".into() } else { safe(&peer.groups.join(", ")) }),
         (
             "agreement",
-            format!("{}, {}, until {}{verified}", agreement.id, agreement.state.as_str(), moment(&agreement.valid_until)),
+            format!(
+                "{}, {}, until {}{verified}",
+                agreement.id,
+                agreement.state.as_str(),
+                moment(&agreement.valid_until)
+            ),
         ),
         ("entity", peer.entity.clone()),
     ];
@@ -123,7 +128,11 @@ fn inbox_table(items: &[InboxItem]) -> String {
             moment(&item.received_at),
             format!("{}/{}", safe(&item.from.name), safe(&item.from.group)),
             safe(&item.group),
-            if item.kind == InboxKind::Report { format!("report: {}", safe(&item.subject)) } else { safe(&item.subject) },
+            if item.kind == InboxKind::Report {
+                format!("report: {}", safe(&item.subject))
+            } else {
+                safe(&item.subject)
+            },
             format!("{} files, {}", item.files, size(item.bytes)),
         ]
     };
@@ -164,12 +173,13 @@ struct SaveResult {
 async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Result<(), ServiceError> {
     let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(id))).await?;
     let content = client.download(&format!("/v1/inbox/{}/content", escaped(id))).await?;
-    let bar = Progress::new(output.json).bytes(detail.item.bytes, "saving");
+    let bar = Progress::new().bytes(detail.item.bytes, "saving");
     let reader = SyncIoBridge::new(StreamReader::new(content));
     let target = to.clone();
     let counted = bar.clone();
     let work = tokio::task::spawn_blocking(move || save::save(&detail, Counted { reader, bar: counted }, &target));
-    let saved = work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
+    let saved =
+        work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
     bar.finish_and_clear();
     for escaped in &saved.escaped {
         output.note(&format!("{} was saved as {}", safe(&escaped.name), safe(&escaped.saved_as)));
@@ -354,6 +364,7 @@ fn verify(output: Output, file: &Path, cards: [&Path; 2]) -> Exit {
             Exit::DONE
         }
         Err(error) => {
+            let error = with_hint(error);
             super::output::report(&error);
             if output.json {
                 output.result(&InvalidReceipt { valid: false, verdict: "invalid", error: &error }, |_| String::new());

@@ -115,7 +115,9 @@ fn default_dir() -> Result<PathBuf, ServiceError> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
     match data.or_else(home) {
         Some(data) => Ok(data.join("pakt")),
-        None => Err(ServiceError::new(ErrorCode::Usage, "no data directory is named", "give --dir DIR or set PAKT_DIR")),
+        None => {
+            Err(ServiceError::new(ErrorCode::Usage, "no data directory is named", "give --dir DIR or set PAKT_DIR"))
+        }
     }
 }
 
@@ -168,7 +170,13 @@ fn init_text(made: &setup::Initialised) -> String {
         ("listens on", made.listen.clone()),
         ("reached at", addresses),
         ("card", made.card.display().to_string()),
-        ("recovery file", format!("{}\nmove it to another place: it is the way back when this one is lost", made.recovery_file.display())),
+        (
+            "recovery file",
+            format!(
+                "{}\nmove it to another place: it is the way back when this one is lost",
+                made.recovery_file.display()
+            ),
+        ),
     ])];
     if made.unprotected {
         lines.push(

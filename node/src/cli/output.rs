@@ -57,6 +57,7 @@ impl Output {
 
     /// Reports an error and gives its exit code.
     pub fn error(self, error: &ServiceError) -> u8 {
+        let error = &with_hint(error.clone());
         if self.json {
             print_out(&serde_json::to_string_pretty(error).unwrap_or_default());
         }
@@ -80,6 +81,14 @@ impl Output {
         }
         Err(ServiceError::new(ErrorCode::Failed, "nothing was done", "answer y, or give --yes"))
     }
+}
+
+/// Every error says what to do next.
+pub fn with_hint(mut error: ServiceError) -> ServiceError {
+    if error.hint.is_empty() {
+        error.hint = "see `pakt doctor` and the log of the node".into();
+    }
+    error
 }
 
 /// Prints an error for people.
@@ -129,7 +138,13 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
 }
 
 /// A time span for people: the two largest units.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::safe;
-use crate::api::types::{EnvelopeState, OutboxMessage};
+use crate::api::types::OutboxMessage;
 
 const BYTES_STYLE: &str = "{msg}  {bar:30}  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 const REDRAWS_PER_SECOND: u8 = 10;
@@ -19,10 +19,16 @@ pub struct Progress {
     envelopes: HashMap<String, ProgressBar>,
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Progress {
-    /// Bars on stderr, unless it is no terminal or `quiet`.
-    pub fn new(quiet: bool) -> Self {
-        let target = if quiet || !std::io::stderr().is_terminal() {
+    /// Bars on stderr, unless it is no terminal.
+    pub fn new() -> Self {
+        let target = if !std::io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND)
@@ -33,6 +39,15 @@ impl Progress {
     /// A bar that counts bytes up to `total`.
     pub fn bytes(&self, total: u64, what: &str) -> ProgressBar {
         let style = ProgressStyle::with_template(BYTES_STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = self.bars.add(ProgressBar::new(total).with_style(style));
+        bar.set_message(what.to_owned());
+        bar
+    }
+
+    /// A bar that counts steps up to `total`.
+    pub fn count(&self, total: u64, what: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{msg}  {bar:30}  {pos}/{len}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bars.add(ProgressBar::new(total).with_style(style));
         bar.set_message(what.to_owned());
         bar
@@ -52,7 +67,7 @@ impl Progress {
             bar.set_position(envelope.bytes_durable);
             let name = format!("{}/{} {}", safe(&envelope.name), safe(&envelope.group), envelope.state.as_str());
             bar.set_message(name);
-            if envelope.state.tier() > 0 || envelope.state.is_failure() || envelope.state == EnvelopeState::Recalled {
+            if envelope.state.tier() > 0 || envelope.state.is_failure() {
                 bar.abandon();
             }
         }

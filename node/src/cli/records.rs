@@ -5,13 +5,13 @@
 use std::io::Read;
 use std::path::Path;
 
+use pakt_keys::codec::CodecError;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, ARMOUR_BYTES_MAX, ArmourError, Label};
 use pakt_protocol::record::RecordError;
 use pakt_protocol::record::agreement::{self, AgreementFile, VerifiedFile};
 use pakt_protocol::record::card::Card;
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
-use pakt_keys::codec::CodecError;
 use serde::Serialize;
 
 use super::output::{facts, moment, safe, size, span};
@@ -111,7 +111,8 @@ impl ShownCard {
 
     /// The card in words.
     pub fn text(&self) -> String {
-        let addresses = if self.addresses.is_empty() { "none: it only dials out".into() } else { self.addresses.join("\n") };
+        let addresses =
+            if self.addresses.is_empty() { "none: it only dials out".into() } else { self.addresses.join("\n") };
         facts(&[
             ("name", safe(&self.name)),
             ("number", safe(&self.number)),
@@ -174,7 +175,8 @@ impl ShownAgreement {
 
     /// The agreement in words.
     pub fn text(&self) -> String {
-        let what = if self.kind == "proposal" { "proposal, not yet countersigned" } else { "agreement, signed by both" };
+        let what =
+            if self.kind == "proposal" { "proposal, not yet countersigned" } else { "agreement, signed by both" };
         format!("{what}\n{}", agreement_text(&self.id, self.version, &self.proposer, &self.acceptor, &self.terms))
     }
 }

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use super::Exit;
 use super::args::RunArgs;
 use super::output::Output;
-use super::Exit;
 use crate::api::listen::ApiServer;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{Config, LogFormat};
@@ -44,11 +44,7 @@ pub fn run(dir: &Path, output: Output, args: RunArgs) -> Result<Exit, ServiceErr
     result
 }
 
-async fn serve(
-    config: Config,
-    keys: pakt_keys::keystore::Keystore,
-    output: Output,
-) -> Result<Exit, ServiceError> {
+async fn serve(config: Config, keys: pakt_keys::keystore::Keystore, output: Output) -> Result<Exit, ServiceError> {
     let shutdown = CancellationToken::new();
     let signals = Signals::listen()?;
     let dir = config.dir.clone();
@@ -56,7 +52,10 @@ async fn serve(
     if let Some(group) = &api_config.group {
         open_dir_to(&dir, group)?;
     }
-    let node = service::start(config, keys, shutdown.clone()).await.map_err(failed)?;
+    let listen = config.listen.clone();
+    let started = service::start(config, keys, shutdown.clone()).await;
+    let node =
+        started.map_err(|error| if files::is_address_in_use(&error) { port_taken(&listen) } else { failed(error) })?;
     let server = match ApiServer::start(&dir, &api_config, node.clone(), shutdown.clone()).await {
         Ok(server) => server,
         Err(error) => {
@@ -138,15 +137,16 @@ fn open_dir_to(dir: &Path, group: &str) -> Result<(), ServiceError> {
 pub(super) fn failed(error: anyhow::Error) -> ServiceError {
     match error.downcast::<ServiceError>() {
         Ok(error) => error,
-        Err(error) => {
-            let hint = if files::is_address_in_use(&error) {
-                "another program listens there: stop it, or change `listen` in config.toml"
-            } else {
-                ""
-            };
-            ServiceError::new(ErrorCode::Failed, format!("{error:#}"), hint)
-        }
+        Err(error) => ServiceError::new(ErrorCode::Failed, format!("{error:#}"), ""),
     }
+}
+
+fn port_taken(listen: &str) -> ServiceError {
+    ServiceError::new(
+        ErrorCode::Failed,
+        format!("cannot listen on {listen}: another program does"),
+        "stop it, or change `listen` in config.toml",
+    )
 }
 
 fn start_log(format: LogFormat) {

@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::ambient;
 use crate::api::types::{ErrorCode, InboxDetail, ServiceError};
 
 const COPY_BYTES: usize = 512 << 10;
@@ -95,9 +96,7 @@ struct Staging {
 
 impl Staging {
     fn create(target: &Path, target_fd: &OwnedFd) -> Result<Self, ServiceError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| local(target, &io::Error::other(e)))?;
-        let name = format!(".pakt-save-{}", hex::encode(random));
+        let name = format!(".pakt-save-{}", hex::encode(ambient::random::<8>()));
         rustix::fs::mkdirat(target_fd, &name, Mode::RWXU).map_err(|e| local(target, &e.into()))?;
         let fd = open_dir(target_fd, &name).map_err(|e| local(target, &e))?;
         Ok(Self { path: target.join(name), fd })
@@ -186,8 +185,7 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), ServiceError> {
         let raw = entry.path_bytes().into_owned();
         let text = std::str::from_utf8(&raw).map_err(|_| damaged("a name is no text"))?;
-        let path: Vec<Component> =
-            text.trim_end_matches('/').split('/').map(component).collect::<Result<_, _>>()?;
+        let path: Vec<Component> = text.trim_end_matches('/').split('/').map(component).collect::<Result<_, _>>()?;
         let Some((name, folders)) = path.split_last() else { return Err(damaged("an entry has no name")) };
         if path.len() > PATH_DEPTH_MAX {
             return Err(damaged("a path is too deep"));
@@ -320,7 +318,8 @@ fn component(name: &str) -> Result<Component, ServiceError> {
 }
 
 fn taken(target: &Path, name: &str) -> ServiceError {
-    let message = format!("{} exists already; nothing was saved", super::output::safe(&target.join(name).to_string_lossy()));
+    let message =
+        format!("{} exists already; nothing was saved", super::output::safe(&target.join(name).to_string_lossy()));
     ServiceError::new(ErrorCode::Conflict, message, "save to an empty folder")
 }
 
@@ -417,7 +416,8 @@ mod tests {
         assert_eq!((saved.files, saved.bytes), (3, 3));
         assert_eq!(listing(&target), ["study", "study/a", "study/empty", "study/z", "top.txt"]);
         assert_eq!(fs::read(target.join("study/a")).unwrap(), b"aa");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(target.join("study/a")).unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(target.join("study/a")).unwrap().permissions());
         assert_eq!(mode & 0o7111, 0, "no mode comes out of the stream");
         let again = save(&item, stream.as_slice(), &target).unwrap_err();
         assert_eq!(again.code, ErrorCode::Conflict);

@@ -43,7 +43,7 @@ struct SendResult {
 /// Whatever prevented the message from becoming durable.
 pub async fn send(client: &Client, output: Output, args: SendArgs) -> Result<Exit, ServiceError> {
     let message = new_message(&args)?;
-    let mut progress = Progress::new(output.json);
+    let mut progress = Progress::new();
     let sent = submit(client, &args, message, &progress).await?;
     let Some(wait) = args.wait else {
         finish(output, sent, None);
@@ -217,7 +217,8 @@ fn describe(sent: &Sent) -> String {
     let mut lines = vec![format!("message {}", sent.message)];
     for envelope in &sent.envelopes {
         let to = format!("{}/{}", safe(&envelope.name), safe(&envelope.group));
-        let mut line = format!("  {}  {to}  {}  {}", envelope.id, envelope.state.as_str(), size(envelope.bytes_content));
+        let mut line =
+            format!("  {}  {to}  {}  {}", envelope.id, envelope.state.as_str(), size(envelope.bytes_content));
         if envelope.state.tier() > 0 {
             line.push_str(&format!("  {:.1} s  {} on the wire", envelope.seconds, size(envelope.bytes_on_wire)));
         } else if !envelope.state.is_failure() {

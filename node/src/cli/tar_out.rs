@@ -266,7 +266,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("file");
             fs::write(&path, "before").unwrap();
-            let tree = Tree::scan(&[path.clone()]).unwrap();
+            let tree = Tree::scan(std::slice::from_ref(&path)).unwrap();
             change(&path);
             let (_, end) = stream(&tree);
             let Err(StreamEnd::Changed(error)) = end else { panic!("{end:?}") };

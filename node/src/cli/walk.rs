@@ -65,12 +65,7 @@ pub struct Seen {
 impl Seen {
     /// The state that `meta` describes.
     pub fn of(meta: &Metadata) -> Self {
-        Self {
-            bytes: meta.len(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            device: meta.dev(),
-            inode: meta.ino(),
-        }
+        Self { bytes: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()), device: meta.dev(), inode: meta.ino() }
     }
 }
 
@@ -80,7 +75,8 @@ impl Tree {
     /// # Errors
     /// `failed` for a path that is not there, cannot be read or cannot be sent; `usage` for two of the same name.
     pub fn scan(paths: &[PathBuf]) -> Result<Tree, ServiceError> {
-        let mut roots = paths.iter().map(|path| Ok((root_name(path)?, path))).collect::<Result<Vec<_>, _>>()?;
+        let mut roots =
+            paths.iter().map(|path| Ok((root_name(path)?, path))).collect::<Result<Vec<_>, ServiceError>>()?;
         roots.sort();
         if let Some(pair) = roots.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let message = format!("{} and {} have the same name", pair[0].1.display(), pair[1].1.display());
@@ -288,10 +284,13 @@ mod tests {
         let study = dir.path().join("study");
         fs::create_dir(&study).unwrap();
         fs::write(study.join("a"), "1").unwrap();
-        let before = Tree::scan(&[study.clone()]).unwrap();
+        let before = Tree::scan(std::slice::from_ref(&study)).unwrap();
         assert_eq!(before.difference(&before.clone()), None);
         fs::write(study.join("a"), "12").unwrap();
-        assert_eq!(before.difference(&Tree::scan(&[study.clone()]).unwrap()), Some(study.join("a").as_path()));
+        assert_eq!(
+            before.difference(&Tree::scan(std::slice::from_ref(&study)).unwrap()),
+            Some(study.join("a").as_path())
+        );
         fs::write(study.join("a"), "1").unwrap();
         fs::write(study.join("b"), "1").unwrap();
         assert!(before.difference(&Tree::scan(&[study]).unwrap()).is_some());

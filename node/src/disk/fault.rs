@@ -271,17 +271,12 @@ impl Disk for FaultDisk {
 
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         self.simple(CallKind::Grow, |state| {
-            let missing: Vec<_> = path
-                .ancestors()
-                .filter(|dir| !state.names.is_dir(dir))
-                .collect();
+            let missing: Vec<_> = path.ancestors().filter(|dir| !state.names.is_dir(dir)).collect();
             for dir in missing.iter().rev() {
                 if state.names.node(dir).is_some() {
                     return Err(DiskError::Exists);
                 }
-                state
-                    .names
-                    .change(vec![((*dir).to_owned(), Some(Node::Dir))]);
+                state.names.change(vec![((*dir).to_owned(), Some(Node::Dir))]);
             }
             // When the power fails in this call, whether the names are durable is for the crash to decide.
             if !state.dead {

@@ -8,11 +8,11 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
-use super::rows::{IncomingRow, InItem, InMessage, SettledRow};
+use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{INBOX, INBOX_IDS, INCOMING, IN_SEGMENTS, SETTLED};
+use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Items that one listing gives.
@@ -105,7 +105,7 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        add_item(tx, &InItem::Message(InMessage { key: slot, ..message }))?;
+                        add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
@@ -156,7 +156,7 @@ impl Mailroom {
     /// [`MailError`].
     pub fn opening(&self, message: &InMessage) -> Result<(Vec<ObjectId>, ManifestKey), MailError> {
         let segments = self.store.read(|tx| tx.get(&IN_SEGMENTS, &(message.from, message.envelope)))?;
-        let bytes = self.slots.get(message.key)?.ok_or(MailError::Missing)?;
+        let bytes = self.slots.get(message.key.ok_or(MailError::Missing)?)?.ok_or(MailError::Missing)?;
         let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| MailError::Missing)?;
         Ok((segments.ok_or(MailError::Missing)?, ManifestKey::from_bytes(key)))
     }

@@ -14,7 +14,7 @@ use pakt_protocol::ids::{EnvelopeId, MessageId};
 use tokio::sync::watch;
 
 use crate::blob::{BlobError, Blobs, Owner};
-use crate::slots::{SlotsError, Slots};
+use crate::slots::{Slots, SlotsError};
 use crate::store::{Store, StoreError};
 
 /// Why the mailroom could not do something.

@@ -16,9 +16,7 @@ use super::{MailError, Mailroom, outgoing_owner};
 use crate::ambient;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
-use crate::store::tables::{
-    OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER,
-};
+use crate::store::tables::{OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
 use crate::store::{StoreError, WriteTx};
 
 /// Object entries in one row of the store.
@@ -40,7 +38,8 @@ impl Mailroom {
     ) -> Result<(), MailError> {
         let slots = self.slots.clone();
         let bytes = Zeroizing::new(*key.as_bytes());
-        let slot = tokio::task::spawn_blocking(move || slots.put(&*bytes)).await.map_err(|_| StoreError::Panicked)??;
+        let slot =
+            tokio::task::spawn_blocking(move || slots.put(&*bytes)).await.map_err(|_| StoreError::Panicked)??;
         message.key = Some(slot);
         let stored: Result<(), StoreError> = self
             .store
@@ -205,7 +204,7 @@ impl Mailroom {
             })?;
             tx.scan(&super::inbox::ITEMS, .., |_, item| {
                 if let InItem::Message(message) = item {
-                    needed.insert(message.key);
+                    needed.extend(message.key);
                 }
                 Ok(ControlFlow::Continue(()))
             })
@@ -273,7 +272,10 @@ fn words(message: &OutMessage, row: &OutEnvelope, reason: Reason) -> (String, St
             "Delayed",
             "The message is still waiting. The node keeps trying until the hold time ends. If it is urgent, use another way now.",
         ),
-        _ => ("Not delivered", "The recipient has not got this message. Send it again once the reason is gone, or use another way."),
+        _ => (
+            "Not delivered",
+            "The recipient has not got this message. Send it again once the reason is gone, or use another way.",
+        ),
     };
     let subject = format!("{what}: {}", message.subject);
     let text = format!(

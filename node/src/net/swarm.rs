@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::PollSender;
 
 use super::error::DialError;
-use super::lane::{Lane, LaneKind};
+use super::lane::Lane;
 use super::registry::{Pass, Registry};
+use pakt_protocol::message::lane::LaneKind;
 
 /// What a dial wants of its connection, and where its stream goes.
 pub(super) struct Wanted {

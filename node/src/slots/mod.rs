@@ -113,9 +113,7 @@ fn destroy(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
     let mut done = 0;
     while done < bytes {
         random().fill_bytes(&mut noise);
-        let part = usize::try_from(bytes - done)
-            .unwrap_or(usize::MAX)
-            .min(noise.len());
+        let part = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(noise.len());
         file.write_at(done, &noise[..part])?;
         done += part as u64;
     }
@@ -151,22 +149,13 @@ fn create(disk: &dyn Disk, path: &Path, store: &Store) -> Result<(), DiskError> 
     disk.sync_dir(folder(path))
 }
 
-fn open_slot(
-    key: &SlotKey,
-    index: usize,
-    slot: &[u8],
-) -> Option<([u8; TAG_BYTES], Zeroizing<Vec<u8>>)> {
+fn open_slot(key: &SlotKey, index: usize, slot: &[u8]) -> Option<([u8; TAG_BYTES], Zeroizing<Vec<u8>>)> {
     let plain = slots::open_slot(key, index as u64, GENERATION, slot)?;
     let (tag, secret) = plain.split_first_chunk()?;
     Some((*tag, Zeroizing::new(secret.to_vec())))
 }
 
-fn seal_slot(
-    key: &SlotKey,
-    index: usize,
-    tag: &[u8; TAG_BYTES],
-    secret: &[u8],
-) -> Result<[u8; SLOT_BYTES], SlotError> {
+fn seal_slot(key: &SlotKey, index: usize, tag: &[u8; TAG_BYTES], secret: &[u8]) -> Result<[u8; SLOT_BYTES], SlotError> {
     let mut plain = Zeroizing::new(Vec::with_capacity(TAG_BYTES + secret.len()));
     plain.extend_from_slice(tag);
     plain.extend_from_slice(secret);
@@ -184,19 +173,11 @@ impl Edition {
         let key = slots::header_open(store.key(), &header)?;
         // A slot that a crash cut short was never answered for; the next one takes its place.
         let count = (bytes - HEADER_BYTES as u64) / SLOT_BYTES as u64;
-        let count =
-            usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
-        let mut edition = Edition {
-            file,
-            key,
-            tags: Vec::with_capacity(count),
-            failed: false,
-        };
+        let count = usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
+        let mut edition = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
         edition.each_stride(count, |edition, first, bytes| {
             for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
-                edition
-                    .tags
-                    .push(open_slot(&edition.key, first + at, slot).map(|(tag, _)| tag));
+                edition.tags.push(open_slot(&edition.key, first + at, slot).map(|(tag, _)| tag));
             }
             Ok(())
         })?;
@@ -228,36 +209,22 @@ impl Edition {
 
     /// Writes the next edition of all slots in use to `file`.
     fn copy_to(&mut self, store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
-        let count = self
-            .tags
-            .iter()
-            .rposition(Option::is_some)
-            .map_or(0, |last| last + 1);
+        let count = self.tags.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let key = SlotKey::generate(&mut random());
         file.write_at(0, &slots::header_seal(store.key(), &key, &mut random()))?;
-        let mut next = Edition {
-            file,
-            key,
-            tags: Vec::with_capacity(count),
-            failed: false,
-        };
+        let mut next = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
         self.each_stride(count, |edition, first, bytes| {
             let mut out = Vec::with_capacity(bytes.len());
             for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
                 let index = first + at;
                 let wanted = edition.tags[index];
-                let opened =
-                    open_slot(&edition.key, index, slot).filter(|(tag, _)| Some(*tag) == wanted);
+                let opened = open_slot(&edition.key, index, slot).filter(|(tag, _)| Some(*tag) == wanted);
                 match &opened {
-                    Some((tag, secret)) => {
-                        out.extend_from_slice(&seal_slot(&next.key, index, tag, secret)?)
-                    }
+                    Some((tag, secret)) => out.extend_from_slice(&seal_slot(&next.key, index, tag, secret)?),
                     None => out.extend_from_slice(&slots::erased_slot(&mut random())),
                 }
                 if wanted.is_some() && opened.is_none() {
-                    tracing::error!(
-                        "a key slot is damaged; what it kept cannot be opened any more"
-                    );
+                    tracing::error!("a key slot is damaged; what it kept cannot be opened any more");
                 }
                 next.tags.push(opened.map(|(tag, _)| tag));
             }
@@ -281,25 +248,11 @@ impl Slots {
             create(&*disk, path, &store)?;
         }
         let edition = Mutex::new(Edition::read(&store, disk.open(path)?)?);
-        Ok(Slots {
-            inner: Arc::new(Inner {
-                store,
-                disk,
-                path: path.to_owned(),
-                edition,
-            }),
-        })
+        Ok(Slots { inner: Arc::new(Inner { store, disk, path: path.to_owned(), edition }) })
     }
 
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&mut Edition) -> Result<T, SlotsError>,
-    ) -> Result<T, SlotsError> {
-        let mut edition: MutexGuard<'_, Edition> = self
-            .inner
-            .edition
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn with<T>(&self, work: impl FnOnce(&mut Edition) -> Result<T, SlotsError>) -> Result<T, SlotsError> {
+        let mut edition: MutexGuard<'_, Edition> = self.inner.edition.lock().unwrap_or_else(PoisonError::into_inner);
         if edition.failed {
             return Err(SlotsError::Failed);
         }
@@ -328,10 +281,7 @@ impl Slots {
                 Some(place) => *place = Some(tag),
                 None => edition.tags.push(Some(tag)),
             }
-            Ok(SlotId {
-                index: index as u64,
-                tag,
-            })
+            Ok(SlotId { index: index as u64, tag })
         })
     }
 
@@ -362,9 +312,7 @@ impl Slots {
                 return Ok(());
             }
             for index in &indices {
-                edition
-                    .file
-                    .write_at(offset(*index), &slots::erased_slot(&mut random()))?;
+                edition.file.write_at(offset(*index), &slots::erased_slot(&mut random()))?;
             }
             edition.file.sync()?;
             for index in indices {
@@ -381,14 +329,7 @@ impl Slots {
     pub fn list(&self) -> Result<Vec<SlotId>, SlotsError> {
         self.with(|edition| {
             let tags = edition.tags.iter().enumerate();
-            Ok(tags
-                .filter_map(|(index, tag)| {
-                    Some(SlotId {
-                        index: index as u64,
-                        tag: (*tag)?,
-                    })
-                })
-                .collect())
+            Ok(tags.filter_map(|(index, tag)| Some(SlotId { index: index as u64, tag: (*tag)? })).collect())
         })
     }
 

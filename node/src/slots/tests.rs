@@ -10,12 +10,7 @@ use crate::disk::{Crash, Fault, FaultDisk, FaultPlan};
 const PATH: &str = "/data/keys/slots";
 
 fn store(disk: &Arc<FaultDisk>) -> Store {
-    Store::open(
-        disk.clone(),
-        Path::new("/data/pakt.redb"),
-        StoreKey::from_bytes([7; 32]),
-    )
-    .unwrap()
+    Store::open(disk.clone(), Path::new("/data/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap()
 }
 
 fn open(disk: &Arc<FaultDisk>) -> Slots {
@@ -23,36 +18,21 @@ fn open(disk: &Arc<FaultDisk>) -> Slots {
 }
 
 fn file(disk: &FaultDisk, path: &str) -> Option<Vec<u8>> {
-    let found = disk
-        .contents()
-        .into_iter()
-        .find(|(name, _)| name == Path::new(path));
+    let found = disk.contents().into_iter().find(|(name, _)| name == Path::new(path));
     found.map(|(_, bytes)| bytes)
 }
 
 fn check(slots: &Slots, id: SlotId, expected: Option<&[u8]>) {
-    assert_eq!(
-        slots
-            .get(id)
-            .unwrap()
-            .as_ref()
-            .map(|secret| secret.as_slice()),
-        expected
-    );
+    assert_eq!(slots.get(id).unwrap().as_ref().map(|secret| secret.as_slice()), expected);
 }
 
 #[test]
 fn keys_outlive_restarts_and_rewrites_until_erased() {
     let disk = FaultDisk::new();
     let slots = open(&disk);
-    let ids: Vec<_> = (0..600u32)
-        .map(|n| slots.put(&n.to_be_bytes()).unwrap())
-        .collect();
+    let ids: Vec<_> = (0..600u32).map(|n| slots.put(&n.to_be_bytes()).unwrap()).collect();
     assert!(slots.put(&[0; KEY_BYTES_MAX]).is_ok());
-    assert!(matches!(
-        slots.put(&[0; KEY_BYTES_MAX + 1]),
-        Err(SlotsError::Format(SlotError::TooLong { .. }))
-    ));
+    assert!(matches!(slots.put(&[0; KEY_BYTES_MAX + 1]), Err(SlotsError::Format(SlotError::TooLong { .. }))));
     slots.erase(&ids[10..590]).unwrap();
     drop(slots);
 
@@ -69,11 +49,7 @@ fn keys_outlive_restarts_and_rewrites_until_erased() {
     let slots = open(&disk);
     for (number, id) in (0..600u32).zip(&ids) {
         let bytes = number.to_be_bytes();
-        check(
-            &slots,
-            *id,
-            (!(10..590).contains(&number)).then_some(&bytes[..]),
-        );
+        check(&slots, *id, (!(10..590).contains(&number)).then_some(&bytes[..]));
     }
     check(&slots, reused, Some(b"reused"));
 }
@@ -87,10 +63,7 @@ fn an_erased_key_does_not_open_with_a_copy_of_the_slot_after_a_rewrite() {
     slots.erase(&[id]).unwrap();
     slots.rewrite().unwrap();
     drop(slots);
-    disk.open(Path::new(PATH))
-        .unwrap()
-        .write_at(offset(0), &copy[HEADER_BYTES..])
-        .unwrap();
+    disk.open(Path::new(PATH)).unwrap().write_at(offset(0), &copy[HEADER_BYTES..]).unwrap();
     check(&open(&disk), id, None);
 }
 
@@ -104,39 +77,20 @@ fn a_rewrite_overwrites_the_old_edition_before_it_goes() {
     slots.rewrite().unwrap();
     let mut after = vec![0; before.len()];
     old.read_at(0, &mut after).unwrap();
-    assert!(
-        before
-            .chunks(16)
-            .zip(after.chunks(16))
-            .all(|(before, after)| before != after)
-    );
-    assert_eq!(
-        (
-            file(&disk, "/data/keys/slots.old"),
-            file(&disk, "/data/keys/slots.new")
-        ),
-        (None, None)
-    );
+    assert!(before.chunks(16).zip(after.chunks(16)).all(|(before, after)| before != after));
+    assert_eq!((file(&disk, "/data/keys/slots.old"), file(&disk, "/data/keys/slots.new")), (None, None));
 }
 
 #[test]
 fn p32_a_rewrite_cut_at_any_call_loses_no_key_and_revives_none() {
-    for crash in [
-        Crash::Clean,
-        Crash::LostAll,
-        Crash::LostSome,
-        Crash::Torn { sector: 512 },
-    ] {
+    for crash in [Crash::Clean, Crash::LostAll, Crash::LostSome, Crash::Torn { sector: 512 }] {
         let mut at = 1;
         loop {
             let disk = FaultDisk::new();
             let slots = open(&disk);
             let ids: Vec<_> = (0..6u8).map(|n| slots.put(&[n; 32]).unwrap()).collect();
             slots.erase(&ids[..2]).unwrap();
-            disk.plan(FaultPlan {
-                at: disk.calls() + at,
-                fault: Fault::Cut,
-            });
+            disk.plan(FaultPlan { at: disk.calls() + at, fault: Fault::Cut });
             let done = slots.rewrite().is_ok() && slots.erase(&ids[2..3]).is_ok();
             drop(slots);
             let disk = disk.crash(crash, at);
@@ -168,10 +122,7 @@ fn a_failure_that_passes_leaves_the_slots_in_use() {
         let disk = FaultDisk::new();
         let slots = open(&disk);
         let id = slots.put(b"kept").unwrap();
-        disk.plan(FaultPlan {
-            at: disk.calls() + at,
-            fault: Fault::ErrorOnce,
-        });
+        disk.plan(FaultPlan { at: disk.calls() + at, fault: Fault::ErrorOnce });
         let rewritten = slots.rewrite();
         if disk.struck_at().is_none() {
             assert!(rewritten.is_ok() && at > 10);
@@ -202,19 +153,10 @@ fn a_failure_that_passes_leaves_the_slots_in_use() {
 fn a_foreign_or_damaged_file_is_refused() {
     let disk = FaultDisk::new();
     drop(open(&disk));
-    disk.open(Path::new(PATH))
-        .unwrap()
-        .write_at(20, &[1, 2, 3])
-        .unwrap();
+    disk.open(Path::new(PATH)).unwrap().write_at(20, &[1, 2, 3]).unwrap();
     let refused = Slots::open(store(&disk), disk.clone(), Path::new(PATH)).map(|_| ());
-    assert!(matches!(
-        refused,
-        Err(SlotsError::Format(SlotError::Damaged))
-    ));
+    assert!(matches!(refused, Err(SlotsError::Format(SlotError::Damaged))));
     disk.open(Path::new(PATH)).unwrap().set_len(5).unwrap();
     let refused = Slots::open(store(&disk), disk.clone(), Path::new(PATH)).map(|_| ());
-    assert!(matches!(
-        refused,
-        Err(SlotsError::Format(SlotError::Damaged))
-    ));
+    assert!(matches!(refused, Err(SlotsError::Format(SlotError::Damaged))));
 }
