@@ -11,10 +11,13 @@ use pakt_protocol::armour::{self, Label};
 use pakt_protocol::codec;
 use pakt_protocol::door::DoorSecret;
 use pakt_protocol::ids::AgreementId;
+use pakt_protocol::message::contact::CONTACT_BYTES_MAX;
 use pakt_protocol::record::agreement::{
-    AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, HOLD_SECONDS_MAX, Side, VerifiedFile,
+    AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, HOLD_SECONDS_MAX, Party, Side,
+    VerifiedFile,
 };
 use pakt_protocol::record::card::{Card, CardBody, SignedCard};
+use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::grant::DoorGrant;
 use pakt_protocol::record::statement::{Action, AgreementStatement};
 use pakt_protocol::record::{Record as _, Signed};
@@ -77,17 +80,14 @@ impl TermsDraft {
         }
     }
 
-    fn between(self, proposer: &Entity, acceptor: &CardBody, acceptor_id: pakt_keys::EntityId) -> AgreementTerms {
+    fn between(self, proposer: &Entity, acceptor: &Card) -> AgreementTerms {
         let ordered = |mut list: Vec<String>| {
             list.sort();
             list.dedup();
             list
         };
-        let acceptor = pakt_protocol::record::agreement::Party {
-            entity: acceptor_id,
-            name: acceptor.name.clone(),
-            number: acceptor.number.clone(),
-        };
+        let Card { body, node } = acceptor;
+        let acceptor = Party { entity: node.entity, name: body.name.clone(), number: body.number.clone() };
         AgreementTerms {
             proposer: proposer.party().clone(),
             acceptor,
@@ -139,7 +139,7 @@ impl Book {
         if other.node.entity == entity.id() {
             return Err(BookError::OwnCard);
         }
-        let terms = draft.between(entity, &other.body, other.node.entity);
+        let terms = draft.between(entity, &other);
         let record = AgreementRecord::propose(&terms, root)?;
         let (grant, secret) = self.grant(record.id, &other);
         let file = AgreementFile { record, proposer: self.own_card()?, acceptor: card.clone(), grants: vec![grant] };
@@ -211,10 +211,12 @@ impl Book {
             grants: file.grants.into_iter().chain([grant]).collect(),
             ..file
         };
-        AgreementFile::verify(&file.to_bytes())?;
+        let bytes = file.to_bytes();
+        AgreementFile::verify(&bytes)?;
         Ok(AgreementRow {
             standing: Standing::Active,
-            contact_pending: true,
+            // One that no lane carries has to be mailed.
+            contact_pending: bytes.len() <= CONTACT_BYTES_MAX,
             granted: vec![secret],
             held: vec![held],
             ..new_row(file, Side::Acceptor, checked.proposer.body.chain, now)
@@ -385,12 +387,7 @@ impl Book {
     }
 }
 
-fn new_row(
-    file: AgreementFile,
-    side: Side,
-    chain: pakt_protocol::record::chain::CertificateChain,
-    made_at: Time,
-) -> AgreementRow {
+fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {
     AgreementRow {
         file,
         side,
