@@ -3,7 +3,8 @@
 //! **Invariant:** nothing else in the node reads the wall clock or draws from the operating system's generator for
 //! anything that the protocol sees.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pakt_protocol::time::Time;
 use rand_core::UnwrapErr;
@@ -15,6 +16,14 @@ pub type Rng = UnwrapErr<getrandom::SysRng>;
 pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The service clock: the wall clock at the start of the process plus the time since then, so that a step of the wall
+/// clock neither ends sessions nor expires messages.
+pub fn service_now() -> Time {
+    static START: OnceLock<(Instant, Time)> = OnceLock::new();
+    let (instant, time) = START.get_or_init(|| (Instant::now(), now()));
+    *time + instant.elapsed()
 }
 
 /// A generator for one use.

@@ -1,6 +1,6 @@
 //! Sealed objects on disk: `DIR/chunks/<origin>/<batch>/<object id>`, kept apart by the entity that they came from.
 //!
-//! Start reading at [`Blobs`]; [`index`] holds the rows, [`files`] the directories. Writing makes every file durable,
+//! Start reading at [`Blobs`]; `index` holds the rows, `files` the directories, `clean` takes away what nobody needs. Writing makes every file durable,
 //! then its name, then the index entry, so that the index never speaks of something that a crash could take back;
 //! what a crash leaves without an entry is swept away later.
 //!
@@ -19,10 +19,11 @@ use pakt_protocol::ids::ObjectId;
 use pakt_protocol::limits::OBJECT_BYTES_MAX;
 
 use crate::disk::{Disk, DiskError};
-use crate::store::tables::{DOOMED, OBJECTS, PINS, RELEASED, USAGE};
+use crate::store::tables::{OBJECTS, PINS, RELEASED, USAGE};
 use crate::store::{Rows, Store, StoreError, WriteTx};
 
 mod busy;
+mod clean;
 mod files;
 mod index;
 mod pool;
@@ -118,6 +119,16 @@ impl Blobs {
     /// When the disk fails.
     pub fn open(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
         Blobs::open_with(store, disk, dir, WRITERS, true)
+    }
+
+    /// With one writer and no thread in the background, so that the same calls reach the disk in the same order.
+    #[cfg(test)]
+    pub(crate) fn open_for_tests(
+        store: Store,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<Blobs, BlobError> {
+        Blobs::open_with(store, disk, dir, 1, false)
     }
 
     fn open_with(
@@ -326,11 +337,20 @@ impl Blobs {
         Ok(())
     }
 
+    /// [`Blobs::unpin`] in a commit of its own, for what never got into a record.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
+        let blobs = self.clone();
+        Ok(self.inner.store.write(move |tx| blobs.unpin(tx, owner)).await?)
+    }
+
     /// Removes those of `ids` that nobody has pinned; returns how many.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn remove(&self, origin: EntityId, ids: &[ObjectId]) -> Result<usize, BlobError> {
+    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
         let blobs = self.clone();
         let objects: Vec<_> = ids.iter().map(|id| (origin, *id)).collect();
         let dropped = self.inner.store.write(move |tx| {

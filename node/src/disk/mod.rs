@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 mod fault;
 mod fault_model;
+#[cfg(test)]
+mod matrix;
 mod real;
 
 pub use fault::{Crash, Fault, FaultDisk, FaultPlan};

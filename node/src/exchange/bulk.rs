@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::peer::Command;
 use super::pull::{Claimed, Credit, Pull, Shared};
 use crate::blob::{Blobs, BlobError};
+use crate::mailroom::incoming_owner;
 use crate::net::LaneStream;
 
 /// Objects asked for at once on one lane: the sender serves at most [`REQUESTS_MAX`].
@@ -39,6 +40,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCHES_MAX: usize = 4;
 /// Frames that wait for the lane; an object holds up to 1 MiB, so few.
 const WRITES_MAX: usize = 4;
+/// Slower than this is not a line but an attack.
+const PAYLOAD_BYTES_PER_SECOND_MIN: u64 = 1024;
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -150,7 +153,7 @@ async fn serve(
 async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u64) -> Option<Bytes> {
     let id = around.shared.served(envelope, index)?;
     let around = around.clone();
-    let read = tokio::task::spawn_blocking(move || around.blobs.read_verified(&around.own, &id)).await;
+    let read = tokio::task::spawn_blocking(move || around.blobs.read_verified(around.own, id)).await;
     match read {
         Ok(Ok(bytes)) => Some(bytes),
         Ok(Err(error)) => {
@@ -181,8 +184,7 @@ async fn read_frames(
 ) -> io::Result<()> {
     let mut batch = Batch::new(around.clone());
     loop {
-        let read = timeout(SILENCE_MAX, read_frame(&mut lane)).await;
-        let (frame, payload) = read.map_err(|_| io::ErrorKind::TimedOut)??;
+        let (frame, payload) = read_frame(&mut lane).await?;
         match frame.kind {
             BulkKind::Heartbeat => {}
             BulkKind::Request => {
@@ -212,19 +214,20 @@ fn take_claim(outstanding: &Outstanding, frame: &BulkFrame) -> io::Result<Claime
     claimed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an object that was not asked for"))
 }
 
-/// Reads one frame; a payload is bounded before it is allocated.
+/// Reads one frame; a payload is bounded before it is allocated. A peer that falls silent, or drips, is cut off.
 async fn read_frame(lane: &mut (impl AsyncRead + Unpin)) -> io::Result<(BulkFrame, Bytes)> {
-    let length = lane.read_u32().await? as usize;
+    let mut head = [0; 4 + BULK_HEAD_BYTES];
+    timeout(SILENCE_MAX, lane.read_exact(&mut head)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let [a, b, c, d, fixed @ ..] = head;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > BULK_FRAME_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a bulk frame of impossible length"));
     }
-    let mut head = [0; BULK_HEAD_BYTES];
-    lane.read_exact(&mut head).await?;
-    let parsed = BulkFrame::parse(length, &head);
+    let parsed = BulkFrame::parse(length, &fixed);
     let (frame, payload) = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let mut bytes = vec![0; payload];
-    // A peer that sends half an object and stops is cut off by the deadline around this call.
-    lane.read_exact(&mut bytes).await?;
+    let patience = SILENCE_MAX + Duration::from_secs(payload as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
+    timeout(patience, lane.read_exact(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     Ok((frame, bytes.into()))
 }
 
@@ -289,8 +292,9 @@ async fn store(around: &Surroundings, objects: Vec<(Claimed, Bytes)>) {
             batch.push((claimed.pull.entry.id, bytes));
             credits.push(claimed.credit);
         }
+        let owner = incoming_owner(&around.origin, &envelope);
         let ids: Vec<ObjectId> = batch.iter().map(|(id, _)| *id).collect();
-        let command = match around.blobs.write_batch(around.origin, batch, envelope.0).await {
+        let command = match around.blobs.write_batch_pinned(around.origin, owner, &batch).await {
             Ok(()) => Command::Held { envelope, ids },
             Err(error) => {
                 tracing::warn!(%envelope, %error, "received objects cannot be stored");

@@ -101,12 +101,6 @@ impl Shared {
         }
     }
 
-    /// Forgets everything: the session is over.
-    pub(super) fn clear(&self) {
-        *lock(&self.queue) = Queue::default();
-        lock(&self.serving).clear();
-    }
-
     /// Whether a lane of this kind would find something to pull.
     pub(super) fn wants(&self, kind: LaneKind) -> bool {
         let queue = lock(&self.queue);

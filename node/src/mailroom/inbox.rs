@@ -105,7 +105,7 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        add_item(tx, &InItem::Message(InMessage { key: slot, ..message }))?;
+                        add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
@@ -156,7 +156,7 @@ impl Mailroom {
     /// [`MailError`].
     pub fn opening(&self, message: &InMessage) -> Result<(Vec<ObjectId>, ManifestKey), MailError> {
         let segments = self.store.read(|tx| tx.get(&IN_SEGMENTS, &(message.from, message.envelope)))?;
-        let bytes = self.slots.get(message.key)?.ok_or(MailError::Missing)?;
+        let bytes = self.slots.get(message.key.ok_or(MailError::Missing)?)?.ok_or(MailError::Missing)?;
         let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| MailError::Missing)?;
         Ok((segments.ok_or(MailError::Missing)?, ManifestKey::from_bytes(key)))
     }

@@ -204,7 +204,7 @@ impl Mailroom {
             })?;
             tx.scan(&super::inbox::ITEMS, .., |_, item| {
                 if let InItem::Message(message) = item {
-                    needed.insert(message.key);
+                    needed.extend(message.key);
                 }
                 Ok(ControlFlow::Continue(()))
             })

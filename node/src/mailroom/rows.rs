@@ -140,8 +140,8 @@ pub struct InMessage {
     pub received_at: Time,
     /// What it holds.
     pub counts: Counts,
-    /// The slot of its manifest key.
-    pub key: SlotId,
+    /// The slot of its manifest key; none until it is committed.
+    pub key: Option<SlotId>,
 }
 
 /// Something that this node has to tell a group.

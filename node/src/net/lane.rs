@@ -13,39 +13,10 @@ use futures::{AsyncRead as _, AsyncWrite as _};
 use libp2p::swarm::Stream;
 use pakt_keys::entity::EntityId;
 use pakt_protocol::ids::AgreementId;
+use pakt_protocol::message::lane::LaneKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::registry::Pass;
-
-/// The one job of a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LaneKind {
-    /// Offers, accepts, receipts and everything else that is small; one per pair.
-    Control,
-    /// Content of urgent messages; one per pair.
-    Urgent,
-    /// All other content; several per pair.
-    Bulk,
-}
-
-impl LaneKind {
-    pub(super) const ALL: [LaneKind; 3] = [LaneKind::Control, LaneKind::Urgent, LaneKind::Bulk];
-
-    /// The protocol name that the dialer asks for.
-    pub fn protocol_name(self) -> &'static str {
-        match self {
-            LaneKind::Control => "/pakt/control/1",
-            LaneKind::Urgent => "/pakt/urgent/1",
-            LaneKind::Bulk => "/pakt/bulk/1",
-        }
-    }
-}
-
-impl AsRef<str> for LaneKind {
-    fn as_ref(&self) -> &str {
-        self.protocol_name()
-    }
-}
 
 /// The checked counterpart of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -51,7 +51,8 @@ pub use address::{AddressRange, DialRules, RangeError, Reach, is_address};
 pub use config::{Deadlines, NetConfig, NetLimits};
 pub use error::{DialError, HelloRefusal, NetError};
 pub use hello::HELLO_FRAME_BYTES_MAX;
-pub use lane::{Lane, LaneBytes, LaneKind, LaneStream, PeerNode};
+pub use lane::{Lane, LaneBytes, LaneStream, PeerNode};
+pub use pakt_protocol::message::lane::LaneKind;
 
 use actor::{Command, NetActor};
 use base::{Base, Ticketed, Wire};

@@ -23,7 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::PollSender;
 
 use super::error::DialError;
-use super::lane::{Lane, LaneKind};
+use super::lane::Lane;
+use pakt_protocol::message::lane::LaneKind;
 use super::registry::{Pass, Registry};
 
 /// What a dial wants of its connection, and where its stream goes.

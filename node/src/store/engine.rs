@@ -11,6 +11,7 @@
 //! through an [`Overlay`], because opening repairs, and repairing may need space.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use super::backend::{Backend, Overlay};
 use super::error::guarded;
 use super::migrate::{Migration, migrate};
+use super::tables::COMMITS;
 use super::tx::Hook;
 use super::{ReadTx, StoreError, WriteTx};
 use crate::disk::{self, Disk, DiskLock};
@@ -46,6 +48,8 @@ pub(super) struct Engine {
     path: PathBuf,
     key: Arc<StoreKey>,
     state: Mutex<State>,
+    /// The number of the next commit.
+    commits: AtomicU64,
     failed: watch::Sender<bool>,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -79,8 +83,7 @@ fn close_database(database: Database) {
 fn prepare(database: &Database, key: &Arc<StoreKey>, migrations: &[Migration]) -> Result<(), StoreError> {
     let mut tx = begin_write(database, key)?;
     migrate(&mut tx, migrations)?;
-    tx.commit()?;
-    Ok(())
+    tx.commit()
 }
 
 impl Engine {
@@ -97,6 +100,7 @@ impl Engine {
             path: path.to_owned(),
             key: Arc::new(key),
             state: Mutex::new(State::Closed),
+            commits: AtomicU64::new(1),
             failed: watch::channel(false).0,
             lock: Mutex::new(Some(lock)),
         };
@@ -110,6 +114,10 @@ impl Engine {
             return Err(error);
         }
         *engine.state() = State::Whole(Arc::new(database));
+        let last = engine.read(|tx| tx.get(&COMMITS, &()))?.unwrap_or(0);
+        engine
+            .commits
+            .store(last.saturating_add(1), Ordering::Relaxed);
         Ok(engine)
     }
 
@@ -159,19 +167,35 @@ impl Engine {
     /// Runs `fill` in one transaction and commits it.
     pub(super) fn commit(&self, fill: impl FnOnce(&mut WriteTx)) -> Result<Vec<Hook>, StoreError> {
         let database = self.writable()?;
+        let number = self.commits.fetch_add(1, Ordering::Relaxed);
+        let mut hooks = Vec::new();
         let result = begin_write(&database, &self.key).and_then(|mut tx| {
             fill(&mut tx);
+            if tx.is_changed() && tx.broken().is_none() {
+                // A failure is kept by the transaction.
+                let _ = tx.put(&COMMITS, &(), &number);
+            }
+            hooks = tx.take_hooks();
             tx.commit()
         });
-        if let Err(error) = &result {
-            let mut state = self.state();
-            drop(database);
-            match error {
-                StoreError::Full => self.degrade(&mut state),
-                _ => self.fail(&mut state),
+        match result {
+            Ok(()) => Ok(hooks),
+            Err(StoreError::Full) => {
+                drop(database);
+                self.degrade(&mut self.state());
+                // redb may find the disk full when the commit is durable already and it only tidies up.
+                let last = self.read(|tx| tx.get(&COMMITS, &()))?;
+                if last == Some(number) {
+                    Ok(hooks)
+                } else {
+                    Err(StoreError::Full)
+                }
+            }
+            Err(error) => {
+                self.fail(&mut self.state());
+                Err(error)
             }
         }
-        result
     }
 
     fn writable(&self) -> Result<Arc<Database>, StoreError> {
@@ -191,13 +215,19 @@ impl Engine {
     fn degrade(&self, state: &mut State) {
         // The database that failed must be gone first, or its end could fall into the life of the next one.
         *state = State::Closed;
-        let opened = self.disk.open(&self.path).and_then(Overlay::new).map_err(StoreError::from);
-        match opened.and_then(open_database) {
+        match self.open_overlay() {
             Ok(database) => {
                 *state = State::ReadOnly { database: Arc::new(database), tried: Instant::now() };
             }
             Err(_) => self.fail(state),
         }
+    }
+
+    fn open_overlay(&self) -> Result<Database, StoreError> {
+        let file = self.disk.open(&self.path)?;
+        // What is read from here on is durable, also the last commit, if it is in.
+        file.sync()?;
+        open_database(Overlay::new(file)?)
     }
 
     /// Opens the file for writing again. Readers of the overlay must be gone first: pages that they still read would be

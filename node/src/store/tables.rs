@@ -1,21 +1,28 @@
 //! Every table of the node in one place.
 //!
 //! A name ends in the version of its rows; a change of key or value is a new name and a step in
-//! [`super::migrate::MIGRATIONS`], never a silent change of the meaning of stored bytes.
+//! `migrate::MIGRATIONS`, never a silent change of the meaning of stored bytes.
 //!
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
 use pakt_keys::EntityId;
+use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
+use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
+
+/// The number of the last commit, so that after a failure it can be told whether that one is in.
+pub(super) const COMMITS: Table<(), u64> = Table::new("commits-1");
 
 /// The last number given out per named counter.
 pub(super) const SEQUENCES: Table<String, u64> = Table::new("sequences-1");
@@ -44,6 +51,33 @@ pub(crate) const DOOMED: Table<(EntityId, ObjectId, u32), ()> = Table::new("doom
 
 /// What is stored per entity that it came from.
 pub(crate) const USAGE: Table<EntityId, Usage> = Table::new("usage-1");
+
+/// Agreements.
+pub(crate) const AGREEMENTS: Table<AgreementId, AgreementRow> = Table::new("agreements-1");
+
+/// When a counterpart was last online.
+pub(crate) const CONTACTS: Table<AgreementId, ContactRow> = Table::new("contacts-1");
+
+/// Door counters accepted per agreement.
+pub(crate) const DOOR_WINDOWS: Table<AgreementId, CounterWindow> = Table::new("door-windows-1");
+
+/// The highest door counter reserved for dialling, per agreement.
+pub(crate) const DIAL_COUNTERS: Table<AgreementId, u64> = Table::new("dial-counters-1");
+
+/// The newest roster of each counterpart.
+pub(crate) const PEER_ROSTERS: Table<AgreementId, Signed<Roster>> = Table::new("peer-rosters-1");
+
+/// The newest roster that was issued to each counterpart.
+pub(crate) const OWN_ROSTERS: Table<AgreementId, Signed<Roster>> = Table::new("own-rosters-1");
+
+/// Groups, by their id on the wire.
+pub(crate) const GROUPS: Table<[u8; 16], StoredGroup> = Table::new("groups-1");
+
+/// The dedup secret of each group.
+pub(crate) const DEDUP_SECRETS: Table<[u8; 16], DedupRow> = Table::new("dedup-secrets-1");
+
+/// Epochs whose private half still exists.
+pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new("epochs-1");
 
 /// Messages submitted here.
 pub(crate) const OUT_MESSAGES: Table<MessageId, OutMessage> = Table::new("out-messages-1");

@@ -39,7 +39,9 @@ fn put(store: &Store, group: u16, number: u64, text: &str) {
     store.write_blocking(move |tx| tx.put(&NOTES, &(group, number), &note)).unwrap();
 }
 
-fn texts(rows: Vec<((u16, u64), Note)>) -> Vec<String> {
+type NoteRow = ((u16, u64), Note);
+
+fn texts(rows: Vec<NoteRow>) -> Vec<String> {
     rows.into_iter().map(|(_, note)| note.text).collect()
 }
 
@@ -56,7 +58,7 @@ fn rows_come_back_in_key_order_after_a_restart() {
     assert!(matches!(closed, Err(StoreError::Closed)));
 
     let store = open(&disk);
-    let check = |rows: Result<Vec<((u16, u64), Note)>, StoreError>, expected: &[&str]| {
+    let check = |rows: Result<Vec<NoteRow>, StoreError>, expected: &[&str]| {
         assert_eq!(texts(rows.unwrap()), expected);
     };
     store

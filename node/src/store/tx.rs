@@ -236,8 +236,19 @@ impl WriteTx {
         self.undo_bytes
     }
 
-    /// Makes the changes durable and returns the hooks; nothing is written if nothing changed.
-    pub(super) fn commit(self) -> Result<Vec<Hook>, StoreError> {
+    /// Whether there is anything to commit.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// What is to be called after the commit.
+    pub(super) fn take_hooks(&mut self) -> Vec<Hook> {
+        std::mem::take(&mut self.hooks)
+    }
+
+    /// Makes the changes durable; nothing is written if nothing changed. After an error the changes may be durable all
+    /// the same, because redb goes on working once they are.
+    pub(super) fn commit(self) -> Result<(), StoreError> {
         if let Some(error) = self.broken.into_inner() {
             // redb gives up the transaction by itself after a failure, or panics in doing so.
             let _ = guarded(|| {
@@ -252,8 +263,7 @@ impl WriteTx {
             } else {
                 self.txn.commit().map_err(redb::Error::from)
             }
-        })?;
-        Ok(self.hooks)
+        })
     }
 }
 

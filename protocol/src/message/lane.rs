@@ -27,6 +27,12 @@ impl LaneKind {
     }
 }
 
+impl AsRef<str> for LaneKind {
+    fn as_ref(&self) -> &str {
+        self.protocol()
+    }
+}
+
 /// First frame of the dialer on every lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneOpen {

@@ -128,7 +128,11 @@ impl Outgoing {
                 self.outputs.event(Event::Accepted);
                 self.outputs.event(Event::NameObjects(0));
             }
-            (State::Offered, Input::Message(Message::Answer(Answer::Refuse { reason, .. }))) => {
+            // After the offer was accepted as well: the receiver's disk may fill up, or the envelope be refused.
+            (
+                State::Offered | State::Announcing | State::Pulled | State::Left,
+                Input::Message(Message::Answer(Answer::Refuse { reason, .. })),
+            ) => {
                 self.finish(Outcome::Refused(reason));
             }
             (State::Announcing, Input::Objects(entries, last)) => self.handle_objects(entries, last),
@@ -149,9 +153,6 @@ impl Outgoing {
             (State::Left, Input::Message(Message::EpochGone(gone))) if self.reseals < RESEALS_MAX => {
                 self.reseals += 1;
                 self.outputs.event(Event::SealAgain(Box::new(gone.roster)));
-            }
-            (State::Left, Input::Message(Message::Answer(Answer::Refuse { reason, .. }))) => {
-                self.finish(Outcome::Refused(reason));
             }
             (State::Settling, Input::Persisted) => self.state = State::Done,
             (State::Offered | State::Announcing | State::Pulled, Input::Withdraw) => {

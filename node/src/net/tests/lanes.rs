@@ -230,3 +230,29 @@ async fn a_counterpart_has_a_limited_number_of_seats() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(a.dial(&b, LaneKind::Bulk).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_dials_at_a_time_in_both_directions_all_become_lanes() {
+    let (mut a, mut b) = pair().await;
+    let dials = |from: &Node, to: &Node| {
+        let (net, target) = (from.net.clone(), from.keeper.target(to.addr().to_string()));
+        futures::future::join_all((0..10).map(move |_| {
+            let (net, target) = (net.clone(), target.clone());
+            tokio::spawn(async move { net.dial(target, LaneKind::Bulk).await })
+        }))
+    };
+    let (out, back) = tokio::join!(dials(&a, &b), dials(&b, &a));
+    let mut dialled: Vec<Lane> = out.into_iter().chain(back).map(|d| d.unwrap().unwrap()).collect();
+    for (index, lane) in dialled.iter_mut().enumerate() {
+        lane.io.write_all(&[index as u8]).await.unwrap();
+        lane.io.flush().await.unwrap();
+    }
+    let mut heard = Vec::new();
+    for _ in 0..10 {
+        for node in [&mut a, &mut b] {
+            heard.push(node.lanes.recv().await.unwrap().io.read_u8().await.unwrap());
+        }
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, (0..20).collect::<Vec<u8>>());
+}

@@ -1,0 +1,234 @@
+//! One agreement as this node sees it.
+//!
+//! ```text
+//! Proposed (ours, waits for the countersignature) --contact or import--> Active --an end of either side--> Ended
+//!          (theirs) --accept--------------------------------------------^
+//! ```
+//! That an agreement is past its time is not stored: it follows from the terms and the clock.
+
+use std::time::Duration;
+
+use pakt_keys::EntityId;
+use pakt_protocol::ids::AgreementId;
+use pakt_protocol::record::address::Address;
+use pakt_protocol::record::agreement::{AgreementFile, AgreementRecord, AgreementTerms, Party, Side};
+use pakt_protocol::record::card::SignedCard;
+use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
+use pakt_protocol::record::roster::Roster;
+use pakt_protocol::record::statement::AgreementStatement;
+use pakt_protocol::record::{RecordError, Signed};
+use pakt_protocol::time::Time;
+use serde::{Deserialize, Serialize};
+
+use super::rows::AgreementRow;
+
+/// How long after an end the door stays open for the end itself.
+pub const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// How long it stays open for a counterpart that ended it: only so that a lost confirmation can be had again.
+const PEER_END_OPEN_FOR: Duration = Duration::from_secs(3_600);
+
+/// How far an agreement is, whatever the clock shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Standing {
+    /// Proposed by this side; the countersignature is awaited.
+    Proposed,
+    /// Ended by one side.
+    Ended,
+    /// Signed by both.
+    Active,
+}
+
+/// How far an agreement is, in the words that people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgreementState {
+    /// The countersignature is awaited.
+    Proposed,
+    /// Signed by both; perhaps its time has not begun.
+    Active,
+    /// Ended by one side.
+    Ended,
+    /// Its time is over, or that of the proposal.
+    Expired,
+}
+
+impl AgreementState {
+    /// The word in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgreementState::Proposed => "proposed",
+            AgreementState::Active => "active",
+            AgreementState::Ended => "ended",
+            AgreementState::Expired => "expired",
+        }
+    }
+}
+
+/// One agreement and what is known about its counterpart.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// Its name.
+    pub id: AgreementId,
+    /// The signed record.
+    pub record: AgreementRecord,
+    /// What was agreed.
+    pub terms: AgreementTerms,
+    /// Which side this node is.
+    pub side: Side,
+    /// How far it is.
+    pub standing: Standing,
+    /// Whether the operator has compared the counterpart's fingerprint.
+    pub verified: bool,
+    /// The countersigned file (codec bytes) until the proposer has confirmed it.
+    pub contact: Option<Vec<u8>>,
+    /// This side's end.
+    pub own_end: Option<Signed<AgreementStatement>>,
+    /// The counterpart's end.
+    pub peer_end: Option<Signed<AgreementStatement>>,
+    /// Whether nothing more has to be said about the end.
+    pub end_confirmed: bool,
+    /// When the end was stated or learned.
+    pub ended_at: Option<Time>,
+    /// The newest certificate chain seen of the counterpart.
+    pub chain: CertificateChain,
+    /// What that chain certifies.
+    pub node: CertifiedNode,
+    /// Where the counterpart can be dialled.
+    pub addresses: Vec<Address>,
+    /// The newest roster of the counterpart.
+    pub roster: Option<Roster>,
+    /// When a lane to the counterpart last came up.
+    pub last_contact: Option<Time>,
+    /// The counterpart's clock minus this one's at that time, in seconds.
+    pub clock_difference_s: Option<i64>,
+    /// The proposer's card as in the agreement file.
+    pub proposer_card: SignedCard,
+    /// The acceptor's card as in the agreement file.
+    pub acceptor_card: SignedCard,
+    /// When this node made or took up the agreement.
+    pub made_at: Time,
+    holds_grant: bool,
+}
+
+impl Agreement {
+    /// The other party, as the agreement names it.
+    pub fn counterpart(&self) -> &Party {
+        self.terms.party(self.side.other())
+    }
+
+    /// This party, as the agreement names it.
+    pub fn own_party(&self) -> &Party {
+        self.terms.party(self.side)
+    }
+
+    /// The counterpart's card as in the agreement file.
+    pub fn counterpart_card(&self) -> &SignedCard {
+        match self.side {
+            Side::Proposer => &self.acceptor_card,
+            Side::Acceptor => &self.proposer_card,
+        }
+    }
+
+    /// Whether messages may go either way at `now`.
+    pub fn in_force(&self, now: Time) -> bool {
+        self.standing == Standing::Active
+            && self.record.is_complete()
+            && self.own_end.is_none()
+            && self.peer_end.is_none()
+            && self.terms.valid_from <= now
+            && now < self.terms.valid_until
+    }
+
+    /// How far it is at `now`, for people.
+    pub fn state_for_people(&self, now: Time) -> AgreementState {
+        match self.standing {
+            Standing::Ended => AgreementState::Ended,
+            Standing::Proposed if now > self.terms.accept_by => AgreementState::Expired,
+            Standing::Proposed => AgreementState::Proposed,
+            Standing::Active if now >= self.terms.valid_until => AgreementState::Expired,
+            Standing::Active => AgreementState::Active,
+        }
+    }
+
+    /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
+    pub fn door_open(&self, now: Time) -> bool {
+        match self.standing {
+            Standing::Proposed => now <= self.terms.accept_by,
+            Standing::Active => now < self.terms.valid_until,
+            Standing::Ended => self.end_open(now),
+        }
+    }
+
+    /// Whether this node has a reason and a secret to dial the counterpart at `now`.
+    pub fn should_dial(&self, now: Time) -> bool {
+        let reason = match self.standing {
+            Standing::Proposed => false,
+            Standing::Active => now < self.terms.valid_until,
+            Standing::Ended => self.own_end.is_some() && self.end_open(now),
+        };
+        reason && self.holds_grant
+    }
+
+    fn end_open(&self, now: Time) -> bool {
+        let open_for = if self.own_end.is_some() { END_OPEN_FOR } else { PEER_END_OPEN_FOR };
+        !self.end_confirmed && self.ended_at.is_some_and(|at| now.distance(at) < open_for)
+    }
+
+    /// Whether the door table needs a row, whatever the clock shows.
+    pub(super) fn has_door(&self) -> bool {
+        self.standing != Standing::Ended || !self.end_confirmed
+    }
+
+    /// Sorts the agreements with one entity by which of them counts.
+    pub(super) fn rank(&self) -> (bool, Time) {
+        (self.standing == Standing::Active, self.made_at)
+    }
+
+    /// Whether it is signed by both, not ended, and its time is not over at `now`.
+    pub(super) fn occupies(&self, entity: &EntityId, number: &str, now: Time) -> bool {
+        let other = self.counterpart();
+        let same = other.entity == *entity || other.number == number;
+        same && self.standing == Standing::Active && now < self.terms.valid_until
+    }
+
+    pub(super) fn of_row(row: &AgreementRow) -> Result<Agreement, RecordError> {
+        let AgreementFile { record, proposer, acceptor, .. } = &row.file;
+        let terms = record.peek()?;
+        let card = match row.side {
+            Side::Proposer => acceptor,
+            Side::Acceptor => proposer,
+        };
+        Ok(Agreement {
+            id: record.id,
+            record: record.clone(),
+            terms,
+            side: row.side,
+            standing: row.standing,
+            verified: row.verified,
+            contact: row.contact_pending.then(|| row.file.to_bytes()),
+            own_end: row.own_end.clone(),
+            peer_end: row.peer_end.clone(),
+            end_confirmed: row.end_confirmed,
+            ended_at: row.ended_at,
+            chain: row.chain.clone(),
+            node: row.chain.verify()?,
+            addresses: card.peek()?.addresses,
+            roster: None,
+            last_contact: None,
+            clock_difference_s: None,
+            proposer_card: proposer.clone(),
+            acceptor_card: acceptor.clone(),
+            made_at: row.made_at,
+            holds_grant: !row.held.is_empty(),
+        })
+    }
+
+    /// What is stored beside the row stays as it is.
+    pub(super) fn with_what_the_row_lacks(self, before: &Agreement) -> Agreement {
+        Agreement {
+            roster: before.roster.clone(),
+            last_contact: before.last_contact,
+            clock_difference_s: before.clock_difference_s,
+            ..self
+        }
+    }
+}

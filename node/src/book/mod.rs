@@ -1,0 +1,259 @@
+//! The book: all that this node keeps about its counterparts. Agreements, what opens their doors and ours, groups,
+//! rosters, epoch keys.
+//!
+//! Everything lies in the store; a copy that is small enough for memory answers all questions. Start reading at
+//! [`Book`], then [`Agreement`] for what is known about one counterpart.
+//!
+//! **Invariant:** whatever a method returns as done is durable; the copy in memory changes only after the commit.
+//! **Invariant:** rows are changed within one transaction from what the store holds, never from the copy in memory.
+//! **Invariant:** no name, number or group leaves this module in a log line; ids may.
+
+mod agreement;
+mod doors;
+mod epochs;
+mod error;
+mod find;
+mod groups;
+mod peer;
+mod roster;
+pub(crate) mod rows;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pakt_keys::{EntityId, EpochKey};
+use pakt_protocol::door::{DoorSecret, DoorTable};
+use pakt_protocol::ids::AgreementId;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::address::Address;
+use pakt_protocol::record::card::{CardBody, SignedCard};
+use pakt_protocol::record::roster::Roster;
+use tokio::sync::watch;
+
+pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use error::{BookError, FindError, FlightProblem, HelloProblem};
+pub use groups::{GroupRow, Shown};
+pub use sign::{TermsDraft, read_card};
+
+use crate::ambient;
+use crate::entity::Entity;
+use crate::slots::{SlotId, Slots};
+use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
+use crate::store::{Store, StoreError, WriteTx};
+use rows::{AgreementRow, ContactRow, EpochRow};
+
+/// Agreements, groups or epochs that are read at start; far above what one node has.
+const ROWS_MAX: usize = 100_000;
+
+/// The book of one node; clones share it.
+#[derive(Clone)]
+pub struct Book {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    slots: Slots,
+    entity: Entity,
+    addresses: Vec<Address>,
+    state: RwLock<State>,
+    dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    changes: watch::Sender<u64>,
+}
+
+/// The copy in memory of what the store holds.
+#[derive(Default)]
+struct State {
+    agreements: BTreeMap<AgreementId, Arc<Agreement>>,
+    /// The newest secret for each counterpart's door.
+    held: HashMap<AgreementId, DoorSecret>,
+    /// The doors of this node.
+    doors: DoorTable,
+    own_rosters: HashMap<AgreementId, Signed<Roster>>,
+    /// Ordered by name.
+    groups: Vec<GroupRow>,
+    /// The newest is the current one.
+    epochs: BTreeMap<u64, Epoch>,
+}
+
+struct Epoch {
+    row: EpochRow,
+    key: Arc<EpochKey>,
+}
+
+/// Whether a change is worth a commit.
+enum Outcome<T> {
+    Changed(T),
+    Same(T),
+}
+
+impl Book {
+    /// Reads the book; a fresh one gets the group `Reception`, shown to everybody, and its first epoch.
+    ///
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store or the slots fail, or a row is damaged.
+    pub fn open(store: Store, slots: Slots, entity: Entity, own_addresses: Vec<Address>) -> Result<Book, BookError> {
+        groups::make_first(&store)?;
+        epochs::make_first(&store, &slots, ambient::now())?;
+        let state = RwLock::new(load(&store, &slots)?);
+        let (changes, _) = watch::channel(0);
+        let dial_counters = Mutex::default();
+        let addresses = own_addresses;
+        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
+    }
+
+    /// All agreements, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<Agreement>> {
+        self.state().agreements.values().cloned().collect()
+    }
+
+    /// One agreement.
+    pub fn get(&self, id: &AgreementId) -> Option<Arc<Agreement>> {
+        self.state().agreements.get(id).cloned()
+    }
+
+    /// The agreement with an entity that counts: the active one, else the newest.
+    pub fn by_entity(&self, entity: &EntityId) -> Option<Arc<Agreement>> {
+        let state = self.state();
+        let with_entity = state.agreements.values().filter(|agreement| agreement.counterpart().entity == *entity);
+        with_entity.max_by_key(|agreement| agreement.rank()).cloned()
+    }
+
+    /// This entity's card as of now.
+    ///
+    /// # Errors
+    /// [`BookError::Record`] when name, number or addresses break the rules of cards.
+    pub fn own_card(&self) -> Result<SignedCard, BookError> {
+        let (entity, party) = (&self.inner.entity, self.inner.entity.party());
+        let body = CardBody {
+            name: party.name.clone(),
+            number: party.number.clone(),
+            chain: entity.chain().clone(),
+            addresses: self.inner.addresses.clone(),
+            issued_at: ambient::now(),
+        };
+        Ok(body.sign(entity.statement())?)
+    }
+
+    /// A number that grows with every change of the book.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// The key slots that the book refers to; others that hold no key of anybody else may be erased.
+    pub fn slots_in_use(&self) -> Vec<SlotId> {
+        self.state().epochs.values().map(|epoch| epoch.row.slot).collect()
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the row of one agreement, and the copy in memory after the commit.
+    async fn change<T: Send + 'static>(
+        &self,
+        id: AgreementId,
+        work: impl FnOnce(&mut WriteTx, &mut AgreementRow) -> Result<Outcome<T>, BookError> + Send + 'static,
+    ) -> Result<T, BookError> {
+        let inner = self.inner.clone();
+        let write = self.inner.store.write(move |tx| {
+            let mut row = tx.get(&AGREEMENTS, &id)?.ok_or(BookError::Unknown)?;
+            match work(tx, &mut row)? {
+                Outcome::Same(value) => Ok(value),
+                Outcome::Changed(value) => {
+                    inner.put(tx, row)?;
+                    Ok(value)
+                }
+            }
+        });
+        write.await
+    }
+}
+
+impl Inner {
+    /// Writes a row, and the copy in memory once it is durable.
+    fn put(self: &Arc<Inner>, tx: &mut WriteTx, row: AgreementRow) -> Result<(), BookError> {
+        let view = Agreement::of_row(&row)?;
+        tx.put(&AGREEMENTS, &view.id, &row)?;
+        self.on_commit(tx, move |state| {
+            let before = state.agreements.get(&view.id);
+            let view = match before {
+                Some(before) => view.with_what_the_row_lacks(before),
+                None => view,
+            };
+            state.install(view, &row);
+        });
+        Ok(())
+    }
+
+    /// Has the copy in memory changed once this commit is durable.
+    fn on_commit(self: &Arc<Inner>, tx: &mut WriteTx, change: impl FnOnce(&mut State) + Send + 'static) {
+        let inner = self.clone();
+        tx.on_commit(move || {
+            change(&mut inner.state_mut());
+            inner.changes.send_modify(|number| *number += 1);
+        });
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn install(&mut self, view: Agreement, row: &AgreementRow) {
+        let id = view.id;
+        match row.held.first() {
+            Some(newest) => self.held.insert(id, newest.secret.clone()),
+            None => self.held.remove(&id),
+        };
+        if view.has_door() {
+            let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
+            self.doors.set(id, view.counterpart().entity, &secrets);
+        } else {
+            self.doors.remove(&id);
+        }
+        self.agreements.insert(id, Arc::new(view));
+    }
+
+    /// Changes what is kept beside the row of an agreement.
+    fn amend(&mut self, id: &AgreementId, change: impl FnOnce(&mut Agreement)) {
+        if let Some(agreement) = self.agreements.get_mut(id) {
+            change(Arc::make_mut(agreement));
+        }
+    }
+}
+
+fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
+    let mut state = State::default();
+    let epochs = store.read(|tx| {
+        for (id, row) in tx.range(&AGREEMENTS, .., ROWS_MAX)? {
+            let mut view = Agreement::of_row(&row).map_err(|_| StoreError::Damaged(AGREEMENTS.name()))?;
+            if let Some(roster) = tx.get(&PEER_ROSTERS, &id)? {
+                view.roster = Some(roster.peek().map_err(|_| StoreError::Damaged(PEER_ROSTERS.name()))?);
+            }
+            if let Some(ContactRow { at, clock_difference_s }) = tx.get(&CONTACTS, &id)? {
+                view.last_contact = Some(at);
+                view.clock_difference_s = Some(clock_difference_s);
+            }
+            state.install(view, &row);
+        }
+        state.own_rosters = tx.range(&OWN_ROSTERS, .., ROWS_MAX)?.into_iter().collect();
+        let groups = tx.range(&GROUPS, .., ROWS_MAX)?;
+        state.groups = groups.into_iter().map(|(id, stored)| GroupRow::of_row(id, stored)).collect();
+        tx.range(&EPOCHS, .., ROWS_MAX)
+    })?;
+    state.groups.sort_by(|a, b| a.name.cmp(&b.name));
+    for (number, row) in epochs {
+        // A slot without a key was erased before its row could go.
+        if let Some(key) = epochs::read_key(slots, &row)? {
+            state.epochs.insert(number, Epoch { row, key: Arc::new(key) });
+        }
+    }
+    Ok(state)
+}

@@ -1,0 +1,244 @@
+//! What the counterpart says over a lane, checked and made durable: its countersignature, its end, its roster, its
+//! newest certificates.
+//!
+//! **Invariant:** an older certificate, roster or statement than the one stored is refused, whatever signs it.
+
+use pakt_protocol::hello::{Hello, VersionRange};
+use pakt_protocol::ids::AgreementId;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
+use pakt_protocol::record::roster::Roster;
+use pakt_protocol::record::statement::{self, AgreementStatement};
+use pakt_protocol::time::Time;
+
+use super::rows::ContactRow;
+use super::sign::read_file;
+use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
+use crate::ambient;
+use crate::store::StoreError;
+use crate::store::tables::{AGREEMENTS, CONTACTS, PEER_ROSTERS};
+use pakt_keys::EntityId;
+
+const NOT_STORED: &str = "it could not be stored";
+
+enum Refusal {
+    Rule(&'static str),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        Refusal::Store(error)
+    }
+}
+
+impl Refusal {
+    fn for_peer(self, agreement: &AgreementId) -> &'static str {
+        match self {
+            Refusal::Rule(rule) => rule,
+            Refusal::Store(error) => {
+                tracing::error!(%agreement, %error, "what the counterpart stated could not be stored");
+                NOT_STORED
+            }
+        }
+    }
+}
+
+impl Book {
+    /// Takes the countersigned file (codec bytes) of an own proposal; taking it again changes nothing.
+    ///
+    /// # Errors
+    /// What the counterpart may be told.
+    pub async fn take_contact(&self, id: &AgreementId, file: &[u8]) -> Result<(), &'static str> {
+        self.take_contact_at(id, file, ambient::now()).await
+    }
+
+    pub(super) async fn take_contact_at(&self, id: &AgreementId, file: &[u8], now: Time) -> Result<(), &'static str> {
+        let (file, checked) = read_file(file).map_err(|error| error.for_peer())?;
+        if file.record.id != *id || !file.record.is_complete() {
+            return Err(BookError::NotCountersigned.for_peer());
+        }
+        self.complete(file, checked, now).await.map_err(|error| {
+            tracing::info!(agreement = %id, %error, "a countersigned agreement was refused");
+            error.for_peer()
+        })
+    }
+
+    /// The proposer holds the countersigned agreement.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub async fn contact_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
+        self.change(*id, |_, row| {
+            let outcome = if row.contact_pending { Outcome::Changed(()) } else { Outcome::Same(()) };
+            row.contact_pending = false;
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// Takes the counterpart's end, or this side's own end coming back as a confirmation.
+    ///
+    /// # Errors
+    /// What the counterpart may be told.
+    pub async fn take_end(&self, id: &AgreementId, signed: Signed<AgreementStatement>) -> Result<(), &'static str> {
+        const NOT_VALID: &str = "this is not a valid end of this agreement";
+        let agreement = self.get(id).ok_or(NOT_VALID)?;
+        if agreement.own_end.as_ref() == Some(&signed) {
+            return self.end_confirmed(id).await.map_err(|_| NOT_STORED);
+        }
+        statement::verify(&signed, id, &agreement.node).map_err(|_| NOT_VALID)?;
+        let at = ambient::now();
+        let change = self.change(*id, move |_, row| {
+            if row.peer_end.is_some() {
+                return Ok(Outcome::Same(()));
+            }
+            row.standing = Standing::Ended;
+            row.ended_at.get_or_insert(at);
+            row.peer_end = Some(signed);
+            Ok(Outcome::Changed(()))
+        });
+        change.await.map_err(|_| NOT_STORED)
+    }
+
+    /// Nothing more has to be said about the end: the counterpart confirmed it, or has surely got this side's
+    /// confirmation. Closes the door.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub async fn end_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
+        self.change(*id, |_, row| {
+            if row.standing != Standing::Ended || row.end_confirmed {
+                return Ok(Outcome::Same(()));
+            }
+            row.end_confirmed = true;
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+
+    /// Takes the counterpart's roster; the one that is stored may come again.
+    ///
+    /// # Errors
+    /// What the counterpart may be told.
+    pub async fn take_roster(&self, id: &AgreementId, signed: &Signed<Roster>) -> Result<(), &'static str> {
+        let agreement = self.get(id).ok_or("there is no such agreement")?;
+        let roster = check_roster(&agreement, &self.inner.entity.id(), signed)?;
+        let (inner, id, signed) = (self.inner.clone(), *id, signed.clone());
+        let write = self.inner.store.write(move |tx| {
+            if let Some(known) = tx.get(&PEER_ROSTERS, &id)? {
+                let counter = known.peek().map_err(|_| StoreError::Damaged(PEER_ROSTERS.name()))?.counter;
+                if known.body() == signed.body() {
+                    return Ok(());
+                }
+                if roster.counter < counter {
+                    return Err(Refusal::Rule("the roster is older than one that is known"));
+                }
+                if roster.counter == counter {
+                    return Err(Refusal::Rule("there are two different rosters with one number"));
+                }
+            }
+            tx.put(&PEER_ROSTERS, &id, &signed)?;
+            inner.on_commit(tx, move |state| state.amend(&id, |agreement| agreement.roster = Some(roster)));
+            Ok(())
+        });
+        write.await.map_err(|refusal: Refusal| refusal.for_peer(&id))
+    }
+
+    /// Notes that a lane came up, with the chain shown there and the counterpart's clock minus this one's in seconds.
+    ///
+    /// The newest chain is kept.
+    ///
+    /// # Errors
+    /// When the store fails, or the chain contradicts the one that is known.
+    pub async fn note_contact(
+        &self,
+        id: &AgreementId,
+        chain: &CertificateChain,
+        clock_difference_s: i64,
+    ) -> Result<(), BookError> {
+        let (inner, id, chain, at) = (self.inner.clone(), *id, chain.clone(), ambient::now());
+        let write = self.inner.store.write(move |tx| {
+            let mut row = tx.get(&AGREEMENTS, &id)?.ok_or(BookError::Unknown)?;
+            if row.chain != chain {
+                let known = row.chain.verify().map_err(HelloProblem::from)?;
+                if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
+                    row.chain = chain;
+                    inner.put(tx, row)?;
+                }
+            }
+            tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;
+            inner.on_commit(tx, move |state| {
+                state.amend(&id, |agreement| {
+                    agreement.last_contact = Some(at);
+                    agreement.clock_difference_s = Some(clock_difference_s);
+                });
+            });
+            Ok(())
+        });
+        write.await
+    }
+
+    /// Checks a counterpart's first frame against the agreement of the door and the transport key proven in TLS.
+    ///
+    /// # Errors
+    /// A [`HelloProblem`].
+    pub fn check_hello(
+        &self,
+        id: &AgreementId,
+        entity: &EntityId,
+        tls_key: [u8; 32],
+        hello: &Hello,
+    ) -> Result<CertifiedNode, HelloProblem> {
+        let agreement = self.get(id).ok_or(HelloProblem::NoAgreement)?;
+        let now = ambient::now();
+        if agreement.counterpart().entity != *entity || !(agreement.door_open(now) || agreement.should_dial(now)) {
+            return Err(HelloProblem::NoAgreement);
+        }
+        let node = check_chain(&agreement.chain, &agreement.node, &hello.chain)?;
+        if node.transport.0 != tls_key {
+            return Err(HelloProblem::OtherKey);
+        }
+        match VersionRange::OURS.common(hello.versions) {
+            Some(_) => Ok(node),
+            None if hello.versions.oldest > VersionRange::OURS.newest => Err(HelloProblem::PeerNewer),
+            None => Err(HelloProblem::PeerOlder),
+        }
+    }
+}
+
+fn check_roster(agreement: &Agreement, own: &EntityId, signed: &Signed<Roster>) -> Result<Roster, &'static str> {
+    if agreement.standing != Standing::Active {
+        return Err("the agreement is not active");
+    }
+    let roster = agreement.node.open_statement(signed).map_err(|_| "the roster is not signed by this node")?;
+    let parties = roster.issuer == agreement.counterpart().entity && roster.reader == *own;
+    if !parties || roster.agreement != agreement.id {
+        return Err("the roster is for other parties");
+    }
+    roster.check().map_err(|_| "the roster is not valid")?;
+    Ok(roster)
+}
+
+/// Checks that `shown` continues the chain that is known of the same entity: the roots are pinned, nothing goes back.
+pub(super) fn check_chain(
+    known: &CertificateChain,
+    known_node: &CertifiedNode,
+    shown: &CertificateChain,
+) -> Result<CertifiedNode, HelloProblem> {
+    let node = shown.verify()?;
+    if node.entity != known_node.entity {
+        return Err(HelloProblem::OtherEntity);
+    }
+    let same_links = known.links.iter().zip(&shown.links).all(|(known, shown)| known.body() == shown.body());
+    if !same_links {
+        return Err(HelloProblem::Forked);
+    }
+    if known_node.is_newer_than(&node) {
+        return Err(HelloProblem::Superseded);
+    }
+    if !node.is_newer_than(known_node) && shown.certificate.body() != known.certificate.body() {
+        return Err(HelloProblem::Forked);
+    }
+    Ok(node)
+}

@@ -1,0 +1,434 @@
+//! What the operator does with agreements: propose, accept, import, export, end.
+//!
+//! **Invariant:** a file leaves this module only after the row that it belongs to is durable.
+//! **Invariant:** this node signs only under its own current name, number and certificates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pakt_keys::signing::RootKey;
+use pakt_protocol::armour::{self, Label};
+use pakt_protocol::codec;
+use pakt_protocol::door::DoorSecret;
+use pakt_protocol::ids::AgreementId;
+use pakt_protocol::record::agreement::{
+    AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, HOLD_SECONDS_MAX, Side, VerifiedFile,
+};
+use pakt_protocol::record::card::{Card, CardBody, SignedCard};
+use pakt_protocol::record::grant::DoorGrant;
+use pakt_protocol::record::statement::{Action, AgreementStatement};
+use pakt_protocol::record::{Record as _, Signed};
+use pakt_protocol::time::Time;
+
+use super::peer::check_chain;
+use super::rows::{AgreementRow, SecretRow};
+use super::{Agreement, Book, BookError, Inner, Outcome, ROWS_MAX, Standing};
+use crate::ambient;
+use crate::entity::Entity;
+use crate::store::WriteTx;
+use crate::store::tables::AGREEMENTS;
+
+/// What a proposer decides about the terms; the rest follows from the two cards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TermsDraft {
+    /// The proposal is void afterwards.
+    pub accept_by: Time,
+    /// What messages may be for, in any order; empty for any purpose.
+    pub purposes: Vec<String>,
+    /// The law or contract that the exchange rests on.
+    pub legal_basis: String,
+    /// No traffic before.
+    pub valid_from: Time,
+    /// No traffic afterwards.
+    pub valid_until: Time,
+    /// Plain bytes of one message, at most.
+    pub message_bytes_max: u64,
+    /// Seconds that a sender tries before it reports non-delivery.
+    pub hold_seconds: u32,
+    /// Seconds that the receiver keeps a message at least.
+    pub retention_seconds: Option<u64>,
+    /// Messages per hour in each direction, at most.
+    pub messages_per_hour: Option<u32>,
+    /// Controls that the receiver must attest, in any order.
+    pub controls: Vec<String>,
+    /// Whom to call when something is urgent.
+    pub urgent_contact: String,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl TermsDraft {
+    /// All purposes, one year, 100 GB, hold 48 h, 30 days for accepting, no controls.
+    ///
+    /// It is valid from 30 days ago, so that a counterpart whose clock is behind does not have to wait for it.
+    pub fn standard(now: Time) -> TermsDraft {
+        TermsDraft {
+            accept_by: now + 30 * DAY,
+            purposes: vec![],
+            legal_basis: String::new(),
+            valid_from: now - 30 * DAY,
+            valid_until: now + 365 * DAY,
+            message_bytes_max: 100_000_000_000,
+            hold_seconds: HOLD_SECONDS_MAX,
+            retention_seconds: None,
+            messages_per_hour: None,
+            controls: vec![],
+            urgent_contact: String::new(),
+        }
+    }
+
+    fn between(self, proposer: &Entity, acceptor: &CardBody, acceptor_id: pakt_keys::EntityId) -> AgreementTerms {
+        let ordered = |mut list: Vec<String>| {
+            list.sort();
+            list.dedup();
+            list
+        };
+        let acceptor = pakt_protocol::record::agreement::Party {
+            entity: acceptor_id,
+            name: acceptor.name.clone(),
+            number: acceptor.number.clone(),
+        };
+        AgreementTerms {
+            proposer: proposer.party().clone(),
+            acceptor,
+            version: 1,
+            previous: None,
+            nonce: ambient::random(),
+            accept_by: self.accept_by,
+            purposes: ordered(self.purposes),
+            legal_basis: self.legal_basis,
+            valid_from: self.valid_from,
+            valid_until: self.valid_until,
+            message_bytes_max: self.message_bytes_max,
+            hold_seconds: self.hold_seconds,
+            retention_seconds: self.retention_seconds,
+            messages_per_hour: self.messages_per_hour,
+            controls: ordered(self.controls),
+            urgent_contact: self.urgent_contact,
+        }
+    }
+}
+
+/// Reads an armoured card, unverified.
+///
+/// # Errors
+/// [`BookError::Armour`] or [`BookError::Record`].
+pub fn read_card(armoured: &[u8]) -> Result<SignedCard, BookError> {
+    let bytes = armour::decode(Label::Card, armoured)?;
+    Ok(codec::decode(1, &bytes, CardBody::BYTES_MAX)?)
+}
+
+impl Book {
+    /// Proposes an agreement to the entity of `card` and answers the armoured proposal.
+    ///
+    /// `fingerprint_ok` says that the operator has compared the card's fingerprint.
+    ///
+    /// # Errors
+    /// [`BookError::NoRoot`], [`BookError::OwnCard`], [`BookError::SecondAgreement`], what is wrong with the card or the
+    /// terms, or when the store fails.
+    pub async fn propose(
+        &self,
+        card: &SignedCard,
+        draft: TermsDraft,
+        fingerprint_ok: bool,
+    ) -> Result<(Arc<Agreement>, String), BookError> {
+        let now = ambient::now();
+        let entity = &self.inner.entity;
+        let root = entity.root().ok_or(BookError::NoRoot)?;
+        let other = Card::verify(card)?;
+        if other.node.entity == entity.id() {
+            return Err(BookError::OwnCard);
+        }
+        let terms = draft.between(entity, &other.body, other.node.entity);
+        let record = AgreementRecord::propose(&terms, root)?;
+        let (grant, secret) = self.grant(record.id, &other);
+        let file = AgreementFile { record, proposer: self.own_card()?, acceptor: card.clone(), grants: vec![grant] };
+        AgreementFile::verify(&file.to_bytes())?;
+        let row = AgreementRow {
+            granted: vec![secret],
+            verified: fingerprint_ok,
+            ..new_row(file, Side::Proposer, other.body.chain, now)
+        };
+        self.keep(row, now).await
+    }
+
+    /// Countersigns an armoured proposal and answers the armoured agreement; the same proposal gives the same file again.
+    ///
+    /// # Errors
+    /// A [`BookError`] that says why it cannot be accepted.
+    pub async fn accept(&self, proposal: &[u8], verified: bool) -> Result<(Arc<Agreement>, String), BookError> {
+        let now = ambient::now();
+        let entity = &self.inner.entity;
+        let (label, bytes) = armour::decode_any(proposal)?;
+        if label != Label::Proposal {
+            armour::decode(Label::Agreement, proposal)?;
+            return Err(BookError::AlreadySigned);
+        }
+        let (file, checked) = read_file(&bytes)?;
+        match checked.terms.side_of(&entity.id()) {
+            None => return Err(BookError::NotForUs),
+            Some(Side::Proposer) => return Err(BookError::OwnProposal),
+            Some(Side::Acceptor) => {}
+        }
+        if file.record.is_complete() {
+            return Err(BookError::AlreadySigned);
+        }
+        if let Some(known) = self.get(&file.record.id) {
+            return self.accept_again(&known, verified).await;
+        }
+        let is_current = checked.terms.acceptor == *entity.party() && checked.acceptor.body.chain == *entity.chain();
+        if !is_current {
+            return Err(BookError::OutdatedCard);
+        }
+        if now > checked.terms.accept_by {
+            return Err(BookError::AcceptByPassed);
+        }
+        let root = entity.root().ok_or(BookError::NoRoot)?;
+        let row = self.countersigned(file, checked, root, now)?;
+        self.keep(AgreementRow { verified, ..row }, now).await
+    }
+
+    async fn accept_again(&self, known: &Agreement, verified: bool) -> Result<(Arc<Agreement>, String), BookError> {
+        if known.standing == Standing::Ended {
+            return Err(BookError::Ended);
+        }
+        self.note_verified(known.id, verified).await?;
+        self.with_file(&known.id)
+    }
+
+    fn countersigned(
+        &self,
+        file: AgreementFile,
+        checked: VerifiedFile,
+        root: &RootKey,
+        now: Time,
+    ) -> Result<AgreementRow, BookError> {
+        let held = open_grant(&checked, &checked.proposer, &self.inner.entity)?;
+        let (grant, secret) = self.grant(file.record.id, &checked.proposer);
+        let file = AgreementFile {
+            record: file.record.countersign(root),
+            acceptor: self.own_card()?,
+            grants: file.grants.into_iter().chain([grant]).collect(),
+            ..file
+        };
+        AgreementFile::verify(&file.to_bytes())?;
+        Ok(AgreementRow {
+            standing: Standing::Active,
+            contact_pending: true,
+            granted: vec![secret],
+            held: vec![held],
+            ..new_row(file, Side::Acceptor, checked.proposer.body.chain, now)
+        })
+    }
+
+    /// Takes up an armoured agreement that both have signed: the answer to an own proposal, or an own agreement that
+    /// this store does not know.
+    ///
+    /// # Errors
+    /// A [`BookError`] that says why it cannot be imported.
+    pub async fn import(&self, agreement: &[u8], verified: bool) -> Result<Arc<Agreement>, BookError> {
+        let now = ambient::now();
+        let (label, bytes) = armour::decode_any(agreement)?;
+        if label == Label::Proposal {
+            return Err(BookError::NotCountersigned);
+        }
+        let bytes = if label == Label::Agreement { bytes } else { armour::decode(Label::Agreement, agreement)? };
+        let (file, checked) = read_file(&bytes)?;
+        if !file.record.is_complete() {
+            return Err(BookError::NotCountersigned);
+        }
+        let id = file.record.id;
+        let Some(side) = checked.terms.side_of(&self.inner.entity.id()) else {
+            return Err(BookError::NotForUs);
+        };
+        if self.get(&id).is_some() {
+            self.complete(file, checked, now).await?;
+            self.note_verified(id, verified).await?;
+        } else {
+            let row = self.regained(file, checked, side, now)?;
+            self.keep(AgreementRow { verified, ..row }, now).await?;
+        }
+        self.get(&id).ok_or(BookError::Unknown)
+    }
+
+    /// The row of an agreement that this entity has signed, but that this store has lost or never had.
+    fn regained(
+        &self,
+        file: AgreementFile,
+        checked: VerifiedFile,
+        side: Side,
+        now: Time,
+    ) -> Result<AgreementRow, BookError> {
+        let entity = &self.inner.entity;
+        let (own, other) = match side {
+            Side::Proposer => (&checked.proposer, &checked.acceptor),
+            Side::Acceptor => (&checked.acceptor, &checked.proposer),
+        };
+        check_chain(&own.body.chain, &own.node, entity.chain()).map_err(|_| BookError::OutdatedCard)?;
+        let held = vec![open_grant(&checked, other, entity)?];
+        let chain = other.body.chain.clone();
+        Ok(AgreementRow { standing: Standing::Active, held, ..new_row(file, side, chain, now) })
+    }
+
+    /// The armoured agreement or proposal, as it was made or received.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub fn export(&self, id: &AgreementId) -> Result<String, BookError> {
+        let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
+        let label = if row.file.record.is_complete() { Label::Agreement } else { Label::Proposal };
+        Ok(armour::encode(label, &row.file.to_bytes()))
+    }
+
+    /// Ends an agreement, or withdraws an own proposal; ending it again gives the same statement.
+    ///
+    /// # Errors
+    /// [`BookError::NoRoot`], [`BookError::Unknown`], [`BookError::Ended`] if the counterpart has ended it, or when the
+    /// store fails.
+    pub async fn end(&self, id: &AgreementId) -> Result<Signed<AgreementStatement>, BookError> {
+        let root = self.inner.entity.root().ok_or(BookError::NoRoot)?;
+        let at = ambient::now();
+        let party = self.inner.entity.id();
+        let statement =
+            AgreementStatement { agreement: *id, party, number: 1, previous: None, action: Action::End, at };
+        let signed = Signed::create(&statement, |domain, bytes| root.sign(domain, bytes));
+        self.change(*id, move |_, row| {
+            if let Some(known) = &row.own_end {
+                return Ok(Outcome::Same(known.clone()));
+            }
+            if row.standing == Standing::Ended {
+                return Err(BookError::Ended);
+            }
+            row.standing = Standing::Ended;
+            row.ended_at = Some(at);
+            row.own_end = Some(signed.clone());
+            Ok(Outcome::Changed(signed))
+        })
+        .await
+    }
+
+    /// Completes an own proposal with the countersigned file; doing it again changes nothing.
+    pub(super) async fn complete(
+        &self,
+        file: AgreementFile,
+        checked: VerifiedFile,
+        now: Time,
+    ) -> Result<(), BookError> {
+        let entity = self.inner.entity.clone();
+        let id = file.record.id;
+        self.change(id, move |tx, row| {
+            match row.standing {
+                Standing::Ended => return Err(BookError::Ended),
+                // The id binds the terms, and both signatures of this file are checked.
+                Standing::Active => return Ok(Outcome::Same(())),
+                Standing::Proposed => {}
+            }
+            if !file.record.is_complete() {
+                return Err(BookError::NotCountersigned);
+            }
+            if now > checked.terms.accept_by {
+                return Err(BookError::AcceptByPassed);
+            }
+            check_only_one(tx, &checked.terms, &entity, now)?;
+            row.held = vec![open_grant(&checked, &checked.acceptor, &entity)?];
+            let known = row.chain.verify().map_err(super::HelloProblem::from)?;
+            let chain = checked.acceptor.body.chain;
+            if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
+                row.chain = chain;
+            }
+            row.file = file;
+            row.standing = Standing::Active;
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+
+    async fn note_verified(&self, id: AgreementId, verified: bool) -> Result<(), BookError> {
+        self.change(id, move |_, row| {
+            if !verified || row.verified {
+                return Ok(Outcome::Same(()));
+            }
+            row.verified = true;
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+
+    /// Stores a row whose agreement is new here; if another call was faster, that one's row stays.
+    async fn keep(&self, row: AgreementRow, now: Time) -> Result<(Arc<Agreement>, String), BookError> {
+        let inner: Arc<Inner> = self.inner.clone();
+        let id = row.file.record.id;
+        let write = self.inner.store.write(move |tx| {
+            if tx.contains(&AGREEMENTS, &id)? {
+                return Ok(());
+            }
+            check_only_one(tx, &row.file.record.peek()?, &inner.entity, now)?;
+            inner.put(tx, row)
+        });
+        write.await?;
+        self.with_file(&id)
+    }
+
+    fn with_file(&self, id: &AgreementId) -> Result<(Arc<Agreement>, String), BookError> {
+        let agreement = self.get(id).ok_or(BookError::Unknown)?;
+        Ok((agreement, self.export(id)?))
+    }
+
+    /// A first door grant for the entity of `holder`.
+    fn grant(&self, id: AgreementId, holder: &Card) -> (Signed<DoorGrant>, SecretRow) {
+        let entity = &self.inner.entity;
+        let secret = DoorSecret::generate(&mut ambient::rng());
+        let to = (holder.node.entity, &holder.node.contact);
+        let grant = DoorGrant::seal((id, 1), entity.id(), to, secret.as_bytes(), &mut ambient::rng());
+        let signed = Signed::create(&grant, |domain, bytes| entity.statement().sign(domain, bytes));
+        (signed, SecretRow { counter: 1, secret })
+    }
+}
+
+fn new_row(
+    file: AgreementFile,
+    side: Side,
+    chain: pakt_protocol::record::chain::CertificateChain,
+    made_at: Time,
+) -> AgreementRow {
+    AgreementRow {
+        file,
+        side,
+        standing: Standing::Proposed,
+        verified: false,
+        contact_pending: false,
+        own_end: None,
+        peer_end: None,
+        end_confirmed: false,
+        ended_at: None,
+        chain,
+        granted: vec![],
+        held: vec![],
+        made_at,
+    }
+}
+
+/// Reads and checks an agreement file.
+pub(super) fn read_file(bytes: &[u8]) -> Result<(AgreementFile, VerifiedFile), BookError> {
+    let checked = AgreementFile::verify(bytes)?;
+    Ok((codec::decode(1, bytes, AGREEMENT_FILE_BYTES_MAX)?, checked))
+}
+
+/// The secret that `issuer` granted to this node.
+fn open_grant(checked: &VerifiedFile, issuer: &Card, entity: &Entity) -> Result<SecretRow, BookError> {
+    let grant = checked.grants.iter().find(|grant| grant.issuer == issuer.node.entity).ok_or(BookError::NoGrant)?;
+    let secret = grant.open(entity.contact()).map_err(|_| BookError::NoGrant)?;
+    Ok(SecretRow { counter: grant.counter, secret: DoorSecret::from_bytes(*secret) })
+}
+
+/// Refuses a second active agreement with the same entity or registered number.
+fn check_only_one(tx: &WriteTx, terms: &AgreementTerms, own: &Entity, now: Time) -> Result<(), BookError> {
+    let side = terms.side_of(&own.id()).ok_or(BookError::NotForUs)?;
+    let other = terms.party(side.other());
+    for (id, row) in tx.range(&AGREEMENTS, .., ROWS_MAX)? {
+        if row.standing == Standing::Active && Agreement::of_row(&row)?.occupies(&other.entity, &other.number, now) {
+            return Err(BookError::SecondAgreement(id));
+        }
+    }
+    Ok(())
+}

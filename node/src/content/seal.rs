@@ -1,0 +1,346 @@
+//! Making the objects of an outgoing message: read, packed, sealed and written side by side.
+//!
+//! ```text
+//! stream -> pump -> thread: tar, Packer -> hold -> pool: seal_chunk -> batch -> task: Blobs::write_batch_pinned
+//!                        \-> tree rows -> SegmentWriter <- chunk rows, in order <-/
+//! ```
+//! One loop, in the caller's task, moves everything on; it does no work on content itself. What is under way is bounded
+//! by the pool's budget; a chunk counts from leaving the packer until it is durable.
+//!
+//! **Invariant:** when [`seal_tree`] returns a tree, all its objects are durable and pinned; when it fails or is
+//! dropped, nothing of it stays.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, FusedStream, FuturesUnordered, StreamExt};
+use pakt_keys::EntityId;
+use pakt_keys::object::SealBase;
+use pakt_protocol::content::encode::Effort;
+use pakt_protocol::content::manifest::{ManifestHead, ManifestKey, SegmentWriter, Totals};
+use pakt_protocol::content::pack::PlainChunk;
+use pakt_protocol::content::seal::{ChunkEntry, SealedChunk, seal_chunk};
+use pakt_protocol::ids::ObjectId;
+use pakt_protocol::message::offer::ObjectEntry;
+use tokio::io::AsyncRead;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::pool::{ContentPool, Hold, PoolStopped};
+use super::tar_in::{PIECES_MAX, STEPS_MAX, SealTreeError, Step, pack_tar, pump};
+use crate::ambient;
+use crate::blob::{BlobError, Blobs, Owner};
+
+/// Sealed bytes of one batch: large enough that the syncs of the index weigh little, small enough that several fit.
+const BATCH_BYTES: usize = 6 << 20;
+/// Batches written at once: while one waits for the index, the files of the other are written.
+const WRITES_MAX: usize = 2;
+/// No more is taken in while this many bytes wait for a write.
+const BACKLOG_BYTES: usize = 2 * BATCH_BYTES;
+/// A batch that does not fill is written after this time, so that a slow stream does not keep the pool's memory.
+const BATCH_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// A message's content, sealed and durable.
+#[derive(Debug)]
+pub struct SealedTree {
+    /// Opens the manifest and with it everything.
+    pub manifest_key: ManifestKey,
+    /// What the manifest adds up to.
+    pub totals: Totals,
+    /// The hash over the manifest's segments that the envelope core carries.
+    pub root_hash: [u8; 32],
+    /// Content objects in the order of the chunk table, then the manifest's segments in theirs.
+    pub objects: Vec<ObjectEntry>,
+    /// Bytes of all objects.
+    pub sealed_bytes: u64,
+}
+
+/// Seals the tree in the stream `tar` under the group's dedup secret, and stores its objects as coming from `own`,
+/// pinned for `owner`, which was never used before.
+///
+/// Entries must come in tree order: each directory before what it holds, names in the order of their bytes. What is
+/// stored already is pinned and not written again.
+///
+/// Cancel safety: when dropped, what was written is removed in the background.
+///
+/// # Errors
+/// [`SealTreeError`]; everything that was written has been released then.
+#[expect(clippy::too_many_arguments, reason = "what to seal, for whom, where to: each is one thing")]
+pub async fn seal_tree(
+    tar: impl AsyncRead + Send + Unpin + 'static,
+    head: ManifestHead,
+    dedup: SealBase,
+    blobs: &Blobs,
+    own: EntityId,
+    owner: Owner,
+    bytes_max: u64,
+    pool: &ContentPool,
+) -> Result<SealedTree, SealTreeError> {
+    let mut rng = ambient::rng();
+    let manifest_key = ManifestKey::generate(&mut rng);
+    let bases = Arc::new(Bases { dedup, random: SealBase::generate(&mut rng) });
+    let (to_thread, pieces) = mpsc::channel(PIECES_MAX);
+    let (to_sealer, steps) = mpsc::channel(STEPS_MAX);
+    let (thread_bases, thread_pool) = (bases.clone(), pool.clone());
+    let mut sealer = Sealer {
+        pool: pool.clone(),
+        bases,
+        manifest: SegmentWriter::new(manifest_key.clone(), head)?,
+        sealing: FuturesUnordered::new(),
+        early: BTreeMap::new(),
+        content: Vec::new(),
+        segments: Vec::new(),
+        batch: Batch::default(),
+        writes: Writes { blobs: blobs.clone(), origin: own, owner, running: FuturesUnordered::new(), begun: false },
+    };
+    let packing =
+        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, bytes_max, &thread_pool));
+    // The pump ends before the last step comes, or with the thread.
+    let pumping = async {
+        pump(tar, to_thread).await;
+        std::future::pending().await
+    };
+    let result = tokio::select! {
+        result = sealer.run(steps, packing) => result,
+        never = pumping => never,
+    };
+    match result {
+        Ok((totals, root_hash)) => Ok(sealer.into_tree(manifest_key, totals, root_hash)),
+        Err(error) => {
+            sealer.writes.undo().await;
+            Err(error)
+        }
+    }
+}
+
+/// What keys of objects are derived from.
+struct Bases {
+    dedup: SealBase,
+    random: SealBase,
+}
+
+/// A sealed chunk on its way to the disk.
+struct Sealed {
+    index: u64,
+    chunk: SealedChunk,
+    hold: Hold,
+}
+
+struct Sealer {
+    pool: ContentPool,
+    bases: Arc<Bases>,
+    manifest: SegmentWriter,
+    /// Bounded by the pool's budget.
+    sealing: FuturesUnordered<BoxFuture<'static, Result<Sealed, PoolStopped>>>,
+    /// Rows of the chunk table that were sealed before an earlier one.
+    early: BTreeMap<u64, ChunkEntry>,
+    content: Vec<ObjectEntry>,
+    segments: Vec<ObjectEntry>,
+    batch: Batch,
+    writes: Writes,
+}
+
+impl Sealer {
+    async fn run(
+        &mut self,
+        steps: mpsc::Receiver<Step>,
+        packing: JoinHandle<Result<(), SealTreeError>>,
+    ) -> Result<(Totals, [u8; 32]), SealTreeError> {
+        let pool = self.pool.clone();
+        let held = stream::unfold((steps, pool), |(mut steps, pool)| async {
+            let step = steps.recv().await?;
+            let hold = match &step.chunk {
+                Some(chunk) => Some(pool.hold(chunk.bytes.len()).await),
+                None => None,
+            };
+            Some(((step, hold), (steps, pool)))
+        });
+        let mut held = pin!(held.fuse());
+        while !(held.is_terminated() && self.sealing.is_empty()) {
+            self.write_full_batches();
+            tokio::select! {
+                Some(written) = self.writes.running.next() => settle(written)?,
+                Some(sealed) = self.sealing.next() => self.take_sealed(sealed?),
+                Some((step, hold)) = held.next(), if self.batch.bytes < BACKLOG_BYTES => self.take_step(step, hold.transpose()?),
+                () = tokio::time::sleep_until(self.batch.since + BATCH_AGE_MAX), if self.may_write() => self.write_batch(),
+                else => {}
+            }
+        }
+        packing.await.map_err(|_| PoolStopped)??;
+        let sums = self.manifest.finish();
+        self.take_segments();
+        while !self.batch.objects.is_empty() {
+            self.write_batch();
+        }
+        while let Some(written) = self.writes.running.next().await {
+            settle(written)?;
+        }
+        Ok(sums)
+    }
+
+    fn take_step(&mut self, step: Step, hold: Option<Hold>) {
+        for entry in step.entries {
+            self.manifest.push_entry(entry);
+        }
+        self.take_segments();
+        if let (Some(chunk), Some(hold)) = (step.chunk, hold) {
+            self.sealing.push(Box::pin(seal(self.pool.clone(), self.bases.clone(), chunk, hold)));
+        }
+    }
+
+    fn take_sealed(&mut self, sealed: Sealed) {
+        let Sealed { index, chunk, hold } = sealed;
+        self.batch.push(chunk.entry.id, chunk.sealed, Some(hold));
+        self.early.insert(index, chunk.entry);
+        while let Some(entry) = self.early.remove(&(self.content.len() as u64)) {
+            self.content.push(ObjectEntry { id: entry.id, bytes: entry.sealed_bytes() as u32 });
+            self.manifest.push_chunk(entry);
+        }
+        self.take_segments();
+    }
+
+    fn take_segments(&mut self) {
+        while let Some(segment) = self.manifest.poll_segment() {
+            let bytes = segment.sealed.len() as u32;
+            self.segments.push(ObjectEntry { id: segment.id, bytes });
+            self.batch.push(segment.id, segment.sealed, None);
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        !self.batch.objects.is_empty() && self.writes.running.len() < WRITES_MAX
+    }
+
+    fn write_full_batches(&mut self) {
+        while self.batch.bytes >= BATCH_BYTES && self.may_write() {
+            self.write_batch();
+        }
+    }
+
+    fn write_batch(&mut self) {
+        let batch = self.batch.take();
+        self.writes.start(batch);
+    }
+
+    fn into_tree(mut self, manifest_key: ManifestKey, totals: Totals, root_hash: [u8; 32]) -> SealedTree {
+        self.writes.begun = false;
+        let mut objects = std::mem::take(&mut self.content);
+        objects.append(&mut self.segments);
+        let sealed_bytes = objects.iter().map(|object| u64::from(object.bytes)).sum();
+        SealedTree { manifest_key, totals, root_hash, objects, sealed_bytes }
+    }
+}
+
+async fn seal(pool: ContentPool, bases: Arc<Bases>, plain: PlainChunk, mut hold: Hold) -> Result<Sealed, PoolStopped> {
+    let PlainChunk { index, bytes } = plain;
+    let sealed = pool.run(move |scratch| {
+        let chunk = seal_chunk(&bytes, &bases.dedup, &bases.random, Effort::LINE, &mut scratch.encode);
+        (chunk, bytes)
+    });
+    let (chunk, buffer) = sealed.await?;
+    pool.recycle(buffer);
+    hold.shrink(chunk.sealed.len());
+    Ok(Sealed { index, chunk, hold })
+}
+
+fn settle(written: Result<Result<(), BlobError>, tokio::task::JoinError>) -> Result<(), SealTreeError> {
+    Ok(written.map_err(|_| PoolStopped)??)
+}
+
+/// Objects that wait for a write.
+struct Batch {
+    objects: Vec<(ObjectId, Bytes)>,
+    holds: Vec<Option<Hold>>,
+    bytes: usize,
+    /// When the oldest of them came.
+    since: Instant,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch { objects: Vec::new(), holds: Vec::new(), bytes: 0, since: Instant::now() }
+    }
+}
+
+impl Batch {
+    fn push(&mut self, id: ObjectId, sealed: Vec<u8>, hold: Option<Hold>) {
+        if self.objects.is_empty() {
+            self.since = Instant::now();
+        }
+        self.bytes += sealed.len();
+        self.objects.push((id, sealed.into()));
+        self.holds.push(hold);
+    }
+
+    /// Takes one batch off the front.
+    fn take(&mut self) -> Batch {
+        let mut bytes = 0;
+        let fits = |(_, object): &(ObjectId, Bytes)| {
+            bytes += object.len();
+            bytes >= BATCH_BYTES
+        };
+        let count = self.objects.iter().position(fits).map_or(self.objects.len(), |last| last + 1);
+        let mut batch =
+            Batch { objects: self.objects.split_off(count), holds: self.holds.split_off(count), ..Batch::default() };
+        batch.bytes = batch.objects.iter().map(|(_, object)| object.len()).sum();
+        std::mem::replace(self, batch)
+    }
+}
+
+/// Writes under way, and the promise to take them back unless all is well.
+struct Writes {
+    blobs: Blobs,
+    origin: EntityId,
+    owner: Owner,
+    running: FuturesUnordered<JoinHandle<Result<(), BlobError>>>,
+    /// Whether there may be something to take back.
+    begun: bool,
+}
+
+impl Writes {
+    fn start(&mut self, batch: Batch) {
+        self.begun = true;
+        let (blobs, origin, owner) = (self.blobs.clone(), self.origin, self.owner);
+        // A task of its own: it runs to its end in any case, so that no file is left without its row.
+        self.running.push(tokio::spawn(async move {
+            let result = blobs.write_batch_pinned(origin, owner, &batch.objects).await;
+            drop(batch);
+            result
+        }));
+    }
+
+    /// Lets writes end, then releases the owner.
+    async fn undo(mut self) {
+        if let Some(undoing) = self.undo_in_background() {
+            // Fails only if the runtime is shutting down.
+            let _ = undoing.await;
+        }
+    }
+
+    fn undo_in_background(&mut self) -> Option<JoinHandle<()>> {
+        if !std::mem::take(&mut self.begun) {
+            return None;
+        }
+        let (blobs, owner) = (self.blobs.clone(), self.owner);
+        let mut running = std::mem::take(&mut self.running);
+        let undo = async move {
+            while running.next().await.is_some() {}
+            if let Err(error) = blobs.release(owner).await {
+                tracing::warn!(%error, "cannot release the objects of a message that was broken off");
+            }
+        };
+        Some(Handle::try_current().ok()?.spawn(undo))
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        self.undo_in_background();
+    }
+}

@@ -1,0 +1,101 @@
+//! The two tasks of a control lane: one always reads, one writes.
+
+use std::collections::VecDeque;
+
+use pakt_protocol::message::Message;
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::frames::{read_message, write_message};
+use super::peer::Command;
+use crate::net::LaneStream;
+
+/// Messages that wait in the writer; more wait in the actor's backlog.
+const WRITES_MAX: usize = 32;
+
+/// The actor's end of a control lane. Dropping it ends the lane.
+pub(super) struct ControlLane {
+    writer: mpsc::Sender<Message>,
+    backlog: VecDeque<Message>,
+    _tasks: JoinSet<()>,
+}
+
+impl ControlLane {
+    /// Starts the tasks; what is read reaches `actor` under this session's number.
+    pub(super) fn start(stream: LaneStream, session: u64, actor: mpsc::Sender<Command>) -> ControlLane {
+        let (read, write) = tokio::io::split(stream);
+        let (writer, mut outbox) = mpsc::channel::<Message>(WRITES_MAX);
+        let mut tasks = JoinSet::new();
+        let lost = actor.clone();
+        tasks.spawn(async move {
+            let mut lane = BufWriter::new(write);
+            while let Some(message) = outbox.recv().await {
+                let written = write_message(&mut lane, &message).await;
+                let flushed = if written.is_ok() && outbox.is_empty() { lane.flush().await } else { written };
+                if flushed.is_err() {
+                    let _ = lost.send(Command::LaneLost { session }).await;
+                    return;
+                }
+            }
+            // The actor is done with the lane: the counterpart reads everything, then a clean end.
+            let _ = lane.shutdown().await;
+        });
+        tasks.spawn(async move {
+            let mut lane = BufReader::new(read);
+            while let Ok(message) = read_message(&mut lane).await {
+                if actor.send(Command::Frame { session, message }).await.is_err() {
+                    return;
+                }
+            }
+            let _ = actor.send(Command::LaneLost { session }).await;
+        });
+        ControlLane { writer, backlog: VecDeque::new(), _tasks: tasks }
+    }
+
+    /// Sends a message, after all those before it; never waits.
+    pub(super) fn send(&mut self, message: Message) {
+        self.backlog.push_back(message);
+        self.push();
+    }
+
+    /// Whether little enough waits that more content may be named.
+    pub(super) fn has_room(&self) -> bool {
+        self.backlog.len() < WRITES_MAX
+    }
+
+    fn push(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(message)) = self.writer.try_send(message) {
+                self.backlog.push_front(message);
+                return;
+            }
+        }
+    }
+
+    /// Moves the backlog on; pending for ever while there is none. Cancel safe.
+    pub(super) async fn drain(&mut self) {
+        if self.backlog.is_empty() {
+            return std::future::pending().await;
+        }
+        if let Ok(permit) = self.writer.clone().reserve_owned().await {
+            if let Some(message) = self.backlog.pop_front() {
+                permit.send(message);
+            }
+        } else {
+            self.backlog.clear();
+        }
+    }
+
+    /// Lets what was sent leave, then ends the lane.
+    pub(super) async fn finish(mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if self.writer.send(message).await.is_err() {
+                break;
+            }
+        }
+        drop(self.writer);
+        // The reader ends with the lane, the writer when everything is out.
+        self._tasks.join_next().await;
+    }
+}

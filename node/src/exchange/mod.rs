@@ -1,0 +1,275 @@
+//! Everything that happens between this node and its counterparts, on top of lanes.
+//!
+//! One actor per agreement ([`peer`]) owns the session and the transfer and delivery machines of `pakt_protocol` and does
+//! what they ask for; lanes that carry content ([`bulk`]) run beside it. Nothing here decides what the protocol does.
+//!
+//! **Invariants:** what a machine wants durable is durable before its next message leaves; no actor ever waits for a
+//! lane; every queue is bounded.
+
+mod bulk;
+mod control;
+mod doorkeeper;
+mod frames;
+mod open;
+mod peer;
+mod pull;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pakt_protocol::ids::{AgreementId, EnvelopeId};
+use pakt_protocol::time::Time;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use doorkeeper::Keeper;
+
+use crate::ambient;
+use crate::book::{Book, Standing};
+use crate::entity::Entity;
+use crate::mailroom::Mailroom;
+use crate::net::{Lane, LaneKind, Net};
+use peer::{Command, PeerActor};
+
+/// Sealed bytes of all counterparts that were asked for and are not yet durable.
+const NODE_BUDGET_BYTES: usize = 64 << 20;
+/// Commands that wait for one actor.
+const INBOX_MAX: usize = 256;
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bulk lanes per counterpart.
+    pub bulk_lanes: u8,
+}
+
+impl Default for Settings {
+    /// Four lanes: measured best on two cores, and enough to fill a line that throttles single connections.
+    fn default() -> Settings {
+        Settings { bulk_lanes: 4 }
+    }
+}
+
+/// What an exchange stands on.
+pub struct Parts {
+    /// Who this node is.
+    pub entity: Entity,
+    /// Agreements and what belongs to them.
+    pub book: Book,
+    /// Messages.
+    pub mailroom: Mailroom,
+    /// Lanes out.
+    pub net: Net,
+    /// Lanes in.
+    pub lanes: mpsc::Receiver<Lane>,
+    /// What the operator set.
+    pub settings: Settings,
+}
+
+/// One lane of a counterpart.
+#[derive(Debug, Clone)]
+pub struct LaneInfo {
+    /// Its job.
+    pub kind: LaneKind,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Whether this node dialled.
+    pub dialer: bool,
+    /// TCP payload sent.
+    pub sent: u64,
+    /// TCP payload received.
+    pub received: u64,
+}
+
+/// How a counterpart can be reached right now.
+#[derive(Debug, Clone, Default)]
+pub struct PeerState {
+    /// Whether the control lane is up.
+    pub online: bool,
+    /// Since when it is up or down.
+    pub since: Option<Time>,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// The lanes that are up.
+    pub lanes: Vec<LaneInfo>,
+}
+
+/// How far an envelope under way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// TCP payload so far.
+    pub wire_bytes: u64,
+    /// Sealed bytes durable at the receiver.
+    pub durable_bytes: u64,
+}
+
+/// What all actors share.
+pub(self) struct Context {
+    entity: Entity,
+    book: Book,
+    mailroom: Mailroom,
+    net: Net,
+    settings: Settings,
+    budget: Arc<Semaphore>,
+    /// Sealed bytes of accepted offers that are still to come, of all counterparts.
+    promised: std::sync::atomic::AtomicU64,
+    progress: Mutex<HashMap<EnvelopeId, Progress>>,
+    stop: CancellationToken,
+}
+
+struct Peer {
+    commands: mpsc::Sender<Command>,
+    state: Arc<Mutex<peer::Shown>>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    peers: Mutex<HashMap<AgreementId, Peer>>,
+    tasks: TaskTracker,
+}
+
+/// The exchange; clones share it.
+#[derive(Clone)]
+pub struct Exchange {
+    inner: Arc<Inner>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Exchange {
+    /// Starts one actor per agreement, and takes the lanes that others dial.
+    pub fn start(parts: Parts) -> Exchange {
+        let context = Context {
+            entity: parts.entity,
+            book: parts.book,
+            mailroom: parts.mailroom,
+            net: parts.net,
+            settings: parts.settings,
+            budget: Arc::new(Semaphore::new(NODE_BUDGET_BYTES)),
+            promised: Default::default(),
+            progress: Mutex::default(),
+            stop: CancellationToken::new(),
+        };
+        let inner = Inner { context: Arc::new(context), peers: Mutex::default(), tasks: TaskTracker::new() };
+        let exchange = Exchange { inner: Arc::new(inner) };
+        for agreement in exchange.inner.context.book.all() {
+            exchange.ensure(&agreement.id);
+        }
+        exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
+        exchange
+    }
+
+    /// The actor of an agreement, started if it does not run.
+    fn ensure(&self, id: &AgreementId) -> Option<mpsc::Sender<Command>> {
+        let mut peers = lock(&self.inner.peers);
+        if let Some(peer) = peers.get(id) {
+            return Some(peer.commands.clone());
+        }
+        let agreement = self.inner.context.book.get(id)?;
+        let (commands, inbox) = mpsc::channel(INBOX_MAX);
+        let state = Arc::new(Mutex::default());
+        let actor = PeerActor::new(self.inner.context.clone(), &agreement, (commands.clone(), inbox), state.clone());
+        self.inner.tasks.spawn(actor.run());
+        peers.insert(*id, Peer { commands: commands.clone(), state });
+        Some(commands)
+    }
+
+    async fn tell(&self, id: &AgreementId, command: Command) {
+        if let Some(commands) = self.ensure(id) {
+            let _ = commands.send(command).await;
+        }
+    }
+
+    /// Tells the agreement's actor that it was made, completed or ended.
+    pub async fn agreement_changed(&self, id: &AgreementId) {
+        self.tell(id, Command::AgreementChanged).await;
+    }
+
+    /// Takes up an envelope that is durable in the mailroom.
+    pub async fn submitted(&self, agreement: &AgreementId, envelope: EnvelopeId) {
+        self.tell(agreement, Command::Submitted(envelope)).await;
+    }
+
+    /// Tells every counterpart the groups and the epoch as they are now.
+    pub async fn rosters_changed(&self) {
+        let all: Vec<AgreementId> = lock(&self.inner.peers).keys().copied().collect();
+        for id in all {
+            self.tell(&id, Command::RosterChanged).await;
+        }
+    }
+
+    /// Waits until the proposer holds the countersigned agreement.
+    ///
+    /// # Errors
+    /// Why it does not hold it yet, for people.
+    pub async fn contact_confirmed(&self, id: &AgreementId, wait: Duration) -> Result<(), String> {
+        let mut changes = self.inner.context.book.changes();
+        let confirmed = async {
+            loop {
+                if self.inner.context.book.get(id).is_none_or(|agreement| agreement.contact.is_none()) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        };
+        match tokio::time::timeout(wait, confirmed).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.peer(id).reason.unwrap_or_else(|| "the proposer's node does not answer".to_owned())),
+        }
+    }
+
+    /// How a counterpart can be reached right now.
+    pub fn peer(&self, id: &AgreementId) -> PeerState {
+        let peers = lock(&self.inner.peers);
+        peers.get(id).map(|peer| lock(&peer.state).to_state()).unwrap_or_default()
+    }
+
+    /// How far an envelope is that is under way now.
+    pub fn progress(&self, envelope: &EnvelopeId) -> Option<Progress> {
+        lock(&self.inner.context.progress).get(envelope).copied()
+    }
+
+    /// Ends every session and waits until all actors have stopped.
+    pub async fn shutdown(&self) {
+        self.inner.context.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// Opens the lanes that counterparts dial and hands them to their actors.
+async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
+    let context = exchange.inner.context.clone();
+    loop {
+        let lane = tokio::select! {
+            () = context.stop.cancelled() => return,
+            lane = lanes.recv() => lane,
+        };
+        let Some(lane) = lane else { return };
+        let id = lane.peer.agreement;
+        let (Some(agreement), Some(actor)) = (context.book.get(&id), exchange.ensure(&id)) else { continue };
+        if agreement.standing != Standing::Active && lane.kind != LaneKind::Control {
+            continue;
+        }
+        let version = agreement.terms.version;
+        // The waiting room of the network bounds how many of these there are per counterpart.
+        exchange.inner.tasks.spawn(async move {
+            match open::accepted(lane, version).await {
+                Ok(lane) => drop(actor.send(Command::Lane(lane)).await),
+                Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
+            }
+        });
+    }
+}
+
+/// Service time, for every machine.
+fn now() -> Time {
+    ambient::service_now()
+}

@@ -1,0 +1,293 @@
+//! Keeping connections up: who dials, when again, and how many lanes content gets.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pakt_protocol::message::WantLanes;
+use pakt_protocol::time::Time;
+
+use super::{Command, PeerActor, ShownLane, Timer, lock, now};
+use crate::ambient;
+use crate::exchange::{bulk, open};
+use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
+
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Content lanes that carry nothing for so long are closed.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The dialer is asked again for lanes after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// The dialling of this counterpart.
+#[derive(Default)]
+pub(super) struct Dialing {
+    control: bool,
+    content: HashSet<(LaneKind, u8)>,
+    failures: u32,
+    asked_at: Option<Time>,
+}
+
+/// Urgent and bulk lanes that are up.
+#[derive(Default)]
+pub(super) struct ContentLanes {
+    lanes: HashMap<u64, ContentLane>,
+    next: u64,
+    ended_bytes: u64,
+    used_at: Time,
+}
+
+struct ContentLane {
+    kind: LaneKind,
+    bytes: Arc<LaneBytes>,
+    remote: std::net::SocketAddr,
+    dialer: bool,
+    task: tokio::task::AbortHandle,
+}
+
+impl ContentLanes {
+    pub(super) fn abort_all(&mut self) {
+        self.lanes.values().for_each(|lane| lane.task.abort());
+    }
+
+    fn count(&self, kind: LaneKind) -> usize {
+        self.lanes.values().filter(|lane| lane.kind == kind).count()
+    }
+
+    /// TCP payload of all content lanes so far, ended ones included.
+    pub(super) fn wire_bytes(&self) -> u64 {
+        let up: u64 = self.lanes.values().map(|lane| lane.bytes.sent() + lane.bytes.received()).sum();
+        self.ended_bytes + up
+    }
+}
+
+impl PeerActor {
+    /// Dials the control lane if there is a reason to, trying each address in turn.
+    pub(super) fn dial_control(&mut self) {
+        let Some(agreement) = self.agreement() else { return };
+        if self.live.is_some() || self.dialing.control {
+            return;
+        }
+        if !agreement.should_dial(now()) {
+            self.explain_not_dialling(&agreement);
+            return;
+        }
+        if agreement.addresses.is_empty() {
+            self.show_offline("the counterpart's card names no address: it must dial this node".to_owned());
+            return;
+        }
+        self.dialing.control = true;
+        let addresses = agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect();
+        self.spawn_dial(LaneKind::Control, 0, addresses, agreement.terms.version);
+    }
+
+    fn explain_not_dialling(&self, agreement: &crate::book::Agreement) {
+        use crate::book::Standing;
+        let reason = match agreement.standing {
+            Standing::Proposed => "the proposal has not been countersigned yet",
+            Standing::Ended => "the agreement has ended",
+            Standing::Active if now() >= agreement.terms.valid_until => "the agreement has expired",
+            Standing::Active => "no door grant of the counterpart is held: it must dial this node, or mail its agreement file",
+        };
+        self.show_offline(reason.to_owned());
+    }
+
+    fn spawn_dial(&mut self, kind: LaneKind, slot: u8, addresses: Vec<String>, version: u32) {
+        let (net, actor) = (self.context.net.clone(), self.own_inbox.clone());
+        let (agreement, entity) = (self.id, self.entity);
+        self.tasks.spawn(async move {
+            let mut last = None;
+            for addr in addresses {
+                let target = DialTarget { agreement, entity, addr };
+                let lane = match net.dial(target, kind).await {
+                    Ok(lane) => open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused),
+                    Err(error) => Err(error),
+                };
+                match lane {
+                    Ok(lane) => return drop(actor.send(Command::Lane(lane)).await),
+                    Err(error) => last = Some(error),
+                }
+            }
+            let _ = actor.send(Command::DialFailed(kind, last)).await;
+        });
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, error: Option<DialError>) {
+        if kind != LaneKind::Control {
+            self.dialing.content.clear();
+            return;
+        }
+        self.dialing.control = false;
+        if self.live.is_some() {
+            return;
+        }
+        if let Some(error) = error {
+            tracing::debug!(agreement = %self.id, %error, "cannot dial");
+            self.show_offline(error.to_string());
+        }
+        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
+        self.dialing.failures += 1;
+        self.timers.set(Timer::Dial, now() + jitter(wait));
+    }
+
+    /// A control lane is up: later failures start from the shortest wait again.
+    pub(super) fn dialled(&mut self) {
+        self.dialing.control = false;
+        self.dialing.failures = 0;
+        self.timers.clear(Timer::Dial);
+    }
+
+    /// Dials again soon after a lane was lost.
+    pub(super) fn dial_again(&mut self) {
+        self.timers.set(Timer::Dial, now() + jitter(Duration::from_millis(200)));
+    }
+
+    /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.
+    pub(super) fn want_lanes(&mut self, kind: LaneKind) {
+        let count = if kind == LaneKind::Urgent { 1 } else { self.context.settings.bulk_lanes };
+        self.content_lanes.used_at = now();
+        self.timers.set(Timer::Idle, now() + IDLE_MAX);
+        let Some(live) = &mut self.live else { return };
+        if live.dialer {
+            return self.open_lanes(kind, count);
+        }
+        let asked = self.dialing.asked_at.is_some_and(|at| now().since(at) < ASK_AGAIN);
+        if self.content_lanes.count(kind) < usize::from(count) && !asked {
+            self.dialing.asked_at = Some(now());
+            live.lane.send(WantLanes { kind, count }.into());
+        }
+    }
+
+    /// Dials what is missing of `count` lanes of a kind, at the address that the control lane reached.
+    pub(super) fn open_lanes(&mut self, kind: LaneKind, count: u8) {
+        let Some(agreement) = self.agreement() else { return };
+        let Some(live) = &self.live else { return };
+        if !live.dialer || kind == LaneKind::Control || !agreement.in_force(now()) {
+            return;
+        }
+        let count = if kind == LaneKind::Urgent { 1 } else { count.min(self.context.settings.bulk_lanes).max(1) };
+        let up = self.content_lanes.count(kind);
+        let version = agreement.terms.version;
+        let addresses: Vec<String> = match live.remote.port() {
+            0 => agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect(),
+            _ => vec![live.remote.to_string()],
+        };
+        for slot in 0..count {
+            let dialing = self.dialing.content.iter().filter(|(dialled, _)| *dialled == kind).count();
+            if up + dialing >= usize::from(count) {
+                return;
+            }
+            if self.dialing.content.insert((kind, slot)) {
+                self.spawn_dial(kind, slot, addresses.clone(), version);
+            }
+        }
+    }
+
+    /// Takes a content lane into use.
+    pub(super) fn take_content_lane(&mut self, lane: Lane) {
+        if lane.dialer {
+            let dialled = self.dialing.content.iter().find(|(kind, _)| *kind == lane.kind).copied();
+            dialled.map(|slot| self.dialing.content.remove(&slot));
+        }
+        let in_force = self.agreement().is_some_and(|agreement| agreement.in_force(now()));
+        if self.live.is_none() || !in_force {
+            return;
+        }
+        let number = self.content_lanes.next;
+        self.content_lanes.next += 1;
+        let around = bulk::Surroundings {
+            kind: lane.kind,
+            origin: self.entity,
+            own: self.context.entity.id(),
+            shared: self.shared.clone(),
+            blobs: self.context.mailroom.blobs.clone(),
+            actor: self.own_inbox.clone(),
+        };
+        let actor = self.own_inbox.clone();
+        let (kind, bytes, remote, dialer) = (lane.kind, lane.bytes.clone(), lane.remote, lane.dialer);
+        let task = self.tasks.spawn(async move {
+            bulk::drive(lane.io, around).await;
+            let _ = actor.send(Command::ContentLaneEnded(number)).await;
+        });
+        self.content_lanes.lanes.insert(number, ContentLane { kind, bytes, remote, dialer, task });
+        self.show_lanes();
+    }
+
+    pub(super) fn handle_content_lane_ended(&mut self, number: u64) {
+        if let Some(lane) = self.content_lanes.lanes.remove(&number) {
+            self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
+            self.show_lanes();
+            if self.shared.wants(lane.kind) {
+                self.want_lanes(lane.kind);
+            }
+        }
+    }
+
+    pub(super) fn close_idle_lanes(&mut self) {
+        if !self.sending.is_empty() || !self.receiving.is_empty() {
+            self.timers.set(Timer::Idle, now() + IDLE_MAX);
+            // What waits for lanes that never came is asked for again.
+            for kind in [LaneKind::Urgent, LaneKind::Bulk] {
+                if self.shared.wants(kind) {
+                    self.want_lanes(kind);
+                }
+            }
+            return;
+        }
+        self.end_content_lanes();
+    }
+
+    /// Ends all content lanes at once.
+    pub(super) fn end_content_lanes(&mut self) {
+        self.content_lanes.abort_all();
+        for (_, lane) in self.content_lanes.lanes.drain() {
+            self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
+        }
+        self.dialing.content.clear();
+        self.dialing.asked_at = None;
+        self.timers.clear(Timer::Idle);
+        self.show_lanes();
+    }
+
+    pub(super) fn show_lanes(&self) {
+        let control = self.live.iter().map(|live| ShownLane {
+            kind: LaneKind::Control,
+            remote: live.remote,
+            dialer: live.dialer,
+            bytes: live.bytes.clone(),
+        });
+        let content = self.content_lanes.lanes.values().map(|lane| ShownLane {
+            kind: lane.kind,
+            remote: lane.remote,
+            dialer: lane.dialer,
+            bytes: lane.bytes.clone(),
+        });
+        lock(&self.shown).lanes = control.chain(content).collect();
+    }
+
+    pub(super) fn show_online(&self) {
+        let mut shown = lock(&self.shown);
+        shown.online = true;
+        shown.since = Some(ambient::now());
+        shown.reason = None;
+        drop(shown);
+        self.context.mailroom.changed();
+    }
+
+    pub(super) fn show_offline(&self, reason: String) {
+        let mut shown = lock(&self.shown);
+        if shown.online || shown.since.is_none() {
+            shown.since = Some(ambient::now());
+        }
+        shown.online = false;
+        shown.reason = Some(reason);
+        drop(shown);
+        self.context.mailroom.changed();
+    }
+}
+
+/// Between half and one and a half of `wait`: nodes that lost each other together do not come back together.
+fn jitter(wait: Duration) -> Duration {
+    let [byte] = ambient::random::<1>();
+    wait.mul_f64(0.5 + f64::from(byte) / 255.0)
+}

@@ -1,0 +1,285 @@
+//! The actor of one agreement: owns its session, its transfers and its deliveries.
+//!
+//! ```text
+//! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
+//! ```
+//! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
+//! `receiving` those of incoming transfers, `lanes` keeps the connections up.
+//!
+//! **Invariant:** everything about one counterpart happens in this one task, in order.
+
+mod lanes;
+mod receiving;
+mod sending;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pakt_keys::EntityId;
+use pakt_protocol::delivery::Delivery;
+use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
+use pakt_protocol::message::Message;
+use pakt_protocol::record::envelope::Priority;
+use pakt_protocol::time::Time;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::pull::Shared;
+use super::{Context, LaneInfo, PeerState, lock, now};
+use crate::book::Agreement;
+use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+use lanes::{ContentLanes, Dialing};
+use receiving::{OpenedContent, Receiving};
+use sending::Sending;
+use session::Live;
+
+/// What an actor is told.
+pub(in crate::exchange) enum Command {
+    /// A lane is up, dialled by either side.
+    Lane(Lane),
+    /// This side could not dial a lane.
+    DialFailed(LaneKind, Option<DialError>),
+    /// A control frame arrived.
+    Frame { session: u64, message: Message },
+    /// The control lane ended.
+    LaneLost { session: u64 },
+    /// A content lane ended.
+    ContentLaneEnded(u64),
+    /// Objects of an incoming envelope are durable.
+    Held { envelope: EnvelopeId, ids: Vec<ObjectId> },
+    /// Objects of an incoming envelope cannot be had or stored.
+    PullFailed { envelope: EnvelopeId, full: bool },
+    /// An incoming envelope was opened, or not.
+    Opened { envelope: EnvelopeId, content: Box<OpenedContent> },
+    /// An envelope is durable in the mailroom.
+    Submitted(EnvelopeId),
+    /// The agreement was completed or ended here.
+    AgreementChanged,
+    /// Groups or epoch changed.
+    RosterChanged,
+}
+
+/// What the actor shows to the rest of the node.
+#[derive(Default)]
+pub(in crate::exchange) struct Shown {
+    online: bool,
+    since: Option<Time>,
+    reason: Option<String>,
+    lanes: Vec<ShownLane>,
+}
+
+struct ShownLane {
+    kind: LaneKind,
+    remote: std::net::SocketAddr,
+    dialer: bool,
+    bytes: Arc<LaneBytes>,
+}
+
+impl Shown {
+    pub(in crate::exchange) fn to_state(&self) -> PeerState {
+        let info = |lane: &ShownLane| LaneInfo {
+            kind: lane.kind,
+            remote: lane.remote,
+            dialer: lane.dialer,
+            sent: lane.bytes.sent(),
+            received: lane.bytes.received(),
+        };
+        PeerState {
+            online: self.online,
+            since: self.since,
+            reason: self.reason.clone(),
+            lanes: self.lanes.iter().map(info).collect(),
+        }
+    }
+}
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Timer {
+    /// The session machine.
+    Session,
+    /// The next dial of the control lane.
+    Dial,
+    /// Closing content lanes that nobody uses.
+    Idle,
+    /// One delivery.
+    Delivery(EnvelopeId),
+}
+
+/// Deadlines, each timer at most once.
+#[derive(Default)]
+pub(super) struct Timers {
+    by_time: BTreeSet<(Time, Timer)>,
+    set: HashMap<Timer, Time>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Time) {
+        self.clear(timer);
+        self.set.insert(timer, at);
+        self.by_time.insert((at, timer));
+    }
+
+    pub(super) fn clear(&mut self, timer: Timer) {
+        if let Some(at) = self.set.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    fn next(&self) -> Option<Time> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: Time) -> Option<Timer> {
+        let (at, timer) = *self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.clear(timer);
+        Some(timer)
+    }
+}
+
+/// The actor.
+pub(in crate::exchange) struct PeerActor {
+    context: Arc<Context>,
+    id: AgreementId,
+    entity: EntityId,
+    inbox: mpsc::Receiver<Command>,
+    own_inbox: mpsc::Sender<Command>,
+    shown: Arc<Mutex<Shown>>,
+    shared: Arc<Shared>,
+    timers: Timers,
+    tasks: JoinSet<()>,
+    dialing: Dialing,
+    live: Option<Live>,
+    sessions: u64,
+    content_lanes: ContentLanes,
+    /// Envelopes that have not ended.
+    deliveries: HashMap<EnvelopeId, Delivery>,
+    /// Those that wait for a place, in the order in which they go.
+    waiting: BTreeMap<(Priority, u64), EnvelopeId>,
+    /// Those that were given a place in this session and have not ended.
+    tried: HashSet<EnvelopeId>,
+    sending: HashMap<EnvelopeId, Sending>,
+    receiving: HashMap<EnvelopeId, Receiving>,
+}
+
+/// When no timer is set, the actor looks around this often: agreements start and end by date.
+const LOOK_AROUND: Duration = Duration::from_secs(20);
+
+impl PeerActor {
+    pub(in crate::exchange) fn new(
+        context: Arc<Context>,
+        agreement: &Agreement,
+        (own_inbox, inbox): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
+        shown: Arc<Mutex<Shown>>,
+    ) -> PeerActor {
+        let shared = Arc::new(Shared::new(context.budget.clone()));
+        PeerActor {
+            id: agreement.id,
+            entity: agreement.counterpart().entity,
+            context,
+            inbox,
+            own_inbox,
+            shown,
+            shared,
+            timers: Timers::default(),
+            tasks: JoinSet::new(),
+            dialing: Dialing::default(),
+            live: None,
+            sessions: 0,
+            content_lanes: ContentLanes::default(),
+            deliveries: HashMap::new(),
+            waiting: BTreeMap::new(),
+            tried: HashSet::new(),
+            sending: HashMap::new(),
+            receiving: HashMap::new(),
+        }
+    }
+
+    /// Runs until the node stops.
+    pub(in crate::exchange) async fn run(mut self) {
+        let stop = self.context.stop.clone();
+        self.load_deliveries().await;
+        self.timers.set(Timer::Dial, now());
+        loop {
+            let wait = self.timers.next().map_or(LOOK_AROUND, |at| at.since(now()).min(LOOK_AROUND));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.handle(command).await,
+                    None => break,
+                },
+                () = drain(&mut self.live) => self.name_more_objects().await,
+                () = tokio::time::sleep(wait) => {}
+                Some(_) = self.tasks.join_next() => {}
+            }
+            self.handle_timers().await;
+        }
+        self.stop().await;
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Lane(lane) if lane.kind == LaneKind::Control => self.take_control(lane).await,
+            Command::Lane(lane) => self.take_content_lane(lane),
+            Command::DialFailed(kind, error) => self.handle_dial_failed(kind, error),
+            Command::Frame { session, message } => self.handle_frame(session, message).await,
+            Command::LaneLost { session } => self.handle_lost(session, "the connection was lost").await,
+            Command::ContentLaneEnded(lane) => self.handle_content_lane_ended(lane),
+            Command::Held { envelope, ids } => self.handle_held(envelope, ids).await,
+            Command::PullFailed { envelope, full } => self.handle_pull_failed(envelope, full).await,
+            Command::Opened { envelope, content } => self.handle_opened(envelope, *content).await,
+            Command::Submitted(envelope) => self.handle_submitted(envelope).await,
+            Command::AgreementChanged => self.handle_agreement_changed().await,
+            Command::RosterChanged => self.handle_roster_changed().await,
+        }
+    }
+
+    async fn handle_timers(&mut self) {
+        self.enforce_terms().await;
+        while let Some(timer) = self.timers.pop_due(now()) {
+            match timer {
+                Timer::Session => self.tick_session().await,
+                Timer::Dial => self.dial_control(),
+                Timer::Idle => self.close_idle_lanes(),
+                Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
+            }
+        }
+    }
+
+    /// The agreement as it is now; it never disappears.
+    fn agreement(&self) -> Option<Arc<Agreement>> {
+        self.context.book.get(&self.id)
+    }
+
+    /// Ends all content at once: its lanes, and whatever was to be pulled or served.
+    fn end_content(&mut self) {
+        self.end_content_lanes();
+        // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
+        self.shared = Arc::new(Shared::new(self.context.budget.clone()));
+        self.forget_receiving();
+    }
+
+    async fn stop(mut self) {
+        self.content_lanes.abort_all();
+        if let Some(live) = self.live.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(2), live.lane.finish()).await;
+        }
+        self.tasks.shutdown().await;
+        let mut shown = lock(&self.shown);
+        shown.online = false;
+        shown.lanes.clear();
+    }
+}
+
+/// Moves the session's backlog; pending for ever without one.
+async fn drain(live: &mut Option<Live>) {
+    match live {
+        Some(live) => live.lane.drain().await,
+        None => std::future::pending().await,
+    }
+}

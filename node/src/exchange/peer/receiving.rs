@@ -1,0 +1,357 @@
+//! Incoming transfers: pulling, opening, committing, answering.
+
+use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
+use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use pakt_protocol::machine::Output;
+use pakt_protocol::message::offer::{ObjectEntry, Refusal};
+use pakt_protocol::message::{Answer, Message, Offer};
+use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
+use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes};
+use pakt_protocol::time::Time;
+use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
+use std::sync::atomic::Ordering;
+use zeroize::Zeroizing;
+
+use super::{Command, PeerActor};
+use crate::ambient;
+use crate::blob::Blobs;
+use crate::content::{ReadManifestError, check_table, read_manifest};
+use crate::exchange::pull::Pull;
+use crate::mailroom::inbox::Arrival;
+use crate::mailroom::rows::{InMessage, SettledRow};
+use crate::mailroom::{MailError, incoming_owner};
+use crate::net::LaneKind;
+use crate::store::StoreError;
+
+/// An incoming transfer.
+pub(super) struct Receiving {
+    machine: Incoming,
+    offered_at: Time,
+    promised: u64,
+    content: Option<Readable>,
+}
+
+/// What was read out of the manifest.
+pub(in crate::exchange) struct Readable {
+    head: ManifestHead,
+    key: Zeroizing<[u8; 32]>,
+}
+
+/// How the opening of an envelope ended.
+pub(in crate::exchange) enum OpenedContent {
+    /// Signature, key and manifest are as they should be.
+    Readable(Box<OpenEnvelope>, Box<Readable>),
+    /// Not opened, for a reason that the machine answers.
+    Refused(OpenRefusal),
+    /// This node could not read its own disk.
+    Fault,
+}
+
+impl PeerActor {
+    /// Starts receiving what the session machine accepted.
+    pub(super) async fn receive(&mut self, offer: Offer) {
+        let envelope = offer.envelope;
+        let promised = offer.sealed_bytes;
+        self.context.promised.fetch_add(promised, Ordering::Relaxed);
+        let machine = Incoming::new(offer, ambient::now());
+        let receiving = Receiving { machine, offered_at: ambient::now(), promised, content: None };
+        if let Some(earlier) = self.receiving.insert(envelope, receiving) {
+            self.release_promise(earlier.promised);
+        }
+        self.pump_receiving(envelope).await;
+    }
+
+    /// A message of the sender about an incoming envelope.
+    pub(super) async fn tell_receiving(&mut self, envelope: EnvelopeId, message: Message) {
+        if self.receiving.contains_key(&envelope) {
+            self.input_receiving(envelope, Input::Message(message)).await;
+        } else if matches!(message, Message::Withdraw(_)) {
+            self.look_up_withdrawn_now(envelope).await;
+        }
+    }
+
+    async fn look_up_withdrawn_now(&mut self, envelope: EnvelopeId) {
+        let settled = self.context.mailroom.settled(&self.entity, &envelope);
+        let receipt = settled.ok().flatten().map(|settled| settled.receipt);
+        if receipt.is_none() {
+            self.drop_incoming(envelope).await;
+        }
+        Box::pin(self.tell_session(pakt_protocol::session::Input::Settled(envelope, receipt))).await;
+    }
+
+    async fn input_receiving(&mut self, envelope: EnvelopeId, input: Input) {
+        if let Some(receiving) = self.receiving.get_mut(&envelope) {
+            receiving.machine.handle_input(input);
+            self.pump_receiving(envelope).await;
+        }
+    }
+
+    async fn pump_receiving(&mut self, envelope: EnvelopeId) {
+        while let Some(output) = self.receiving.get_mut(&envelope).and_then(|receiving| receiving.machine.poll_output()) {
+            match output {
+                Output::Transmit(message) => self.transmit(message),
+                Output::Deadline(_) => {}
+                Output::Persist(change) => self.persist_receiving(envelope, change).await,
+                Output::Event(event) => self.do_for_receiving(envelope, event).await,
+            }
+        }
+    }
+
+    async fn persist_receiving(&mut self, envelope: EnvelopeId, change: Persist) {
+        let done = match change {
+            Persist::Begin(offer, now) => self.begin(envelope, offer, now).await.map(|()| None),
+            Persist::Commit(open, opened) => self.commit(envelope, &open, opened).await.map(Some),
+            Persist::Drop(_) => {
+                self.shared.forget(&envelope);
+                self.context.mailroom.drop_incoming(self.entity, envelope).await.map(|()| None)
+            }
+        };
+        match done {
+            Ok(receipt) => {
+                if let Some(receiving) = self.receiving.get_mut(&envelope) {
+                    receiving.machine.handle_input(Input::Persisted(receipt));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%envelope, %error, "an incoming envelope could not be kept");
+                Box::pin(self.refuse_receiving(envelope, if is_full(&error) { Refusal::NoSpace } else { Refusal::Busy })).await;
+            }
+        }
+    }
+
+    async fn begin(&mut self, envelope: EnvelopeId, offer: Offer, now: Time) -> Result<(), MailError> {
+        let row = self.context.mailroom.begin_incoming(self.entity, offer, now).await?;
+        if let Some(receiving) = self.receiving.get_mut(&envelope) {
+            receiving.offered_at = row.offered_at;
+        }
+        Ok(())
+    }
+
+    async fn do_for_receiving(&mut self, envelope: EnvelopeId, event: Event) {
+        match event {
+            Event::Pull(wanted) => self.pull(envelope, wanted).await,
+            Event::Open(sealed) => self.open(envelope, *sealed),
+            Event::Finished(committed) => {
+                if let Some(receiving) = self.receiving.remove(&envelope) {
+                    self.release_promise(receiving.promised);
+                }
+                if committed {
+                    tracing::info!(%envelope, peer = %self.entity, "received");
+                }
+            }
+            Event::Misbehaved(why) => Box::pin(self.close_session(why)).await,
+        }
+    }
+
+    /// Pins what is here already from this counterpart, and queues the rest for the lanes.
+    async fn pull(&mut self, envelope: EnvelopeId, wanted: Vec<(u64, ObjectEntry)>) {
+        let Some(receiving) = self.receiving.get(&envelope) else { return };
+        let priority = receiving.machine.offer().priority;
+        let held = match self.pin_known(envelope, &wanted).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::error!(%envelope, %error, "known objects could not be looked up");
+                return Box::pin(self.close_session("a fault of this node")).await;
+            }
+        };
+        let missing = wanted.into_iter().filter(|(_, entry)| !held.contains(&entry.id));
+        self.shared.push(missing.map(|(index, entry)| Pull { envelope, index, entry, priority }));
+        self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
+        if !held.is_empty() {
+            Box::pin(self.handle_held(envelope, held)).await;
+        }
+    }
+
+    async fn pin_known(&self, envelope: EnvelopeId, wanted: &[(u64, ObjectEntry)]) -> Result<Vec<ObjectId>, MailError> {
+        let ids: Vec<ObjectId> = wanted.iter().map(|(_, entry)| entry.id).collect();
+        let origin = self.entity;
+        let known = self.context.mailroom.blobs.known(origin, &ids)?;
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let owner = incoming_owner(&origin, &envelope);
+        let pinned = self.context.mailroom.store.write(move |tx| {
+            let mut pinned = Vec::with_capacity(known.len());
+            for id in known {
+                if Blobs::pin(tx, origin, id, owner)? {
+                    pinned.push(id);
+                }
+            }
+            Ok::<_, StoreError>(pinned)
+        });
+        Ok(pinned.await?)
+    }
+
+    pub(super) async fn handle_held(&mut self, envelope: EnvelopeId, ids: Vec<ObjectId>) {
+        self.input_receiving(envelope, Input::Held(ids)).await;
+    }
+
+    /// Objects cannot be had: the session starts anew. They cannot be stored: the envelope is refused.
+    pub(super) async fn handle_pull_failed(&mut self, envelope: EnvelopeId, full: bool) {
+        if full {
+            self.refuse_receiving(envelope, Refusal::NoSpace).await;
+        } else if self.receiving.contains_key(&envelope) {
+            self.close_session("an object could not be had").await;
+        }
+    }
+
+    async fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
+        let Some(receiving) = self.receiving.remove(&envelope) else { return };
+        self.release_promise(receiving.promised);
+        self.shared.forget(&envelope);
+        self.drop_incoming(envelope).await;
+        self.transmit(Answer::Refuse { envelope, reason }.into());
+    }
+
+    pub(super) async fn drop_incoming(&mut self, envelope: EnvelopeId) {
+        if let Err(error) = self.context.mailroom.drop_incoming(self.entity, envelope).await {
+            tracing::error!(%envelope, %error, "a dropped envelope could not be forgotten");
+        }
+    }
+
+    /// Opens an envelope beside the actor: reading a manifest takes time.
+    fn open(&mut self, envelope: EnvelopeId, sealed: SealedEnvelope) {
+        let Some(receiving) = self.receiving.get(&envelope) else { return };
+        let objects = receiving.machine.objects().to_vec();
+        let offer = receiving.machine.offer().clone();
+        let (context, id, actor) = (self.context.clone(), self.id, self.own_inbox.clone());
+        self.tasks.spawn(async move {
+            let roster = context.book.own_roster(&id).await.ok();
+            let opened = tokio::task::spawn_blocking(move || {
+                let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
+                let verified = sealed.verify(&agreement.node, &context.entity.id());
+                let Ok(open) = verified else { return refused(Refusal::Forged) };
+                if open.core.agreement != id {
+                    return refused(Refusal::Forged);
+                }
+                let open = Box::new(open);
+                let Some(epoch) = context.book.epoch_key(sealed.epoch()) else {
+                    return match roster {
+                        Some(roster) => OpenedContent::Refused(OpenRefusal::EpochGone(Box::new(roster))),
+                        None => OpenedContent::Fault,
+                    };
+                };
+                let Ok(key) = sealed.unwrap(&epoch) else { return unopenable(open) };
+                read(&context, open, key, &offer, &objects, agreement.node.entity)
+            });
+            let content = opened.await.unwrap_or(OpenedContent::Fault);
+            let _ = actor.send(Command::Opened { envelope, content: Box::new(content) }).await;
+        });
+    }
+
+    pub(super) async fn handle_opened(&mut self, envelope: EnvelopeId, content: OpenedContent) {
+        let Some(receiving) = self.receiving.get_mut(&envelope) else { return };
+        let input = match content {
+            OpenedContent::Readable(open, readable) => {
+                receiving.content = Some(*readable);
+                Input::Opened(Ok(open))
+            }
+            OpenedContent::Refused(refusal) => Input::Opened(Err(refusal)),
+            OpenedContent::Fault => return self.close_session("a fault of this node").await,
+        };
+        self.input_receiving(envelope, input).await;
+    }
+
+    /// Commits what was opened, or the statement that it cannot be; gives the receipt's bytes.
+    async fn commit(&mut self, envelope: EnvelopeId, open: &OpenEnvelope, opened: bool) -> Result<Vec<u8>, MailError> {
+        let agreement = self.agreement().ok_or(MailError::Missing)?;
+        let receiving = self.receiving.get_mut(&envelope).ok_or(MailError::Missing)?;
+        let at = ambient::now();
+        let content = receiving.content.take().filter(|_| opened);
+        let verdict = if content.is_some() { Verdict::Held(Tier::Delivered) } else { Verdict::Unopenable };
+        let receipt = Receipt {
+            verdict,
+            core: open.hash,
+            message: open.core.message,
+            envelope,
+            sender: open.core.sender,
+            recipient: open.core.recipient,
+            agreement: self.id,
+            agreement_hash: agreement.record.hash(),
+            counts: open.core.counts,
+            offered_at: receiving.offered_at,
+            at,
+            log_head: None,
+            chain: self.context.entity.chain().clone(),
+        };
+        let receipt = receipt_bytes(&receipt.sign(self.context.entity.statement()));
+        let chunks = usize::try_from(open.core.counts.chunks).unwrap_or(usize::MAX);
+        let segments = receiving.machine.objects().iter().skip(chunks).map(|entry| entry.id).collect();
+        let group = self.context.book.group_by_id(&open.core.group).map(|group| group.name).unwrap_or_default();
+        let (key, head) = match content {
+            Some(Readable { head, key }) => (key, Some(head)),
+            None => (Zeroizing::default(), None),
+        };
+        let message = head.map(|head| InMessage {
+            envelope,
+            message: open.core.message,
+            agreement: self.id,
+            from: self.entity,
+            from_name: agreement.counterpart().name.clone(),
+            from_group: head.from_group,
+            group: open.core.group,
+            group_name: group,
+            subject: head.subject,
+            text: head.text,
+            purpose: head.purpose,
+            priority: open.core.priority,
+            received_at: at,
+            counts: open.core.counts,
+            key: None,
+        });
+        let settled = SettledRow { core: open.hash, receipt };
+        self.context.mailroom.commit(self.entity, envelope, Arrival { message, key, segments, settled }).await
+    }
+
+    /// The session is over: what was under way will be offered again.
+    pub(super) fn forget_receiving(&mut self) {
+        let promised: u64 = self.receiving.drain().map(|(_, receiving)| receiving.promised).sum();
+        self.release_promise(promised);
+    }
+}
+
+fn is_full(error: &MailError) -> bool {
+    use crate::blob::BlobError;
+    matches!(error, MailError::Store(StoreError::Full) | MailError::Blobs(BlobError::Full))
+}
+
+fn refused(reason: Refusal) -> OpenedContent {
+    OpenedContent::Refused(OpenRefusal::Refused(reason))
+}
+
+fn unopenable(open: Box<OpenEnvelope>) -> OpenedContent {
+    OpenedContent::Refused(OpenRefusal::Unopenable(open))
+}
+
+/// Reads the manifest and compares its table with what was received: tier 1 says no less.
+fn read(
+    context: &super::Context,
+    open: Box<OpenEnvelope>,
+    key: Zeroizing<[u8; 32]>,
+    offer: &Offer,
+    objects: &[ObjectEntry],
+    origin: pakt_keys::EntityId,
+) -> OpenedContent {
+    let counts = open.core.counts;
+    let bounds = Bounds { entries_max: u64::MAX, bytes_max: offer.plain_bytes, chunks_max: counts.chunks };
+    let first = usize::try_from(counts.chunks).unwrap_or(usize::MAX);
+    let segments: Vec<ObjectId> = objects.iter().skip(first).map(|entry| entry.id).collect();
+    let manifest_key = ManifestKey::from_bytes(*key);
+    let manifest = match read_manifest(&context.mailroom.blobs, origin, &segments, manifest_key, bounds) {
+        Ok(manifest) => manifest,
+        Err(ReadManifestError::Unopenable(_)) => return unopenable(open),
+        Err(ReadManifestError::Local(error)) => {
+            tracing::error!(%error, "a manifest could not be read from disk");
+            return OpenedContent::Fault;
+        }
+    };
+    let totals = manifest.totals;
+    let counted = totals.files == counts.files
+        && totals.bytes == counts.plain_bytes
+        && totals.chunks == counts.chunks
+        && totals.segments == counts.segments;
+    if !counted || !check_table(&manifest, objects, &open.core.root_hash) {
+        return unopenable(open);
+    }
+    OpenedContent::Readable(open, Box::new(Readable { head: manifest.head, key }))
+}

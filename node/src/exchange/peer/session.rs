@@ -1,0 +1,293 @@
+//! The session: which control lane is the one, and what the session machine wants done.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pakt_protocol::hello::Hello;
+use pakt_protocol::machine::Output;
+use pakt_protocol::message::{Message, Offer};
+use pakt_protocol::policy::OfferView;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::roster::Roster;
+use pakt_protocol::record::statement::AgreementStatement;
+use pakt_protocol::session::{self, Event, Input, Opening, Session};
+use pakt_protocol::time::Time;
+
+use super::{PeerActor, Timer, now};
+use crate::ambient;
+use crate::book::{Agreement, Standing};
+use crate::exchange::control::ControlLane;
+use crate::net::{Lane, LaneBytes};
+
+/// The control lane that is up and its machine.
+pub(super) struct Live {
+    pub(super) number: u64,
+    pub(super) lane: ControlLane,
+    pub(super) machine: Session,
+    pub(super) dialer: bool,
+    pub(super) remote: SocketAddr,
+    pub(super) bytes: Arc<LaneBytes>,
+    since: Time,
+}
+
+/// Two lanes that come up within this time were dialled by both sides at once.
+const TOGETHER: Duration = Duration::from_secs(5);
+
+impl PeerActor {
+    /// Takes a control lane into use, unless the one that is up is to stay.
+    pub(super) async fn take_control(&mut self, lane: Lane) {
+        if lane.dialer {
+            self.dialled();
+        }
+        if let Some(live) = &self.live {
+            // Dialled by both at once, the lane of the lower entity stays; otherwise the counterpart, or this side,
+            // knows better than the old lane that it is gone.
+            let lower = self.context.entity.id() < self.entity;
+            let together = now().since(live.since) < TOGETHER;
+            if together && live.dialer != lane.dialer && live.dialer == lower {
+                return;
+            }
+            let number = live.number;
+            self.handle_lost(number, "replaced by a newer connection").await;
+        }
+        let Some(agreement) = self.agreement() else { return };
+        self.dialled();
+        self.note_contact(&lane.peer.hello).await;
+        self.sessions += 1;
+        let opening = self.opening(&agreement).await;
+        let machine = Session::new(opening, now());
+        let control = ControlLane::start(lane.io, self.sessions, self.own_inbox.clone());
+        tracing::info!(agreement = %self.id, peer = %self.entity, dialer = lane.dialer, "online");
+        self.live = Some(Live {
+            number: self.sessions,
+            lane: control,
+            machine,
+            dialer: lane.dialer,
+            remote: lane.remote,
+            bytes: lane.bytes,
+            since: now(),
+        });
+        self.show_online();
+        self.show_lanes();
+        self.pump_session().await;
+    }
+
+    /// Remembers the newest certificates and how far the clocks are apart.
+    async fn note_contact(&self, hello: &[u8]) {
+        let Ok(hello) = Hello::from_bytes(hello) else { return };
+        let ours = i64::try_from(ambient::now().seconds()).unwrap_or(i64::MAX);
+        let theirs = i64::try_from(hello.now.seconds()).unwrap_or(i64::MAX);
+        let difference = theirs.saturating_sub(ours);
+        if difference.unsigned_abs() > 3600 {
+            tracing::warn!(agreement = %self.id, difference_s = difference, "the counterpart's clock is more than an hour off ours");
+        }
+        if let Err(error) = self.context.book.note_contact(&self.id, &hello.chain, difference).await {
+            tracing::error!(agreement = %self.id, %error, "the contact could not be recorded");
+        }
+    }
+
+    async fn opening(&self, agreement: &Agreement) -> Opening {
+        let standing = match agreement.standing {
+            Standing::Proposed => session::Standing::Awaiting,
+            Standing::Active => session::Standing::Active,
+            Standing::Ended => session::Standing::Ending,
+        };
+        let end = agreement.own_end.clone().filter(|_| !agreement.end_confirmed);
+        Opening { standing, contact: agreement.contact.clone(), roster: self.own_roster().await, end }
+    }
+
+    async fn own_roster(&self) -> Option<Signed<Roster>> {
+        match self.context.book.own_roster(&self.id).await {
+            Ok(roster) => Some(roster),
+            Err(error) => {
+                tracing::error!(agreement = %self.id, %error, "the own roster could not be made");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn handle_frame(&mut self, session: u64, message: Message) {
+        if self.live.as_ref().is_some_and(|live| live.number == session) {
+            self.tell_session(Input::Message(message)).await;
+        }
+    }
+
+    /// The control lane is gone: transfers end, deliveries wait for the next one.
+    pub(super) async fn handle_lost(&mut self, session: u64, why: &str) {
+        if self.live.as_ref().is_none_or(|live| live.number != session) {
+            return;
+        }
+        self.live = None;
+        self.timers.clear(Timer::Session);
+        self.end_content();
+        self.suspend_sending().await;
+        tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
+        self.show_offline(why.to_owned());
+        self.show_lanes();
+        self.dial_again();
+    }
+
+    pub(super) async fn tick_session(&mut self) {
+        self.tell_session(Input::Tick).await;
+    }
+
+    pub(super) async fn tell_session(&mut self, input: Input) {
+        if let Some(live) = &mut self.live {
+            live.machine.handle_input(input, now());
+            // Boxed: a message may lead to an answer, which may lead to the next message.
+            Box::pin(self.pump_session()).await;
+        }
+    }
+
+    async fn pump_session(&mut self) {
+        while let Some(output) = self.live.as_mut().and_then(|live| live.machine.poll_output()) {
+            match output {
+                Output::Transmit(message) => self.transmit(message),
+                Output::Persist(never) => match never {},
+                Output::Deadline(at) => self.timers.set(Timer::Session, at),
+                Output::Event(event) => self.do_for_session(event).await,
+            }
+        }
+    }
+
+    /// Sends a message over the control lane, if it is up.
+    pub(super) fn transmit(&mut self, message: Message) {
+        if let Some(live) = &mut self.live {
+            live.lane.send(message);
+        }
+    }
+
+    async fn do_for_session(&mut self, event: Event) {
+        match event {
+            Event::TakeContact(file) => self.take_contact(file).await,
+            Event::ContactConfirmed => {
+                let confirmed = self.context.book.contact_confirmed(&self.id).await;
+                self.report(confirmed.err(), "the confirmation could not be recorded");
+            }
+            Event::TakeRoster(roster) => {
+                let taken = self.context.book.take_roster(&self.id, &roster).await;
+                self.tell_session(Input::RosterTaken(taken)).await;
+            }
+            Event::TakeEnd(statement) => self.take_end(*statement).await,
+            Event::EndConfirmed => {
+                let confirmed = self.context.book.end_confirmed(&self.id).await;
+                self.report(confirmed.err(), "the confirmation could not be recorded");
+                self.close_session("the agreement has ended").await;
+            }
+            Event::Live => self.resume_sending().await,
+            Event::LookUp(offer) => self.look_up(offer).await,
+            Event::Receive(offer) => self.receive(offer).await,
+            Event::LookUpWithdrawn(envelope) => self.look_up_withdrawn(envelope).await,
+            Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
+            Event::Outgoing(envelope, message) => self.tell_sending(envelope, message).await,
+            Event::OpenLanes(kind, count) => self.open_lanes(kind, count),
+            Event::Close(why) => self.close_session(why).await,
+        }
+    }
+
+    fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
+        if let Some(error) = error {
+            tracing::error!(agreement = %self.id, %error, what);
+        }
+    }
+
+    async fn take_contact(&mut self, file: Vec<u8>) {
+        let taken = self.context.book.take_contact(&self.id, &file).await.map(|()| self.id);
+        let roster = if taken.is_ok() { self.own_roster().await.map(Box::new) } else { None };
+        self.tell_session(Input::ContactTaken(taken, roster)).await;
+        self.context.mailroom.changed();
+    }
+
+    async fn take_end(&mut self, statement: Signed<AgreementStatement>) {
+        let taken = self.context.book.take_end(&self.id, statement).await;
+        let ended = taken.is_ok();
+        self.tell_session(Input::EndTaken(taken)).await;
+        if ended {
+            self.enforce_terms().await;
+        }
+    }
+
+    /// Lets everything that was said leave, then ends the session.
+    pub(super) async fn close_session(&mut self, why: &'static str) {
+        let Some(live) = self.live.take() else { return };
+        let number = live.number;
+        self.tasks.spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(5), live.lane.finish()).await;
+        });
+        tracing::debug!(agreement = %self.id, session = number, why, "the session was closed");
+        self.timers.clear(Timer::Session);
+        self.end_content();
+        self.suspend_sending().await;
+        self.show_offline(why.to_owned());
+        self.show_lanes();
+        // Not at once: a counterpart that breaks a rule would be dialled in a circle.
+        self.timers.set(Timer::Dial, now() + Duration::from_secs(10));
+    }
+
+    /// The agreement was completed or ended on this side.
+    pub(super) async fn handle_agreement_changed(&mut self) {
+        let Some(agreement) = self.agreement() else { return };
+        if let (Standing::Ended, Some(statement)) = (agreement.standing, &agreement.own_end) {
+            self.tell_session(Input::Ended(Box::new(statement.clone()))).await;
+        }
+        self.enforce_terms().await;
+        if self.live.is_none() {
+            self.timers.set(Timer::Dial, now());
+        }
+    }
+
+    pub(super) async fn handle_roster_changed(&mut self) {
+        let active = self.agreement().is_some_and(|agreement| agreement.standing == Standing::Active);
+        if self.live.is_none() || !active {
+            return;
+        }
+        if let Some(roster) = self.own_roster().await {
+            self.tell_session(Input::RosterChanged(Box::new(roster))).await;
+        }
+    }
+
+    /// Answers what is known about an offer.
+    async fn look_up(&mut self, offer: Offer) {
+        let found = self.find(&offer);
+        match found {
+            Ok((view, receipt)) => self.tell_session(Input::Found(offer, view, receipt)).await,
+            Err(error) => {
+                tracing::error!(agreement = %self.id, %error, "an offer could not be judged");
+                self.close_session("a fault of this node").await;
+            }
+        }
+    }
+
+    fn find(&self, offer: &Offer) -> Result<(OfferView, Option<Vec<u8>>), crate::mailroom::MailError> {
+        let mailroom = &self.context.mailroom;
+        let settled = mailroom.settled(&self.entity, &offer.envelope)?;
+        let resumed = mailroom.incoming(&self.entity, &offer.envelope)?.is_some();
+        let agreement = self.agreement();
+        let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
+        let room = mailroom.blobs.room()?.saturating_sub(promised);
+        let view = OfferView {
+            agreement_in_force: agreement.as_ref().is_some_and(|agreement| agreement.in_force(now())),
+            message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
+            group_shown: self.context.book.shown_to(&offer.group, &self.entity),
+            // What was accepted before has its space already, at least in part.
+            free_bytes: if resumed { u64::MAX } else { room },
+            incoming: self.receiving.len(),
+            rate_exceeded: false,
+        };
+        Ok((view, settled.map(|settled| settled.receipt)))
+    }
+
+    async fn look_up_withdrawn(&mut self, envelope: pakt_protocol::ids::EnvelopeId) {
+        match self.context.mailroom.settled(&self.entity, &envelope) {
+            Ok(settled) => {
+                let receipt = settled.map(|settled| settled.receipt);
+                if receipt.is_none() {
+                    self.drop_incoming(envelope).await;
+                }
+                self.tell_session(Input::Settled(envelope, receipt)).await;
+            }
+            Err(error) => tracing::error!(%error, "a withdrawn envelope could not be looked up"),
+        }
+    }
+}
