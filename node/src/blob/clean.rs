@@ -18,10 +18,7 @@ impl Blobs {
         if !*swept {
             match self.sweep() {
                 Ok(0) => {}
-                Ok(files) => tracing::info!(
-                    files,
-                    "removed objects that a crash left without an index entry"
-                ),
+                Ok(files) => tracing::info!(files, "removed objects that a crash left without an index entry"),
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for objects that a crash left behind")
                 }
@@ -59,18 +56,11 @@ impl Blobs {
         let mut after = None;
         loop {
             let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
-            let slice = self
-                .inner
-                .store
-                .read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
+            let slice = self.inner.store.read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
             let Some((last, _)) = slice.last() else { break };
             after = Some(*last);
             let objects: Vec<_> = slice.into_iter().map(|(object, _)| object).collect();
-            dropped += self
-                .inner
-                .store
-                .write(move |tx| index::drop_unpinned(tx, &objects))
-                .await?;
+            dropped += self.inner.store.write(move |tx| index::drop_unpinned(tx, &objects)).await?;
         }
         let _ = self.inner.wake.try_send(());
         Ok(dropped)
@@ -91,29 +81,16 @@ impl Blobs {
     pub async fn reap(&self) -> Result<(), BlobError> {
         while self.inner.store.write(index::release_some).await? {}
         loop {
-            let doomed = self
-                .inner
-                .store
-                .read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
+            let doomed = self.inner.store.read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
             if doomed.is_empty() {
                 return Ok(());
             }
             // Nobody writes one of these files while its row and then the file itself goes.
-            let objects = doomed
-                .iter()
-                .map(|(origin, id, _)| (*origin, *id))
-                .collect::<HashSet<_>>();
+            let objects = doomed.iter().map(|(origin, id, _)| (*origin, *id)).collect::<HashSet<_>>();
             let _claim = self.inner.busy.claim(objects.into_iter().collect()).await;
-            let taken = self
-                .inner
-                .store
-                .write(move |tx| index::take_doomed(tx, &doomed))
-                .await?;
+            let taken = self.inner.store.write(move |tx| index::take_doomed(tx, &doomed)).await?;
             let files = self.inner.files.clone();
-            self.inner
-                .pool
-                .run(move || files.remove_all(&taken))
-                .await?;
+            self.inner.pool.run(move || files.remove_all(&taken)).await?;
         }
     }
 
@@ -123,12 +100,7 @@ impl Blobs {
     /// # Errors
     /// When the store or the disk failed.
     pub fn sweep(&self) -> Result<usize, BlobError> {
-        let origins = self
-            .inner
-            .store
-            .read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
-        self.inner
-            .files
-            .sweep(&origins, |origin, id| self.row(origin, id))
+        let origins = self.inner.store.read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
+        self.inner.files.sweep(&origins, |origin, id| self.row(origin, id))
     }
 }

@@ -123,11 +123,7 @@ impl Blobs {
 
     /// With one writer and no thread in the background, so that the same calls reach the disk in the same order.
     #[cfg(test)]
-    pub(crate) fn open_for_tests(
-        store: Store,
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-    ) -> Result<Blobs, BlobError> {
+    pub(crate) fn open_for_tests(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
         Blobs::open_with(store, disk, dir, 1, false)
     }
 

@@ -34,17 +34,10 @@ struct Node {
 fn open(disk: &Arc<FaultDisk>) -> Result<Node, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let key = StoreKey::from_bytes([7; 32]);
-    let store =
-        Store::open(disk.clone(), Path::new("/data/pakt.redb"), key).map_err(|e| text(&e))?;
-    let slots = Slots::open(store.clone(), disk.clone(), Path::new("/data/keys/slots"))
-        .map_err(|e| text(&e))?;
-    let blobs = Blobs::open_for_tests(store.clone(), disk.clone(), Path::new("/data/chunks"))
-        .map_err(|e| text(&e))?;
-    Ok(Node {
-        store,
-        blobs,
-        slots,
-    })
+    let store = Store::open(disk.clone(), Path::new("/data/pakt.redb"), key).map_err(|e| text(&e))?;
+    let slots = Slots::open(store.clone(), disk.clone(), Path::new("/data/keys/slots")).map_err(|e| text(&e))?;
+    let blobs = Blobs::open_for_tests(store.clone(), disk.clone(), Path::new("/data/chunks")).map_err(|e| text(&e))?;
+    Ok(Node { store, blobs, slots })
 }
 
 fn object(seed: u8) -> (ObjectId, Bytes) {
@@ -103,9 +96,7 @@ fn put_slot(node: &Node, expected: &mut Expected, key: u64) -> Option<SlotId> {
     let secret = [key as u8; 32];
     let id = node.slots.put(&secret).ok()?;
     expected.slots.push((id, Some(secret)));
-    let _: Result<(), StoreError> = node
-        .store
-        .write_blocking(move |tx| tx.put(&KEYS, &key, &id));
+    let _: Result<(), StoreError> = node.store.write_blocking(move |tx| tx.put(&KEYS, &key, &id));
     Some(id)
 }
 
@@ -119,33 +110,18 @@ fn erase_slot(node: &Node, expected: &mut Expected, id: Option<SlotId>) {
 }
 
 fn put_objects(node: &Node, expected: &mut Expected, owner: Owner, seeds: std::ops::Range<u8>) {
-    if block_on(
-        node.blobs
-            .write_batch_pinned(ORIGIN, owner, &objects(seeds.clone())),
-    )
-    .is_ok()
-    {
+    if block_on(node.blobs.write_batch_pinned(ORIGIN, owner, &objects(seeds.clone()))).is_ok() {
         expected.objects.extend(seeds.map(|seed| (owner, seed)));
     }
 }
 
 /// The workload; it goes on after errors, as a node would.
 fn work(node: &Node, expected: &mut Expected) {
-    put_rows(
-        node,
-        expected,
-        (0..4)
-            .map(|key| (key, Some(vec![key as u8; 100])))
-            .collect(),
-    );
+    put_rows(node, expected, (0..4).map(|key| (key, Some(vec![key as u8; 100]))).collect());
     let first = put_slot(node, expected, 1);
     put_slot(node, expected, 2);
     put_objects(node, expected, FIRST, 0..4);
-    put_rows(
-        node,
-        expected,
-        vec![(1, Some(vec![11; 9000])), (2, None), (4, Some(vec![4; 10]))],
-    );
+    put_rows(node, expected, vec![(1, Some(vec![11; 9000])), (2, None), (4, Some(vec![4; 10]))]);
     put_objects(node, expected, SECOND, 2..6);
     erase_slot(node, expected, first);
     expected.objects.retain(|(owner, _)| *owner != FIRST);
@@ -162,38 +138,21 @@ fn work(node: &Node, expected: &mut Expected) {
 fn verify(node: &Node, expected: &Expected, context: &dyn Debug) {
     for (key, allowed) in &expected.rows {
         let value = node.store.read(|tx| tx.get(&ROWS, key)).unwrap();
-        assert!(
-            allowed.contains(&value),
-            "row {key}: {:?} {context:?}",
-            value.map(|value| value.len())
-        );
+        assert!(allowed.contains(&value), "row {key}: {:?} {context:?}", value.map(|value| value.len()));
     }
     for (_, seed) in &expected.objects {
         let (id, bytes) = object(*seed);
         let found = node.blobs.read_verified(ORIGIN, id);
-        assert!(
-            found.as_ref().is_ok_and(|found| *found == bytes),
-            "object {seed}: {found:?} {context:?}"
-        );
+        assert!(found.as_ref().is_ok_and(|found| *found == bytes), "object {seed}: {found:?} {context:?}");
     }
     for (id, secret) in &expected.slots {
         let found = node.slots.get(*id).unwrap();
-        assert_eq!(
-            found.as_ref().map(|found| found.as_slice()),
-            secret.as_ref().map(|s| &s[..]),
-            "{context:?}"
-        );
+        assert_eq!(found.as_ref().map(|found| found.as_slice()), secret.as_ref().map(|s| &s[..]), "{context:?}");
     }
     for key in 1..=3 {
         if let Some(id) = node.store.read(|tx| tx.get(&KEYS, &key)).unwrap() {
-            let erased = expected
-                .slots
-                .iter()
-                .all(|(slot, secret)| *slot != id || secret.is_none());
-            assert!(
-                erased || node.slots.get(id).unwrap().is_some(),
-                "a row refers to a lost slot {context:?}"
-            );
+            let erased = expected.slots.iter().all(|(slot, secret)| *slot != id || secret.is_none());
+            assert!(erased || node.slots.get(id).unwrap().is_some(), "a row refers to a lost slot {context:?}");
         }
     }
 }
@@ -203,14 +162,8 @@ fn verify_tidy(disk: &FaultDisk, node: &Node, context: &dyn Debug) {
     block_on(node.blobs.reap()).unwrap();
     node.blobs.sweep().unwrap();
     let paths = disk.contents().into_iter().map(|(path, _)| path);
-    let files: Vec<PathBuf> = paths
-        .filter(|path| path.starts_with("/data/chunks"))
-        .collect();
-    assert_eq!(
-        files.len() as u64,
-        node.blobs.usage().unwrap().objects,
-        "{files:?} {context:?}"
-    );
+    let files: Vec<PathBuf> = paths.filter(|path| path.starts_with("/data/chunks")).collect();
+    assert_eq!(files.len() as u64, node.blobs.usage().unwrap().objects, "{files:?} {context:?}");
 }
 
 /// Strikes each call in turn; returns how many strikes that were.
@@ -282,10 +235,7 @@ fn p31_a_full_disk_heals_without_a_restart() {
     loop {
         let disk = FaultDisk::new();
         let node = open(&disk).unwrap();
-        disk.plan(FaultPlan {
-            at: disk.calls() + at,
-            fault: Fault::FullForever,
-        });
+        disk.plan(FaultPlan { at: disk.calls() + at, fault: Fault::FullForever });
         let mut expected = Expected::default();
         work(&node, &mut expected);
         let struck = disk.struck_at().is_some();
@@ -294,12 +244,7 @@ fn p31_a_full_disk_heals_without_a_restart() {
         put_rows(&node, &mut expected, vec![(9, Some(vec![9; 9]))]);
         put_objects(&node, &mut expected, [9; 16], 9..10);
         let slot = put_slot(&node, &mut expected, 9);
-        assert!(
-            slot.is_some()
-                && expected.objects.contains(&([9; 16], 9))
-                && expected.rows[&9].len() == 1,
-            "{at}"
-        );
+        assert!(slot.is_some() && expected.objects.contains(&([9; 16], 9)) && expected.rows[&9].len() == 1, "{at}");
         verify(&node, &expected, &("healed", at));
         drop(node);
         let disk = disk.crash(Crash::LostAll, 0);
@@ -316,20 +261,14 @@ fn p31_a_full_disk_heals_without_a_restart() {
 fn p22_no_canary_lies_readable_on_the_disk() {
     let disk = FaultDisk::new();
     let node = open(&disk).unwrap();
-    let canaries: Vec<Vec<u8>> = (0..50u8)
-        .map(|n| format!("canary-{n:02}-of-the-patient").into_bytes())
-        .collect();
+    let canaries: Vec<Vec<u8>> = (0..50u8).map(|n| format!("canary-{n:02}-of-the-patient").into_bytes()).collect();
     let mut ids = Vec::new();
     for (key, canary) in (0u64..).zip(&canaries) {
         let value = canary.clone();
-        node.store
-            .write_blocking::<_, StoreError, _>(move |tx| tx.put(&ROWS, &key, &value))
-            .unwrap();
+        node.store.write_blocking::<_, StoreError, _>(move |tx| tx.put(&ROWS, &key, &value)).unwrap();
         ids.push(node.slots.put(canary).unwrap());
         if key % 2 == 0 {
-            node.store
-                .write_blocking::<_, StoreError, _>(move |tx| tx.remove(&ROWS, &key))
-                .unwrap();
+            node.store.write_blocking::<_, StoreError, _>(move |tx| tx.remove(&ROWS, &key)).unwrap();
         }
     }
     node.slots.erase(&ids[..25]).unwrap();
@@ -339,18 +278,13 @@ fn p22_no_canary_lies_readable_on_the_disk() {
         files
             .iter()
             .flat_map(|(_, bytes)| bytes.windows(canaries[0].len()))
-            .filter(|window| {
-                window.starts_with(b"canary-") && canaries.iter().any(|canary| canary == window)
-            })
+            .filter(|window| window.starts_with(b"canary-") && canaries.iter().any(|canary| canary == window))
             .count()
     };
     assert_eq!(scan(), 0);
     node.slots.rewrite().unwrap();
     drop(node);
     assert_eq!(scan(), 0);
-    disk.create(Path::new("/data/leak"))
-        .unwrap()
-        .write_at(3, &canaries[49])
-        .unwrap();
+    disk.create(Path::new("/data/leak")).unwrap().write_at(3, &canaries[49]).unwrap();
     assert_eq!(scan(), 1, "the scan finds what is there");
 }

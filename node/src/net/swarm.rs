@@ -24,8 +24,8 @@ use tokio_util::sync::PollSender;
 
 use super::error::DialError;
 use super::lane::Lane;
-use pakt_protocol::message::lane::LaneKind;
 use super::registry::{Pass, Registry};
+use pakt_protocol::message::lane::LaneKind;
 
 /// What a dial wants of its connection, and where its stream goes.
 pub(super) struct Wanted {

@@ -115,9 +115,7 @@ impl Engine {
         }
         *engine.state() = State::Whole(Arc::new(database));
         let last = engine.read(|tx| tx.get(&COMMITS, &()))?.unwrap_or(0);
-        engine
-            .commits
-            .store(last.saturating_add(1), Ordering::Relaxed);
+        engine.commits.store(last.saturating_add(1), Ordering::Relaxed);
         Ok(engine)
     }
 
@@ -185,11 +183,7 @@ impl Engine {
                 self.degrade(&mut self.state());
                 // redb may find the disk full when the commit is durable already and it only tidies up.
                 let last = self.read(|tx| tx.get(&COMMITS, &()))?;
-                if last == Some(number) {
-                    Ok(hooks)
-                } else {
-                    Err(StoreError::Full)
-                }
+                if last == Some(number) { Ok(hooks) } else { Err(StoreError::Full) }
             }
             Err(error) => {
                 self.fail(&mut self.state());

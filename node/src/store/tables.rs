@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
-use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
