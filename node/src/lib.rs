@@ -3,11 +3,14 @@
 pub mod ambient;
 pub mod api;
 pub mod blob;
+pub mod book;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod demo;
 pub mod disk;
 pub mod entity;
+pub mod exchange;
 pub mod files;
 pub mod mailroom;
 pub mod net;

@@ -157,24 +157,6 @@ impl Blobs {
         Ok(Blobs { inner })
     }
 
-    fn clean(&self, swept: &mut bool) {
-        if !*swept {
-            match self.sweep() {
-                Ok(0) => {}
-                Ok(files) => tracing::info!(files, "removed objects that a crash left without an index entry"),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look for objects that a crash left behind")
-                }
-            }
-            *swept = true;
-        }
-        if let Err(error) = futures::executor::block_on(self.reap())
-            && !matches!(error, BlobError::Closed)
-        {
-            tracing::warn!(%error, "cannot remove objects that nobody needs; trying again with the next ones");
-        }
-    }
-
     /// Stores objects that came from `origin`; on return they are durable and indexed. Known ones cost nothing.
     ///
     /// Nothing keeps them yet: pin them soon, or use [`Blobs::write_batch_pinned`].
@@ -333,86 +315,13 @@ impl Blobs {
         Ok(())
     }
 
-    /// [`Blobs::unpin`] in a commit of its own, for what never got into a record.
+    /// As [`Blobs::unpin`], in a commit of its own.
     ///
     /// # Errors
     /// When the store failed.
     pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
         let blobs = self.clone();
         Ok(self.inner.store.write(move |tx| blobs.unpin(tx, owner)).await?)
-    }
-
-    /// Removes those of `ids` that nobody has pinned; returns how many.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn release(&self, owner: Owner) -> Result<(), BlobError> {
-        let blobs = self.clone();
-        let objects: Vec<_> = ids.iter().map(|id| (origin, *id)).collect();
-        let dropped = self.inner.store.write(move |tx| {
-            blobs.wake_after(tx);
-            index::drop_unpinned(tx, &objects)
-        });
-        Ok(dropped.await?)
-    }
-
-    /// Drops every object that nobody has pinned: what a crash left between writing and pinning. Only before the node
-    /// takes up work.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn remove_unpinned(&self) -> Result<usize, BlobError> {
-        let mut dropped = 0;
-        let mut after = None;
-        loop {
-            use std::ops::Bound::{Excluded, Unbounded};
-            let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
-            let slice = self.inner.store.read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
-            let Some((last, _)) = slice.last() else { break };
-            after = Some(*last);
-            let objects: Vec<_> = slice.into_iter().map(|(object, _)| object).collect();
-            dropped += self.inner.store.write(move |tx| index::drop_unpinned(tx, &objects)).await?;
-        }
-        let _ = self.inner.wake.try_send(());
-        Ok(dropped)
-    }
-
-    fn wake_after(&self, tx: &mut WriteTx) {
-        let wake = self.inner.wake.clone();
-        tx.on_commit(move || {
-            // A full channel holds a wake-up already.
-            let _ = wake.try_send(());
-        });
-    }
-
-    /// Removes now what released owners leave behind; done in the background after every [`Blobs::unpin`].
-    ///
-    /// # Errors
-    /// When the store or the disk failed; the rest is removed by a later call.
-    pub async fn reap(&self) -> Result<(), BlobError> {
-        while self.inner.store.write(index::release_some).await? {}
-        loop {
-            let doomed = self.inner.store.read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
-            if doomed.is_empty() {
-                return Ok(());
-            }
-            // Nobody writes one of these files while its row and then the file itself goes.
-            let objects = doomed.iter().map(|(origin, id, _)| (*origin, *id)).collect::<HashSet<_>>();
-            let _claim = self.inner.busy.claim(objects.into_iter().collect()).await;
-            let taken = self.inner.store.write(move |tx| index::take_doomed(tx, &doomed)).await?;
-            let files = self.inner.files.clone();
-            self.inner.pool.run(move || files.remove_all(&taken)).await?;
-        }
-    }
-
-    /// Removes files without an index entry that an earlier run left behind; returns how many. Safe at any time, done in
-    /// the background after opening.
-    ///
-    /// # Errors
-    /// When the store or the disk failed.
-    pub fn sweep(&self) -> Result<usize, BlobError> {
-        let origins = self.inner.store.read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
-        self.inner.files.sweep(&origins, |origin, id| self.row(origin, id))
     }
 
     /// What is stored from all origins.

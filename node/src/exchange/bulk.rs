@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use super::peer::Command;
 use super::pull::{Claimed, Credit, Pull, Shared};
-use crate::blob::{Blobs, BlobError};
+use crate::blob::{BlobError, Blobs};
 use crate::mailroom::incoming_owner;
 use crate::net::LaneStream;
 

@@ -64,7 +64,12 @@ impl Doorkeeper for Keeper {
         let hello_bytes = hello;
         let hello = Hello::from_bytes(hello).map_err(|_| HelloRefusal::Malformed)?;
         let node = self.book.check_hello(agreement, entity, tls_key, &hello).map_err(refusal)?;
-        Ok(PeerNode { entity: node.entity, agreement: *agreement, transport: node.transport.0, hello: hello_bytes.to_vec() })
+        Ok(PeerNode {
+            entity: node.entity,
+            agreement: *agreement,
+            transport: node.transport.0,
+            hello: hello_bytes.to_vec(),
+        })
     }
 }
 

@@ -38,15 +38,17 @@ pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) ->
 
 /// Opens a lane that the counterpart dialled.
 pub(super) async fn accepted(mut lane: Lane, agreement_version: u32) -> io::Result<Lane> {
-    let opened = LaneOpened {
-        agreement_version,
-        object_bytes_max: OBJECT_BYTES_MAX as u32,
-        requests_max: REQUESTS_MAX as u16,
-    };
+    let opened =
+        LaneOpened { agreement_version, object_bytes_max: OBJECT_BYTES_MAX as u32, requests_max: REQUESTS_MAX as u16 };
     within(async {
         match read_message(&mut lane.io).await? {
             Message::Open(open) if open.kind == lane.kind && fits(open.object_bytes_max, open.requests_max) => {}
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a lane that opens otherwise than it was dialled")),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a lane that opens otherwise than it was dialled",
+                ));
+            }
         }
         write_message(&mut lane.io, &opened.into()).await?;
         lane.io.flush().await

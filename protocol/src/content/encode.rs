@@ -92,15 +92,9 @@ pub struct Effort {
 
 impl Effort {
     /// For lines between entities: measured best on 100 Mbit/s and less.
-    pub const LINE: Effort = Effort {
-        planes_level: 1,
-        zstd_level: 3,
-    };
+    pub const LINE: Effort = Effort { planes_level: 1, zstd_level: 3 };
     /// For lines faster than the encoder.
-    pub const FAST: Effort = Effort {
-        planes_level: 1,
-        zstd_level: 1,
-    };
+    pub const FAST: Effort = Effort { planes_level: 1, zstd_level: 1 };
 }
 
 impl Default for Effort {
@@ -130,12 +124,7 @@ impl EncodeScratch {
 
     /// Compresses `source` into `self.encoded`; false if it does not get smaller than `bytes_max`.
     fn compress(&mut self, source: Source<'_>, level: i32, bytes_max: usize) -> bool {
-        let EncodeScratch {
-            compressor,
-            planes,
-            sample,
-            encoded,
-        } = self;
+        let EncodeScratch { compressor, planes, sample, encoded } = self;
         let source = match source {
             Source::Plain(bytes) => bytes,
             Source::Sample => sample,
@@ -150,18 +139,12 @@ impl EncodeScratch {
         if compressor.set_compression_level(level).is_err() {
             return false;
         }
-        compressor
-            .compress_to_buffer(source, encoded)
-            .is_ok_and(|bytes| bytes <= bytes_max)
+        compressor.compress_to_buffer(source, encoded).is_ok_and(|bytes| bytes <= bytes_max)
     }
 
     /// Compressed size of the sample, or of its planes.
     fn trial(&mut self, source: Source<'_>) -> usize {
-        if self.compress(source, 1, usize::MAX) {
-            self.encoded.len()
-        } else {
-            usize::MAX
-        }
+        if self.compress(source, 1, usize::MAX) { self.encoded.len() } else { usize::MAX }
     }
 }
 
@@ -179,16 +162,8 @@ enum Source<'a> {
 }
 
 /// Encodes a chunk; the result borrows `plain` when it stays raw, else the scratch.
-pub fn encode<'a>(
-    plain: &'a [u8],
-    effort: Effort,
-    scratch: &'a mut EncodeScratch,
-) -> (Codec, &'a [u8]) {
-    let bytes_max = plain.len()
-        - plain
-            .len()
-            .div_ceil(100 / GAIN_PERCENT_MIN)
-            .min(plain.len());
+pub fn encode<'a>(plain: &'a [u8], effort: Effort, scratch: &'a mut EncodeScratch) -> (Codec, &'a [u8]) {
+    let bytes_max = plain.len() - plain.len().div_ceil(100 / GAIN_PERCENT_MIN).min(plain.len());
     let codec = choose(plain, scratch);
     let smaller = match codec {
         Codec::Raw => false,
@@ -198,11 +173,7 @@ pub fn encode<'a>(
             scratch.compress(Source::Planes, effort.planes_level, bytes_max)
         }
     };
-    if smaller {
-        (codec, &scratch.encoded)
-    } else {
-        (Codec::Raw, plain)
-    }
+    if smaller { (codec, &scratch.encoded) } else { (Codec::Raw, plain) }
 }
 
 /// Picks the codec from samples of the chunk.
@@ -250,11 +221,7 @@ pub struct DecodeScratch {
 impl DecodeScratch {
     /// An empty scratch; it grows on first use.
     pub fn new() -> Self {
-        DecodeScratch {
-            decompressor: Decompressor::new().ok(),
-            planes: Vec::new(),
-            encoded: Vec::new(),
-        }
+        DecodeScratch { decompressor: Decompressor::new().ok(), planes: Vec::new(), encoded: Vec::new() }
     }
 }
 
@@ -291,9 +258,7 @@ fn decode_within(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     if plain_bytes == 0 || plain_bytes > CHUNK_BYTES_MAX {
-        return Err(DecodeError::Length {
-            bytes: plain_bytes as u64,
-        });
+        return Err(DecodeError::Length { bytes: plain_bytes as u64 });
     }
     if codec == Codec::Raw {
         if encoded.len() != plain_bytes {
@@ -304,11 +269,7 @@ fn decode_within(
         return Ok(());
     }
     check_frame(encoded, plain_bytes)?;
-    let DecodeScratch {
-        decompressor,
-        planes,
-        ..
-    } = scratch;
+    let DecodeScratch { decompressor, planes, .. } = scratch;
     out.resize(plain_bytes, 0);
     if codec == Codec::Zstd {
         return decompress(decompressor, encoded, out);
@@ -336,8 +297,7 @@ fn decompress(
 /// Reads the frame header (RFC 8878, 3.1.1.1) before the decoder sees it.
 fn check_frame(encoded: &[u8], plain_bytes: usize) -> Result<(), DecodeError> {
     let header = FrameHeader::parse(encoded).ok_or(DecodeError::Frame)?;
-    let one_frame =
-        zstd_safe::find_frame_compressed_size(encoded).is_ok_and(|bytes| bytes == encoded.len());
+    let one_frame = zstd_safe::find_frame_compressed_size(encoded).is_ok_and(|bytes| bytes == encoded.len());
     if !one_frame || header.window_bytes > 1 << ZSTD_WINDOW_LOG_MAX {
         return Err(DecodeError::Frame);
     }
@@ -371,11 +331,7 @@ impl FrameHeader {
         if unusual {
             return None;
         }
-        let (window, rest) = if single_segment {
-            (None, rest)
-        } else {
-            (Some(*rest.first()?), rest.get(1..)?)
-        };
+        let (window, rest) = if single_segment { (None, rest) } else { (Some(*rest.first()?), rest.get(1..)?) };
         let mut length = [0; 8];
         length[..length_bytes].copy_from_slice(rest.get(..length_bytes)?);
         let content_bytes = u64::from_le_bytes(length) + if length_bytes == 2 { 256 } else { 0 };
@@ -383,10 +339,7 @@ impl FrameHeader {
             let base = 1u64 << (10 + (byte >> 3));
             base + base / 8 * u64::from(byte & 7)
         });
-        Some(FrameHeader {
-            window_bytes,
-            content_bytes,
-        })
+        Some(FrameHeader { window_bytes, content_bytes })
     }
 }
 

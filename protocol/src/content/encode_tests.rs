@@ -7,10 +7,7 @@ use super::*;
 /// Bytes without structure, the same for the same seed.
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
@@ -19,8 +16,7 @@ fn image(samples: usize, header: usize) -> Vec<u8> {
     let noise = noise(samples, 7);
     let mut out = vec![b'H'; header];
     for (place, noise) in noise.iter().enumerate() {
-        let wave = ((place % 512) as f64 / 40.0).sin() * 600.0
-            + ((place / 512) as f64 / 30.0).cos() * 600.0;
+        let wave = ((place % 512) as f64 / 40.0).sin() * 600.0 + ((place / 512) as f64 / 30.0).cos() * 600.0;
         let value = (1800.0 + wave) as u16 + u16::from(noise & 31);
         out.extend_from_slice(&value.to_le_bytes());
     }
@@ -28,10 +24,7 @@ fn image(samples: usize, header: usize) -> Vec<u8> {
 }
 
 fn text(bytes: usize) -> Vec<u8> {
-    let words = [
-        "patient", "study", "left", "right", "thorax", "normal", "finding", "without", "contrast",
-        "series",
-    ];
+    let words = ["patient", "study", "left", "right", "thorax", "normal", "finding", "without", "contrast", "series"];
     let mut out = String::new();
     for byte in noise(bytes, 3) {
         out.push_str(words[usize::from(byte) % words.len()]);
@@ -48,14 +41,7 @@ fn round_trip(plain: &[u8]) -> (Codec, usize) {
     let mut scratch = EncodeScratch::new();
     let (codec, encoded) = encode(plain, Effort::LINE, &mut scratch);
     let mut out = vec![1, 2, 3];
-    decode(
-        codec,
-        encoded,
-        plain.len() as u32,
-        &mut DecodeScratch::new(),
-        &mut out,
-    )
-    .unwrap();
+    decode(codec, encoded, plain.len() as u32, &mut DecodeScratch::new(), &mut out).unwrap();
     assert!(out == plain, "{codec:?} changed {} bytes", plain.len());
     (codec, encoded.len())
 }
@@ -64,11 +50,7 @@ fn round_trip(plain: &[u8]) -> (Codec, usize) {
 fn the_choice_fits_the_content() {
     let rows: [(&str, Vec<u8>, Codec); 9] = [
         ("image", image(260_000, 0), Codec::Planes16),
-        (
-            "image after an odd header",
-            image(260_000, 1_337),
-            Codec::Planes16,
-        ),
+        ("image after an odd header", image(260_000, 1_337), Codec::Planes16),
         ("small image", image(8_000, 700), Codec::Planes16),
         ("text", text(300_000), Codec::Zstd),
         ("short text", text(900), Codec::Zstd),
@@ -80,11 +62,7 @@ fn the_choice_fits_the_content() {
     for (name, plain, expected) in rows {
         let (codec, bytes) = round_trip(&plain);
         assert_eq!(codec, expected, "{name}");
-        assert!(
-            codec == Codec::Raw || bytes * 100 <= plain.len() * 98,
-            "{name}: {bytes} of {}",
-            plain.len()
-        );
+        assert!(codec == Codec::Raw || bytes * 100 <= plain.len() * 98, "{name}: {bytes} of {}", plain.len());
     }
 }
 
@@ -132,152 +110,40 @@ fn p15_bombs_and_odd_frames_are_refused_within_the_declared_length() {
     let megabyte = CHUNK_BYTES_MAX as u64;
     let rows: Vec<Row> = vec![
         ("good", good.clone(), 100_000, Ok(())),
-        (
-            "window of 8 MiB",
-            bomb(8, megabyte, window_8_mib),
-            1 << 20,
-            Ok(()),
-        ),
-        (
-            "declared shorter",
-            good.clone(),
-            99_999,
-            Err(DecodeError::WrongLength),
-        ),
-        (
-            "declared longer",
-            good.clone(),
-            100_001,
-            Err(DecodeError::WrongLength),
-        ),
-        (
-            "declared nothing",
-            good.clone(),
-            0,
-            Err(DecodeError::Length { bytes: 0 }),
-        ),
-        (
-            "declared 4 GiB",
-            good.clone(),
-            u32::MAX,
-            Err(DecodeError::Length {
-                bytes: u64::from(u32::MAX),
-            }),
-        ),
-        (
-            "1000:1, honest",
-            frame(&vec![0; 1 << 27], 1),
-            1 << 20,
-            Err(DecodeError::WrongLength),
-        ),
-        (
-            "30,000:1, says 1 MiB",
-            bomb(80_000, megabyte, window_8_mib),
-            1 << 20,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "10^6:1, says so",
-            bomb(8, 1 << 40, window_8_mib),
-            1 << 20,
-            Err(DecodeError::WrongLength),
-        ),
-        (
-            "10^6:1 over the length field",
-            bomb(8, u64::MAX, window_8_mib),
-            1 << 20,
-            Err(DecodeError::WrongLength),
-        ),
-        (
-            "shorter than stated",
-            bomb(4, megabyte, window_8_mib),
-            1 << 20,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "window of 16 MiB",
-            bomb(8, megabyte, 14 << 3),
-            1 << 20,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "window of 3.75 TiB",
-            bomb(8, megabyte, 0xff),
-            1 << 20,
-            Err(DecodeError::Frame),
-        ),
+        ("window of 8 MiB", bomb(8, megabyte, window_8_mib), 1 << 20, Ok(())),
+        ("declared shorter", good.clone(), 99_999, Err(DecodeError::WrongLength)),
+        ("declared longer", good.clone(), 100_001, Err(DecodeError::WrongLength)),
+        ("declared nothing", good.clone(), 0, Err(DecodeError::Length { bytes: 0 })),
+        ("declared 4 GiB", good.clone(), u32::MAX, Err(DecodeError::Length { bytes: u64::from(u32::MAX) })),
+        ("1000:1, honest", frame(&vec![0; 1 << 27], 1), 1 << 20, Err(DecodeError::WrongLength)),
+        ("30,000:1, says 1 MiB", bomb(80_000, megabyte, window_8_mib), 1 << 20, Err(DecodeError::Frame)),
+        ("10^6:1, says so", bomb(8, 1 << 40, window_8_mib), 1 << 20, Err(DecodeError::WrongLength)),
+        ("10^6:1 over the length field", bomb(8, u64::MAX, window_8_mib), 1 << 20, Err(DecodeError::WrongLength)),
+        ("shorter than stated", bomb(4, megabyte, window_8_mib), 1 << 20, Err(DecodeError::Frame)),
+        ("window of 16 MiB", bomb(8, megabyte, 14 << 3), 1 << 20, Err(DecodeError::Frame)),
+        ("window of 3.75 TiB", bomb(8, megabyte, 0xff), 1 << 20, Err(DecodeError::Frame)),
         (
             "two frames",
             [frame(&plain[..50_000], 3), frame(&plain[50_000..], 3)].concat(),
             100_000,
             Err(DecodeError::Frame),
         ),
-        (
-            "empty frame behind",
-            [good.clone(), frame(&[], 3)].concat(),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "skippable before",
-            [skippable(64), good.clone()].concat(),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "skippable behind",
-            [good.clone(), skippable(64)].concat(),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "only skippable",
-            skippable(1000),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "trailing byte",
-            [good.clone(), vec![0]].concat(),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "length not stated",
-            unstated,
-            100_000,
-            Err(DecodeError::Frame),
-        ),
-        (
-            "cut",
-            good[..good.len() - 1].to_vec(),
-            100_000,
-            Err(DecodeError::Frame),
-        ),
+        ("empty frame behind", [good.clone(), frame(&[], 3)].concat(), 100_000, Err(DecodeError::Frame)),
+        ("skippable before", [skippable(64), good.clone()].concat(), 100_000, Err(DecodeError::Frame)),
+        ("skippable behind", [good.clone(), skippable(64)].concat(), 100_000, Err(DecodeError::Frame)),
+        ("only skippable", skippable(1000), 100_000, Err(DecodeError::Frame)),
+        ("trailing byte", [good.clone(), vec![0]].concat(), 100_000, Err(DecodeError::Frame)),
+        ("length not stated", unstated, 100_000, Err(DecodeError::Frame)),
+        ("cut", good[..good.len() - 1].to_vec(), 100_000, Err(DecodeError::Frame)),
         ("empty", Vec::new(), 100_000, Err(DecodeError::Frame)),
     ];
     let mut scratch = DecodeScratch::new();
     for (name, encoded, plain_bytes, expected) in rows {
         for codec in [Codec::Zstd, Codec::Planes16] {
             let mut out = Vec::new();
-            assert_eq!(
-                decode(codec, &encoded, plain_bytes, &mut scratch, &mut out),
-                expected,
-                "{name}"
-            );
-            assert!(
-                out.capacity() <= CHUNK_BYTES_MAX && scratch.planes.capacity() <= CHUNK_BYTES_MAX,
-                "{name}"
-            );
-            assert_eq!(
-                out.len(),
-                if expected.is_ok() {
-                    plain_bytes as usize
-                } else {
-                    0
-                },
-                "{name}"
-            );
+            assert_eq!(decode(codec, &encoded, plain_bytes, &mut scratch, &mut out), expected, "{name}");
+            assert!(out.capacity() <= CHUNK_BYTES_MAX && scratch.planes.capacity() <= CHUNK_BYTES_MAX, "{name}");
+            assert_eq!(out.len(), if expected.is_ok() { plain_bytes as usize } else { 0 }, "{name}");
         }
     }
 }
@@ -287,20 +153,11 @@ fn p15_raw_has_exactly_the_declared_length() {
     let mut out = Vec::new();
     for (encoded, declared) in [(vec![1; 10], 9), (vec![1; 10], 11), (vec![], 1)] {
         assert_eq!(
-            decode(
-                Codec::Raw,
-                &encoded,
-                declared,
-                &mut DecodeScratch::new(),
-                &mut out
-            ),
+            decode(Codec::Raw, &encoded, declared, &mut DecodeScratch::new(), &mut out),
             Err(DecodeError::WrongLength)
         );
     }
-    assert_eq!(
-        Codec::try_from(3),
-        Err(DecodeError::UnknownCodec { byte: 3 })
-    );
+    assert_eq!(Codec::try_from(3), Err(DecodeError::UnknownCodec { byte: 3 }));
 }
 
 proptest! {

@@ -118,11 +118,7 @@ impl Packer {
     /// [`PackError::Order`] or [`PackError::OutOfTurn`].
     pub fn push_dir(&mut self, path: &[Component]) -> Result<(), PackError> {
         let (depth, name) = self.enter(path, true)?;
-        self.output.push_back(Packed::Entry(TreeEntry {
-            depth,
-            name,
-            kind: EntryKind::Dir,
-        }));
+        self.output.push_back(Packed::Entry(TreeEntry { depth, name, kind: EntryKind::Dir }));
         Ok(())
     }
 
@@ -137,13 +133,7 @@ impl Packer {
         } else if self.open.len() as u64 + bytes > CHUNK_BYTES_MAX as u64 {
             self.cut_at_lowest_hash();
         }
-        self.file = Some(OpenFile {
-            depth,
-            name,
-            bytes,
-            left: bytes,
-            hasher: blake3::Hasher::new(),
-        });
+        self.file = Some(OpenFile { depth, name, bytes, left: bytes, hasher: blake3::Hasher::new() });
         Ok(())
     }
 
@@ -154,10 +144,7 @@ impl Packer {
     /// file.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
         let file = self.file.as_mut().ok_or(PackError::OutOfTurn)?;
-        file.left = file
-            .left
-            .checked_sub(bytes.len() as u64)
-            .ok_or(PackError::FileChanged)?;
+        file.left = file.left.checked_sub(bytes.len() as u64).ok_or(PackError::FileChanged)?;
         file.hasher.update(bytes);
         let mut to_come = file.left + bytes.len() as u64;
         while !bytes.is_empty() {
@@ -181,13 +168,7 @@ impl Packer {
     /// [`PackError::FileChanged`] for less than was announced, [`PackError::OutOfTurn`] outside a
     /// file.
     pub fn end_file(&mut self) -> Result<(), PackError> {
-        let OpenFile {
-            depth,
-            name,
-            bytes,
-            left,
-            hasher,
-        } = self.file.take().ok_or(PackError::OutOfTurn)?;
+        let OpenFile { depth, name, bytes, left, hasher } = self.file.take().ok_or(PackError::OutOfTurn)?;
         if left != 0 {
             return Err(PackError::FileChanged);
         }
@@ -202,8 +183,7 @@ impl Packer {
             }
         }
         let kind = EntryKind::File { bytes, blake3 };
-        self.output
-            .push_back(Packed::Entry(TreeEntry { depth, name, kind }));
+        self.output.push_back(Packed::Entry(TreeEntry { depth, name, kind }));
         Ok(())
     }
 
@@ -242,14 +222,9 @@ impl Packer {
 
     /// A buffer for a chunk; exactly as large as needed where one file is all that it will hold.
     fn buffer(&mut self, to_come: u64) -> Vec<u8> {
-        let bytes = if to_come >= SMALL_FILE_BYTES {
-            to_come.min(CHUNK_BYTES_MAX as u64) as usize
-        } else {
-            CHUNK_BYTES_MAX
-        };
-        self.spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(bytes))
+        let bytes =
+            if to_come >= SMALL_FILE_BYTES { to_come.min(CHUNK_BYTES_MAX as u64) as usize } else { CHUNK_BYTES_MAX };
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 
     /// Emits the open chunk, if it holds anything.
@@ -264,15 +239,8 @@ impl Packer {
     /// Emits the open chunk up to the end of that file, among the later ones, whose hash is the
     /// lowest; the rest stays open.
     fn cut_at_lowest_hash(&mut self) {
-        let reach = self
-            .ends
-            .iter()
-            .enumerate()
-            .filter(|(_, (end, _))| *end >= CUT_BYTES_MIN);
-        let Some((place, end)) = reach
-            .min_by_key(|(_, (_, hash))| *hash)
-            .map(|(place, (end, _))| (place, *end))
-        else {
+        let reach = self.ends.iter().enumerate().filter(|(_, (end, _))| *end >= CUT_BYTES_MIN);
+        let Some((place, end)) = reach.min_by_key(|(_, (_, hash))| *hash).map(|(place, (end, _))| (place, *end)) else {
             return self.close_chunk();
         };
         let mut rest = self.buffer(0);
@@ -287,10 +255,7 @@ impl Packer {
     }
 
     fn emit(&mut self, bytes: Vec<u8>) {
-        self.output.push_back(Packed::Chunk(PlainChunk {
-            index: self.chunks,
-            bytes,
-        }));
+        self.output.push_back(Packed::Chunk(PlainChunk { index: self.chunks, bytes }));
         self.chunks += 1;
     }
 }

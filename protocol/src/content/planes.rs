@@ -17,11 +17,7 @@ pub(crate) fn split(plain: &[u8], planes: &mut Vec<u8>) {
     let (blocks, rest) = plain.as_chunks::<{ 2 * SAMPLES }>();
     let (even_blocks, even_rest) = even.split_at_mut(blocks.len() * SAMPLES);
     let (odd_blocks, odd_rest) = odd.split_at_mut(blocks.len() * SAMPLES);
-    let targets = even_blocks
-        .as_chunks_mut::<SAMPLES>()
-        .0
-        .iter_mut()
-        .zip(odd_blocks.as_chunks_mut::<SAMPLES>().0);
+    let targets = even_blocks.as_chunks_mut::<SAMPLES>().0.iter_mut().zip(odd_blocks.as_chunks_mut::<SAMPLES>().0);
     for (block, (even, odd)) in blocks.iter().zip(targets) {
         // Through 16-bit samples: this is the shape that compilers turn into vector shifts and packs on every target.
         let mut samples = [0u16; SAMPLES];
@@ -32,11 +28,7 @@ pub(crate) fn split(plain: &[u8], planes: &mut Vec<u8>) {
         *odd = samples.map(|sample| (sample >> 8) as u8);
     }
     for (place, byte) in rest.iter().enumerate() {
-        let target = if place % 2 == 0 {
-            &mut *even_rest
-        } else {
-            &mut *odd_rest
-        };
+        let target = if place % 2 == 0 { &mut *even_rest } else { &mut *odd_rest };
         target[place / 2] = *byte;
     }
 }
@@ -47,11 +39,7 @@ pub(crate) fn join(planes: &[u8], plain: &mut [u8]) {
     let (even, odd) = planes.split_at(planes.len().div_ceil(2));
     let (blocks, rest) = plain.as_chunks_mut::<{ 2 * SAMPLES }>();
     let done = blocks.len() * SAMPLES;
-    let sources = even[..done]
-        .as_chunks::<SAMPLES>()
-        .0
-        .iter()
-        .zip(odd[..done].as_chunks::<SAMPLES>().0);
+    let sources = even[..done].as_chunks::<SAMPLES>().0.iter().zip(odd[..done].as_chunks::<SAMPLES>().0);
     for (block, (even, odd)) in blocks.iter_mut().zip(sources) {
         for i in 0..SAMPLES {
             block[2 * i] = even[i];

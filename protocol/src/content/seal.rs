@@ -49,19 +49,13 @@ impl ChunkEntry {
     pub fn check(&self) -> Result<Codec, DecodeError> {
         let codec = Codec::try_from(self.codec)?;
         if self.plain_bytes == 0 || self.plain_bytes as usize > CHUNK_BYTES_MAX {
-            return Err(DecodeError::Length {
-                bytes: self.plain_bytes.into(),
-            });
+            return Err(DecodeError::Length { bytes: self.plain_bytes.into() });
         }
         let fits = match codec {
             Codec::Raw => self.encoded_bytes == self.plain_bytes,
             Codec::Zstd | Codec::Planes16 => (1..self.plain_bytes).contains(&self.encoded_bytes),
         };
-        if fits {
-            Ok(codec)
-        } else {
-            Err(DecodeError::WrongLength)
-        }
+        if fits { Ok(codec) } else { Err(DecodeError::WrongLength) }
     }
 }
 
@@ -103,11 +97,7 @@ pub fn seal_chunk(
     debug_assert!((1..=CHUNK_BYTES_MAX).contains(&plain.len()));
     let (codec, encoded) = encode(plain, effort, scratch);
     let reusable = encoded.len() >= GUESSABLE_BYTES;
-    let key = object::derive_key(
-        if reusable { base } else { random_base },
-        CHUNK_LABEL,
-        encoded,
-    );
+    let key = object::derive_key(if reusable { base } else { random_base }, CHUNK_LABEL, encoded);
     let mut sealed = Vec::with_capacity(encoded.len() + object::OVERHEAD);
     object::seal_into(&key, encoded, &mut sealed);
     let entry = ChunkEntry {
@@ -117,11 +107,7 @@ pub fn seal_chunk(
         plain_bytes: plain.len() as u32,
         encoded_bytes: encoded.len() as u32,
     };
-    SealedChunk {
-        entry,
-        sealed,
-        reusable,
-    }
+    SealedChunk { entry, sealed, reusable }
 }
 
 /// Opens one object into `out`, which afterwards holds exactly the chunk's plain bytes, or none
@@ -147,10 +133,8 @@ pub fn open_chunk(
     }
     // The encoded bytes go through a buffer that the thread keeps: they are no more secret than `out`.
     let mut encoded = std::mem::take(&mut scratch.encoded);
-    let opened =
-        object::open_into(&entry.key, sealed, &mut encoded).map_err(|_| OpenChunkError::Sealed);
-    let result =
-        opened.and_then(|()| Ok(decode(codec, &encoded, entry.plain_bytes, scratch, out)?));
+    let opened = object::open_into(&entry.key, sealed, &mut encoded).map_err(|_| OpenChunkError::Sealed);
+    let result = opened.and_then(|()| Ok(decode(codec, &encoded, entry.plain_bytes, scratch, out)?));
     scratch.encoded = encoded;
     result
 }

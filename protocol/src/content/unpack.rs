@@ -97,11 +97,7 @@ impl Unpacker {
     /// # Errors
     /// [`UnpackError::Changed`] or [`UnpackError::TooMuch`]; the message must then be treated as
     /// damaged.
-    pub fn step<'a>(
-        &mut self,
-        tree: &Tree,
-        content: &mut &'a [u8],
-    ) -> Result<Option<Step<'a>>, UnpackError> {
+    pub fn step<'a>(&mut self, tree: &Tree, content: &mut &'a [u8]) -> Result<Option<Step<'a>>, UnpackError> {
         match self.open.as_mut() {
             Some(open) if open.left == 0 => self.finish_file().map(Some),
             Some(_) if content.is_empty() => Ok(None),
@@ -120,11 +116,7 @@ impl Unpacker {
     /// [`UnpackError::TooLittle`].
     pub fn finish(&self, tree: &Tree) -> Result<(), UnpackError> {
         let whole = self.open.is_none() && self.next == tree.entries().len();
-        if whole {
-            Ok(())
-        } else {
-            Err(UnpackError::TooLittle)
-        }
+        if whole { Ok(()) } else { Err(UnpackError::TooLittle) }
     }
 
     fn begin(&mut self, row: &TreeEntry) -> Step<'static> {
@@ -134,12 +126,7 @@ impl Unpacker {
             EntryKind::Dir => Step::Dir { entry },
             EntryKind::File { bytes, blake3 } => {
                 let hasher = blake3::Hasher::new();
-                self.open = Some(OpenFile {
-                    entry,
-                    left: bytes,
-                    expected: blake3,
-                    hasher,
-                });
+                self.open = Some(OpenFile { entry, left: bytes, expected: blake3, hasher });
                 Step::Create { entry }
             }
         }
@@ -147,12 +134,7 @@ impl Unpacker {
 
     fn finish_file(&mut self) -> Result<Step<'static>, UnpackError> {
         let open = self.open.take().ok_or(UnpackError::TooLittle)?;
-        let OpenFile {
-            entry,
-            expected,
-            hasher,
-            ..
-        } = open;
+        let OpenFile { entry, expected, hasher, .. } = open;
         if *hasher.finalize().as_bytes() == expected {
             Ok(Step::Finish { entry })
         } else {
@@ -169,9 +151,6 @@ impl OpenFile {
         *content = later;
         self.left -= bytes as u64;
         self.hasher.update(now);
-        Step::Append {
-            entry: self.entry,
-            bytes: now,
-        }
+        Step::Append { entry: self.entry, bytes: now }
     }
 }

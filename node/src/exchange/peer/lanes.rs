@@ -87,7 +87,9 @@ impl PeerActor {
             Standing::Proposed => "the proposal has not been countersigned yet",
             Standing::Ended => "the agreement has ended",
             Standing::Active if now() >= agreement.terms.valid_until => "the agreement has expired",
-            Standing::Active => "no door grant of the counterpart is held: it must dial this node, or mail its agreement file",
+            Standing::Active => {
+                "no door grant of the counterpart is held: it must dial this node, or mail its agreement file"
+            }
         };
         self.show_offline(reason.to_owned());
     }

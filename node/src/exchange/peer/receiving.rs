@@ -87,7 +87,8 @@ impl PeerActor {
     }
 
     async fn pump_receiving(&mut self, envelope: EnvelopeId) {
-        while let Some(output) = self.receiving.get_mut(&envelope).and_then(|receiving| receiving.machine.poll_output()) {
+        while let Some(output) = self.receiving.get_mut(&envelope).and_then(|receiving| receiving.machine.poll_output())
+        {
             match output {
                 Output::Transmit(message) => self.transmit(message),
                 Output::Deadline(_) => {}
@@ -114,7 +115,10 @@ impl PeerActor {
             }
             Err(error) => {
                 tracing::error!(%envelope, %error, "an incoming envelope could not be kept");
-                Box::pin(self.refuse_receiving(envelope, if is_full(&error) { Refusal::NoSpace } else { Refusal::Busy })).await;
+                Box::pin(
+                    self.refuse_receiving(envelope, if is_full(&error) { Refusal::NoSpace } else { Refusal::Busy }),
+                )
+                .await;
             }
         }
     }

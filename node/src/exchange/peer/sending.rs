@@ -145,7 +145,9 @@ impl PeerActor {
                 Output::Deadline(at) => self.timers.set(Timer::Delivery(envelope), at),
                 Output::Event(DeliveryEvent::Attempt) => attempt = true,
                 Output::Event(DeliveryEvent::Withdraw) => withdraw = true,
-                Output::Event(DeliveryEvent::Warn(reason) | DeliveryEvent::Report(reason)) => kept.report = Some(reason),
+                Output::Event(DeliveryEvent::Warn(reason) | DeliveryEvent::Report(reason)) => {
+                    kept.report = Some(reason)
+                }
             }
         }
         let is_final = delivery.record().state.is_final();
@@ -199,8 +201,9 @@ impl PeerActor {
 
     fn prepare(&mut self, envelope: EnvelopeId) -> Result<Sending, MailError> {
         let row = self.context.mailroom.envelope(&envelope)?;
-        let core: EnvelopeCore = pakt_protocol::codec::decode(1, &row.core, pakt_protocol::record::envelope::CORE_BYTES_MAX)
-            .map_err(|_| MailError::Missing)?;
+        let core: EnvelopeCore =
+            pakt_protocol::codec::decode(1, &row.core, pakt_protocol::record::envelope::CORE_BYTES_MAX)
+                .map_err(|_| MailError::Missing)?;
         let objects = self.context.mailroom.objects(&row.message)?;
         let expires = row.delivery.expires_at;
         let offer = Offer {
@@ -311,7 +314,9 @@ impl PeerActor {
                     self.context.mailroom.changed();
                 }
             }
-            Event::Finished(Outcome::Refused(refusal)) => self.end_transfer(envelope, DeliveryInput::Refused(refusal)).await,
+            Event::Finished(Outcome::Refused(refusal)) => {
+                self.end_transfer(envelope, DeliveryInput::Refused(refusal)).await
+            }
             Event::Finished(Outcome::Withdrawn) => self.end_transfer(envelope, DeliveryInput::Withdrawn).await,
             // The receipt was kept, and with it the delivery's end.
             Event::Finished(Outcome::Settled(_)) => {}
@@ -376,9 +381,11 @@ impl PeerActor {
     /// Stops everything that the agreement no longer allows, at once.
     pub(super) async fn enforce_terms(&mut self) {
         let in_force = self.agreement().is_some_and(|agreement| {
-            agreement.in_force(now()) || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
+            agreement.in_force(now())
+                || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
         });
-        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.wire_bytes() == 0) {
+        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.wire_bytes() == 0)
+        {
             return;
         }
         self.end_content();
@@ -391,9 +398,10 @@ impl PeerActor {
 
     /// Space that accepted offers still need.
     pub(super) fn release_promise(&self, bytes: u64) {
-        let _ = self.context.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |promised| {
-            Some(promised.saturating_sub(bytes))
-        });
+        let _ = self
+            .context
+            .promised
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |promised| Some(promised.saturating_sub(bytes)));
     }
 }
 

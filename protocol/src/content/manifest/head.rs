@@ -60,11 +60,6 @@ impl ManifestHead {
 impl fmt::Debug for ManifestHead {
     // Subject and text are content and must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ManifestHead(subject {} bytes, text {} bytes)",
-            self.subject.len(),
-            self.text.len()
-        )
+        write!(f, "ManifestHead(subject {} bytes, text {} bytes)", self.subject.len(), self.text.len())
     }
 }

@@ -68,20 +68,12 @@ impl ManifestKey {
     }
 
     fn segment_key(&self, index: u64, salt: &[u8; SALT_BYTES]) -> ObjectKey {
-        object::derive_key(
-            &self.0,
-            KEY_LABEL,
-            &[&index.to_be_bytes()[..], salt].concat(),
-        )
+        object::derive_key(&self.0, KEY_LABEL, &[&index.to_be_bytes()[..], salt].concat())
     }
 
     fn seal(&self, index: u64, body: &[u8]) -> Vec<u8> {
         let salt = self.salt(index, body);
-        [
-            &salt[..],
-            &object::seal(&self.segment_key(index, &salt), body),
-        ]
-        .concat()
+        [&salt[..], &object::seal(&self.segment_key(index, &salt), body)].concat()
     }
 
     /// None for a wrong key, place, salt, commitment or tag: they are not told apart.

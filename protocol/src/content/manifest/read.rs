@@ -11,16 +11,13 @@ use std::ops::Range;
 use pakt_keys::codec::CodecError;
 
 use super::{
-    HeadError, ManifestHead, ManifestKey, OrderError, RootHasher, SegmentBody, Totals, Tree,
-    TreeEntry, TreeOrder,
+    HeadError, ManifestHead, ManifestKey, OrderError, RootHasher, SegmentBody, Totals, Tree, TreeEntry, TreeOrder,
 };
 use crate::content::encode::DecodeError;
 use crate::content::manifest::EntryKind;
 use crate::content::seal::ChunkEntry;
 use crate::ids::ObjectId;
-use crate::limits::{
-    CHUNKS_MAX, OBJECT_BYTES_MAX, SEGMENT_ENTRIES_MAX, TREE_ENTRIES_MAX, TREE_NAME_BYTES_MAX,
-};
+use crate::limits::{CHUNKS_MAX, OBJECT_BYTES_MAX, SEGMENT_ENTRIES_MAX, TREE_ENTRIES_MAX, TREE_NAME_BYTES_MAX};
 
 /// What the receiver agreed to before the first byte: a manifest must stay within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +32,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The protocol's own limits, for manifests that this node wrote or has accepted before.
-    pub const PROTOCOL: Bounds = Bounds {
-        entries_max: TREE_ENTRIES_MAX,
-        bytes_max: u64::MAX,
-        chunks_max: CHUNKS_MAX,
-    };
+    pub const PROTOCOL: Bounds = Bounds { entries_max: TREE_ENTRIES_MAX, bytes_max: u64::MAX, chunks_max: CHUNKS_MAX };
 
     /// The bounds, none above the protocol's own.
     fn within_protocol(self) -> Bounds {
@@ -53,11 +46,7 @@ impl Bounds {
 
 impl From<Totals> for Bounds {
     fn from(totals: Totals) -> Bounds {
-        Bounds {
-            entries_max: totals.entries,
-            bytes_max: totals.bytes,
-            chunks_max: totals.chunks,
-        }
+        Bounds { entries_max: totals.entries, bytes_max: totals.bytes, chunks_max: totals.chunks }
     }
 }
 
@@ -150,25 +139,11 @@ impl SegmentReader {
         self.root.add(&ObjectId::of(sealed));
         self.totals.segments += 1;
         self.check_shape(&body, index)?;
-        body.tree
-            .iter()
-            .try_for_each(|entry| self.count_entry(entry))?;
-        body.chunks
-            .iter()
-            .try_for_each(|entry| self.count_chunk(entry))?;
+        body.tree.iter().try_for_each(|entry| self.count_entry(entry))?;
+        body.chunks.iter().try_for_each(|entry| self.count_chunk(entry))?;
         self.claimed = body.totals;
-        let SegmentBody {
-            head,
-            tree,
-            chunks,
-            totals,
-        } = body;
-        Ok(Segment {
-            head,
-            tree,
-            chunks,
-            last: totals.is_some(),
-        })
+        let SegmentBody { head, tree, chunks, totals } = body;
+        Ok(Segment { head, tree, chunks, last: totals.is_some() })
     }
 
     /// Ends the manifest.
@@ -205,11 +180,7 @@ impl SegmentReader {
         self.order.enter(entry)?;
         self.totals.entries += 1;
         self.totals.files += u64::from(matches!(entry.kind, EntryKind::File { .. }));
-        self.totals.bytes = self
-            .totals
-            .bytes
-            .checked_add(entry.kind.bytes())
-            .ok_or(ManifestError::Bounds)?;
+        self.totals.bytes = self.totals.bytes.checked_add(entry.kind.bytes()).ok_or(ManifestError::Bounds)?;
         self.name_bytes += entry.name.as_str().len() as u64;
         self.check_bounds()
     }
@@ -217,10 +188,7 @@ impl SegmentReader {
     fn count_chunk(&mut self, entry: &ChunkEntry) -> Result<(), ManifestError> {
         entry.check()?;
         self.totals.chunks += 1;
-        self.chunk_bytes = self
-            .chunk_bytes
-            .checked_add(entry.plain_bytes.into())
-            .ok_or(ManifestError::Bounds)?;
+        self.chunk_bytes = self.chunk_bytes.checked_add(entry.plain_bytes.into()).ok_or(ManifestError::Bounds)?;
         self.check_bounds()
     }
 
@@ -229,11 +197,7 @@ impl SegmentReader {
             && self.totals.chunks <= self.bounds.chunks_max
             && self.totals.bytes.max(self.chunk_bytes) <= self.bounds.bytes_max
             && self.name_bytes <= TREE_NAME_BYTES_MAX;
-        if within {
-            Ok(())
-        } else {
-            Err(ManifestError::Bounds)
-        }
+        if within { Ok(()) } else { Err(ManifestError::Bounds) }
     }
 }
 
@@ -270,30 +234,18 @@ impl Manifest {
     /// directory or an empty file.
     pub fn spans(&self, entry: usize) -> impl Iterator<Item = Span> + '_ {
         let start = self.entry_starts.get(entry).copied().unwrap_or_default();
-        let end = start
-            + self
-                .tree
-                .entries()
-                .get(entry)
-                .map_or(0, |entry| entry.kind.bytes());
-        let first = self
-            .chunk_starts
-            .partition_point(|chunk| *chunk <= start)
-            .saturating_sub(1);
-        let rows = self
-            .chunk_starts
-            .iter()
-            .zip(&self.chunks)
-            .enumerate()
-            .skip(first);
-        rows.take_while(move |(_, (chunk_start, _))| start < end && **chunk_start < end)
-            .map(move |(chunk, (chunk_start, row))| {
+        let end = start + self.tree.entries().get(entry).map_or(0, |entry| entry.kind.bytes());
+        let first = self.chunk_starts.partition_point(|chunk| *chunk <= start).saturating_sub(1);
+        let rows = self.chunk_starts.iter().zip(&self.chunks).enumerate().skip(first);
+        rows.take_while(move |(_, (chunk_start, _))| start < end && **chunk_start < end).map(
+            move |(chunk, (chunk_start, row))| {
                 let chunk_end = chunk_start + u64::from(row.plain_bytes);
                 // Both lie within one chunk, so they fit.
-                let range = (start.max(*chunk_start) - chunk_start) as usize
-                    ..(end.min(chunk_end) - chunk_start) as usize;
+                let range =
+                    (start.max(*chunk_start) - chunk_start) as usize..(end.min(chunk_end) - chunk_start) as usize;
                 Span { chunk, range }
-            })
+            },
+        )
     }
 }
 
@@ -337,15 +289,7 @@ impl ManifestReader {
         let head = self.head.ok_or(ManifestError::Head)?;
         let chunk_starts = starts(self.chunks.iter().map(|chunk| chunk.plain_bytes.into()));
         let entry_starts = starts(self.tree.entries().iter().map(|entry| entry.kind.bytes()));
-        Ok(Manifest {
-            head,
-            tree: self.tree,
-            chunks: self.chunks,
-            totals,
-            root,
-            chunk_starts,
-            entry_starts,
-        })
+        Ok(Manifest { head, tree: self.tree, chunks: self.chunks, totals, root, chunk_starts, entry_starts })
     }
 }
 

@@ -73,10 +73,7 @@ pub struct TreeOrder {
 impl TreeOrder {
     /// Before the first row.
     pub fn new() -> TreeOrder {
-        TreeOrder {
-            path: Vec::new(),
-            open: true,
-        }
+        TreeOrder { path: Vec::new(), open: true }
     }
 
     /// Takes the next row.
@@ -84,22 +81,14 @@ impl TreeOrder {
     /// # Errors
     /// [`OrderError`]; the state is then as before.
     pub fn enter(&mut self, entry: &TreeEntry) -> Result<(), OrderError> {
-        self.enter_name(
-            entry.depth.into(),
-            &entry.name,
-            entry.kind == EntryKind::Dir,
-        )
+        self.enter_name(entry.depth.into(), &entry.name, entry.kind == EntryKind::Dir)
     }
 
     /// Takes the next row from a walk that names whole paths; returns its depth and name.
     ///
     /// # Errors
     /// [`OrderError`]; the state is then as before.
-    pub fn enter_path(
-        &mut self,
-        path: &[Component],
-        dir: bool,
-    ) -> Result<(u8, Component), OrderError> {
+    pub fn enter_path(&mut self, path: &[Component], dir: bool) -> Result<(u8, Component), OrderError> {
         let (name, parents) = path.split_last().ok_or(OrderError::Parent)?;
         let depth = u8::try_from(parents.len()).map_err(|_| OrderError::Depth)?;
         if self.path.get(..parents.len()) != Some(parents) {
@@ -144,10 +133,7 @@ impl Tree {
 
     /// All rows with their paths, in order.
     pub fn walk(&self) -> Walk<'_> {
-        Walk {
-            rest: self.entries.iter(),
-            path: Vec::new(),
-        }
+        Walk { rest: self.entries.iter(), path: Vec::new() }
     }
 }
 
@@ -177,17 +163,10 @@ mod tests {
         let name = text.trim_start_matches('-');
         let kind = match name.strip_suffix('/') {
             Some(_) => EntryKind::Dir,
-            None => EntryKind::File {
-                bytes: 0,
-                blake3: [0; 32],
-            },
+            None => EntryKind::File { bytes: 0, blake3: [0; 32] },
         };
         let name = Component::parse(name.trim_end_matches('/')).unwrap();
-        TreeEntry {
-            depth: depth as u8,
-            name,
-            kind,
-        }
+        TreeEntry { depth: depth as u8, name, kind }
     }
 
     #[test]
@@ -221,10 +200,7 @@ mod tests {
         let mut path = Vec::new();
         for depth in 0..=PATH_DEPTH_MAX {
             path.push(Component::parse("d").unwrap());
-            assert_eq!(
-                order.enter_path(&path, true).is_ok(),
-                depth < PATH_DEPTH_MAX
-            );
+            assert_eq!(order.enter_path(&path, true).is_ok(), depth < PATH_DEPTH_MAX);
         }
         let deep = vec![Component::parse("d").unwrap(); 300];
         assert_eq!(order.enter_path(&deep, true), Err(OrderError::Depth));
@@ -232,18 +208,11 @@ mod tests {
 
     #[test]
     fn a_walk_names_whole_paths() {
-        let tree = Tree {
-            entries: ["a/", "-b/", "--c", "-d", "e"].map(row).to_vec(),
-        };
+        let tree = Tree { entries: ["a/", "-b/", "--c", "-d", "e"].map(row).to_vec() };
         let mut walk = tree.walk();
         let mut paths = Vec::new();
         while let Some((path, _)) = walk.step() {
-            paths.push(
-                path.iter()
-                    .map(|name| name.as_str())
-                    .collect::<Vec<_>>()
-                    .join("/"),
-            );
+            paths.push(path.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("/"));
         }
         assert_eq!(paths, ["a", "a/b", "a/b/c", "a/d", "e"]);
     }

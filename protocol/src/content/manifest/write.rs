@@ -42,19 +42,8 @@ impl SegmentWriter {
     /// A subject, text or purpose that is too long.
     pub fn new(key: ManifestKey, head: ManifestHead) -> Result<SegmentWriter, HeadError> {
         head.check()?;
-        let body = SegmentBody {
-            head: Some(head),
-            tree: Vec::new(),
-            chunks: Vec::new(),
-            totals: None,
-        };
-        Ok(SegmentWriter {
-            key,
-            body,
-            totals: Totals::default(),
-            root: RootHasher::new(),
-            output: VecDeque::new(),
-        })
+        let body = SegmentBody { head: Some(head), tree: Vec::new(), chunks: Vec::new(), totals: None };
+        Ok(SegmentWriter { key, body, totals: Totals::default(), root: RootHasher::new(), output: VecDeque::new() })
     }
 
     /// Adds the next row of the tree, in the order in which the packer gives them.
@@ -98,12 +87,7 @@ impl SegmentWriter {
         let sealed = self.key.seal(index, &self.body.encode());
         let id = ObjectId::of(&sealed);
         self.root.add(&id);
-        self.body = SegmentBody {
-            head: None,
-            tree: Vec::new(),
-            chunks: Vec::new(),
-            totals: None,
-        };
+        self.body = SegmentBody { head: None, tree: Vec::new(), chunks: Vec::new(), totals: None };
         self.output.push_back(SealedSegment { index, id, sealed });
     }
 }

@@ -175,11 +175,7 @@ mod tests {
         ];
         for (name, expected) in rows {
             assert_eq!(Component::parse(name).err(), expected, "{name:?}");
-            assert_eq!(
-                Component::try_from(name.to_owned()).err(),
-                expected,
-                "{name:?}"
-            );
+            assert_eq!(Component::try_from(name.to_owned()).err(), expected, "{name:?}");
             if expected.is_none() {
                 assert_eq!(Component::parse(name).unwrap().as_str(), name);
             }

@@ -44,44 +44,24 @@ fn ends_badly(name: &str) -> bool {
 
 /// Names of devices, with any extension, in any case.
 fn is_device(name: &str) -> bool {
-    let stem = name
-        .split('.')
-        .next()
-        .unwrap_or(name)
-        .trim_end_matches(' ')
-        .to_uppercase();
-    if matches!(
-        &*stem,
-        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$"
-    ) {
+    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ').to_uppercase();
+    if matches!(&*stem, "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$") {
         return true;
     }
-    let Some(port) = stem
-        .strip_prefix("COM")
-        .or_else(|| stem.strip_prefix("LPT"))
-    else {
+    let Some(port) = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")) else {
         return false;
     };
-    matches!(
-        port,
-        "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
-    )
+    matches!(port, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
 }
 
 /// A `%` and two hexadecimal digits: must be escaped itself, or two names could be written alike.
 fn looks_escaped(name: &str) -> bool {
-    name.as_bytes()
-        .windows(3)
-        .any(|w| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit())
+    name.as_bytes().windows(3).any(|w| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit())
 }
 
 fn escape(name: &str) -> String {
     let device = is_device(name);
-    let kept = if ends_badly(name) {
-        name.len() - 1
-    } else {
-        name.len()
-    };
+    let kept = if ends_badly(name) { name.len() - 1 } else { name.len() };
     let mut out = String::with_capacity(name.len() + 8);
     for (place, c) in name.char_indices() {
         let percent = c == '%' && looks_escaped(name);
@@ -161,19 +141,13 @@ mod tests {
         ];
         for (name, expected) in rows {
             assert_eq!(portable(name), expected, "{name:?}");
-            assert_eq!(
-                escape_for(Target::Linux, &Component::parse(name).unwrap()),
-                name
-            );
+            assert_eq!(escape_for(Target::Linux, &Component::parse(name).unwrap()), name);
         }
     }
 
     #[test]
     fn p17_names_that_escapes_made_too_long_stay_apart() {
-        let (one, two) = (
-            format!("{}1", "?".repeat(254)),
-            format!("{}2", "?".repeat(254)),
-        );
+        let (one, two) = (format!("{}1", "?".repeat(254)), format!("{}2", "?".repeat(254)));
         assert!(portable(&one).len() <= NAME_BYTES_MAX);
         assert_ne!(portable(&one), portable(&two));
     }

@@ -43,10 +43,7 @@ pub struct DirectoryNames {
 impl DirectoryNames {
     /// The names of a directory that is still empty.
     pub fn new(target: Target) -> DirectoryNames {
-        DirectoryNames {
-            target,
-            taken: HashMap::new(),
-        }
+        DirectoryNames { target, taken: HashMap::new() }
     }
 
     /// The name under which `name` is saved: escaped if the target cannot hold it, numbered if its
@@ -54,18 +51,12 @@ impl DirectoryNames {
     pub fn assign(&mut self, name: &Component) -> SavedName {
         let escaped = escape_for(self.target, name);
         if self.target == Target::Linux {
-            return SavedName {
-                name: escaped.into_owned(),
-                changed: false,
-            };
+            return SavedName { name: escaped.into_owned(), changed: false };
         }
         let key = twin_key(&escaped);
         let Some(mut number) = self.taken.get(&key).copied() else {
             self.taken.insert(key, 2);
-            return SavedName {
-                changed: escaped != name.as_str(),
-                name: escaped.into_owned(),
-            };
+            return SavedName { changed: escaped != name.as_str(), name: escaped.into_owned() };
         };
         let (candidate, candidate_key) = loop {
             let candidate = numbered(&escaped, number);
@@ -77,10 +68,7 @@ impl DirectoryNames {
         };
         self.taken.insert(key, number);
         self.taken.insert(candidate_key, 2);
-        SavedName {
-            name: candidate,
-            changed: true,
-        }
+        SavedName { name: candidate, changed: true }
     }
 }
 
@@ -91,9 +79,7 @@ fn numbered(name: &str, number: u64) -> String {
         Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
         _ => (name, ""),
     };
-    let mut end = stem
-        .len()
-        .min(NAME_BYTES_MAX - suffix.len() - extension.len());
+    let mut end = stem.len().min(NAME_BYTES_MAX - suffix.len() - extension.len());
     while !stem.is_char_boundary(end) {
         end -= 1;
     }
@@ -126,32 +112,15 @@ mod tests {
 
     #[test]
     fn p17_twins_are_numbered_on_a_portable_target_only() {
-        let names = [
-            "scan.dcm",
-            "SCAN.dcm",
-            "scan~2.dcm",
-            "Scan.DCM",
-            "b\u{e5}t",
-            "ba\u{30a}t",
-            ".x",
-            ".X",
-        ];
+        let names = ["scan.dcm", "SCAN.dcm", "scan~2.dcm", "Scan.DCM", "b\u{e5}t", "ba\u{30a}t", ".x", ".X"];
         let saved = |target| {
             let mut directory = DirectoryNames::new(target);
             names.map(|name| directory.assign(&Component::parse(name).unwrap()).name)
         };
         assert_eq!(saved(Target::Linux), names);
         let portable = saved(Target::Portable);
-        let expected = [
-            "scan.dcm",
-            "SCAN~2.dcm",
-            "scan~2~2.dcm",
-            "Scan~3.DCM",
-            "b\u{e5}t",
-            "ba\u{30a}t~2",
-            ".x",
-            ".X~2",
-        ];
+        let expected =
+            ["scan.dcm", "SCAN~2.dcm", "scan~2~2.dcm", "Scan~3.DCM", "b\u{e5}t", "ba\u{30a}t~2", ".x", ".X~2"];
         assert_eq!(portable, expected);
         let keys: HashSet<String> = portable.iter().map(|name| twin_key(name)).collect();
         assert_eq!(keys.len(), names.len());
