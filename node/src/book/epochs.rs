@@ -26,9 +26,12 @@ const EPOCH_EVERY: Duration = Duration::from_secs(86_400);
 /// A private half is erased this long after its successor was published.
 const ERASED_AFTER: Duration = Duration::from_secs(72 * 3_600);
 
-/// Makes the first epoch of a fresh store.
+/// Makes the first epoch of a fresh store, and the next one where the current one's private half is gone: a backup
+/// holds none, and nobody may be asked to seal to a key that no longer exists.
 pub(super) fn make_first(store: &Store, slots: &Slots, now: Time) -> Result<(), BookError> {
-    if store.read(|tx| current(tx))?.is_some() {
+    if let Some((_, row)) = store.read(current)?
+        && read_key(slots, &row)?.is_some()
+    {
         return Ok(());
     }
     let (_, row) = make(slots, now)?;

@@ -10,6 +10,7 @@
 
 mod agreement;
 mod doors;
+mod draft;
 mod epochs;
 mod error;
 mod find;
@@ -34,9 +35,10 @@ use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use draft::TermsDraft;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use groups::{GroupRow, Shown};
-pub use sign::{TermsDraft, read_card};
+pub use sign::read_card;
 
 use crate::ambient;
 use crate::entity::Entity;

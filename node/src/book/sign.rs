@@ -4,22 +4,24 @@
 //! **Invariant:** this node signs only under its own current name, number and certificates.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pakt_keys::signing::RootKey;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::codec;
 use pakt_protocol::door::DoorSecret;
 use pakt_protocol::ids::AgreementId;
+use pakt_protocol::message::contact::CONTACT_BYTES_MAX;
 use pakt_protocol::record::agreement::{
-    AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, HOLD_SECONDS_MAX, Side, VerifiedFile,
+    AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, Side, VerifiedFile,
 };
 use pakt_protocol::record::card::{Card, CardBody, SignedCard};
+use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::grant::DoorGrant;
 use pakt_protocol::record::statement::{Action, AgreementStatement};
 use pakt_protocol::record::{Record as _, Signed};
 use pakt_protocol::time::Time;
 
+use super::draft::TermsDraft;
 use super::peer::check_chain;
 use super::rows::{AgreementRow, SecretRow};
 use super::{Agreement, Book, BookError, Inner, Outcome, ROWS_MAX, Standing};
@@ -27,87 +29,6 @@ use crate::ambient;
 use crate::entity::Entity;
 use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
-
-/// What a proposer decides about the terms; the rest follows from the two cards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TermsDraft {
-    /// The proposal is void afterwards.
-    pub accept_by: Time,
-    /// What messages may be for, in any order; empty for any purpose.
-    pub purposes: Vec<String>,
-    /// The law or contract that the exchange rests on.
-    pub legal_basis: String,
-    /// No traffic before.
-    pub valid_from: Time,
-    /// No traffic afterwards.
-    pub valid_until: Time,
-    /// Plain bytes of one message, at most.
-    pub message_bytes_max: u64,
-    /// Seconds that a sender tries before it reports non-delivery.
-    pub hold_seconds: u32,
-    /// Seconds that the receiver keeps a message at least.
-    pub retention_seconds: Option<u64>,
-    /// Messages per hour in each direction, at most.
-    pub messages_per_hour: Option<u32>,
-    /// Controls that the receiver must attest, in any order.
-    pub controls: Vec<String>,
-    /// Whom to call when something is urgent.
-    pub urgent_contact: String,
-}
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-impl TermsDraft {
-    /// All purposes, one year, 100 GB, hold 48 h, 30 days for accepting, no controls.
-    ///
-    /// It is valid from 30 days ago, so that a counterpart whose clock is behind does not have to wait for it.
-    pub fn standard(now: Time) -> TermsDraft {
-        TermsDraft {
-            accept_by: now + 30 * DAY,
-            purposes: vec![],
-            legal_basis: String::new(),
-            valid_from: now - 30 * DAY,
-            valid_until: now + 365 * DAY,
-            message_bytes_max: 100_000_000_000,
-            hold_seconds: HOLD_SECONDS_MAX,
-            retention_seconds: None,
-            messages_per_hour: None,
-            controls: vec![],
-            urgent_contact: String::new(),
-        }
-    }
-
-    fn between(self, proposer: &Entity, acceptor: &CardBody, acceptor_id: pakt_keys::EntityId) -> AgreementTerms {
-        let ordered = |mut list: Vec<String>| {
-            list.sort();
-            list.dedup();
-            list
-        };
-        let acceptor = pakt_protocol::record::agreement::Party {
-            entity: acceptor_id,
-            name: acceptor.name.clone(),
-            number: acceptor.number.clone(),
-        };
-        AgreementTerms {
-            proposer: proposer.party().clone(),
-            acceptor,
-            version: 1,
-            previous: None,
-            nonce: ambient::random(),
-            accept_by: self.accept_by,
-            purposes: ordered(self.purposes),
-            legal_basis: self.legal_basis,
-            valid_from: self.valid_from,
-            valid_until: self.valid_until,
-            message_bytes_max: self.message_bytes_max,
-            hold_seconds: self.hold_seconds,
-            retention_seconds: self.retention_seconds,
-            messages_per_hour: self.messages_per_hour,
-            controls: ordered(self.controls),
-            urgent_contact: self.urgent_contact,
-        }
-    }
-}
 
 /// Reads an armoured card, unverified.
 ///
@@ -139,7 +60,7 @@ impl Book {
         if other.node.entity == entity.id() {
             return Err(BookError::OwnCard);
         }
-        let terms = draft.between(entity, &other.body, other.node.entity);
+        let terms = draft.between(entity, &other);
         let record = AgreementRecord::propose(&terms, root)?;
         let (grant, secret) = self.grant(record.id, &other);
         let file = AgreementFile { record, proposer: self.own_card()?, acceptor: card.clone(), grants: vec![grant] };
@@ -211,10 +132,12 @@ impl Book {
             grants: file.grants.into_iter().chain([grant]).collect(),
             ..file
         };
-        AgreementFile::verify(&file.to_bytes())?;
+        let bytes = file.to_bytes();
+        AgreementFile::verify(&bytes)?;
         Ok(AgreementRow {
             standing: Standing::Active,
-            contact_pending: true,
+            // One that no lane carries has to be mailed.
+            contact_pending: bytes.len() <= CONTACT_BYTES_MAX,
             granted: vec![secret],
             held: vec![held],
             ..new_row(file, Side::Acceptor, checked.proposer.body.chain, now)
@@ -385,12 +308,7 @@ impl Book {
     }
 }
 
-fn new_row(
-    file: AgreementFile,
-    side: Side,
-    chain: pakt_protocol::record::chain::CertificateChain,
-    made_at: Time,
-) -> AgreementRow {
+fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {
     AgreementRow {
         file,
         side,

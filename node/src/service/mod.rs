@@ -1,101 +1,114 @@
-//! Signatures of the service that the API talks to.
-#![allow(missing_docs, clippy::unused_async)]
+//! The node as the local API sees it: every call of the API is one method of [`Node`].
+//!
+//! It maps the API's types to the book, the mailroom, the content pipeline and the exchange, and finds the words for
+//! people. [`start`] brings a whole node up and sees to its end.
+//!
+//! | file | what it answers |
+//! |---|---|
+//! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
+//! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
+//! | `drafts`, `sending` | how a message becomes sealed and durable |
+//! | `outbox`, `inbox` | where messages are |
+//! | `status`, `errors`, `words` | counts, warnings, reasons |
+//!
+//! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
+//! **Invariant:** names, subjects and file names appear in answers to local users only, never in a log.
 
-use std::pin::Pin;
+mod agreements;
+mod drafts;
+mod errors;
+mod groups;
+mod ids;
+mod inbox;
+mod outbox;
+mod peers;
+mod running;
+mod sending;
+mod start;
+mod status;
+mod words;
 
-use pakt_keys::keystore::Keystore;
-use tokio::io::AsyncRead;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::api::types::*;
+use crate::api::types::ServiceError;
+use crate::blob::Blobs;
+use crate::book::Book;
 use crate::config::Config;
+use crate::content::ContentPool;
+use crate::entity::Entity;
+use crate::exchange::Exchange;
+use crate::mailroom::Mailroom;
+use crate::net::DialRules;
+use drafts::Drafts;
 
+pub use start::start;
+
+/// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;
 
+/// How a node ended; none while it runs.
+type Ended = Option<Result<(), ServiceError>>;
+
+/// A running node; clones share it.
 #[derive(Clone)]
 pub struct Node {
-    changes: tokio::sync::watch::Receiver<u64>,
+    inner: Arc<Inner>,
 }
 
-pub async fn start(_c: Config, _k: Keystore, _t: CancellationToken) -> anyhow::Result<Node> {
-    anyhow::bail!("absent")
-}
-
-fn absent<T>() -> Answer<T> {
-    Err(ServiceError::new(ErrorCode::Failed, "absent", ""))
+struct Inner {
+    config: Config,
+    entity: Entity,
+    book: Book,
+    mailroom: Mailroom,
+    blobs: Blobs,
+    exchange: Exchange,
+    pool: ContentPool,
+    dial_rules: DialRules,
+    listen: Option<SocketAddr>,
+    /// This entity's card as armoured text, the same as in its file.
+    card: String,
+    unprotected: bool,
+    started: Instant,
+    drafts: Drafts,
+    /// Messages that are being sealed.
+    submissions: TaskTracker,
+    /// Ends what would go on by itself.
+    stop: CancellationToken,
+    changes: watch::Sender<u64>,
+    ended: watch::Receiver<Ended>,
 }
 
 impl Node {
-    pub async fn status(&self) -> Answer<Status> {
-        absent()
+    /// A number that grows with every visible change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
     }
-    pub async fn peers(&self) -> Answer<Vec<Peer>> {
-        absent()
-    }
-    pub async fn card(&self) -> Answer<String> {
-        absent()
-    }
-    pub async fn agreements(&self) -> Answer<Vec<AgreementSummary>> {
-        absent()
-    }
-    pub async fn propose(&self, _r: ProposeRequest) -> Answer<Vec<Proposal>> {
-        absent()
-    }
-    pub async fn accept(&self, _r: AcceptRequest) -> Answer<Accepted> {
-        absent()
-    }
-    pub async fn import(&self, _r: ImportRequest) -> Answer<AgreementSummary> {
-        absent()
-    }
-    pub async fn export(&self, _id: String) -> Answer<String> {
-        absent()
-    }
-    pub async fn agreement(&self, _id: String) -> Answer<AgreementDetail> {
-        absent()
-    }
-    pub async fn end(&self, _id: String) -> Answer<AgreementSummary> {
-        absent()
-    }
-    pub async fn groups(&self) -> Answer<Vec<Group>> {
-        absent()
-    }
-    pub async fn group_add(&self, _name: String) -> Answer<Group> {
-        absent()
-    }
-    pub async fn group_show(&self, _name: String, _to: String) -> Answer<Group> {
-        absent()
-    }
-    pub async fn group_hide(&self, _name: String, _to: String) -> Answer<Group> {
-        absent()
-    }
-    pub async fn draft(&self, _m: NewMessage) -> Answer<Draft> {
-        absent()
-    }
-    pub async fn submit(&self, _draft: String, _c: Pin<Box<dyn AsyncRead + Send>>) -> Answer<Sent> {
-        absent()
-    }
-    pub async fn outbox_list(&self) -> Answer<Vec<OutboxMessage>> {
-        absent()
-    }
-    pub async fn outbox_show(&self, _id: String) -> Answer<OutboxMessage> {
-        absent()
-    }
-    pub async fn inbox_list(&self, _group: Option<String>) -> Answer<Vec<InboxItem>> {
-        absent()
-    }
-    pub async fn inbox_show(&self, _id: String) -> Answer<InboxDetail> {
-        absent()
-    }
-    pub async fn inbox_content(&self, _id: String) -> Answer<Pin<Box<dyn AsyncRead + Send>>> {
-        absent()
-    }
-    pub async fn receipt(&self, _id: String, _tier: Option<u8>) -> Answer<String> {
-        absent()
-    }
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.changes.clone()
-    }
+
+    /// Returns once the node has stopped: in order after its shutdown was asked for, or by a failure.
+    ///
+    /// # Errors
+    /// The failure that stopped it.
     pub async fn stopped(&self) -> anyhow::Result<()> {
-        Ok(())
+        let mut ended = self.inner.ended.clone();
+        let ended = match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone(),
+            Err(_) => None,
+        };
+        match ended {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+            None => anyhow::bail!("the task that watches over the node has failed; see the log"),
+        }
     }
+}
+
+/// Runs what blocks on the disk on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(errors::broken_off()))
 }

@@ -1,0 +1,238 @@
+//! What arrived: messages from counterparts and reports of this node.
+
+use std::io::Cursor;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use pakt_protocol::content::manifest::{Bounds, EntryKind, Manifest, Tree};
+use tokio::io::AsyncRead;
+
+use super::outbox::priority_of;
+use super::{Answer, Node, blocking, ids, words};
+use crate::api::types::*;
+use crate::content::{read_manifest, tar_stream};
+use crate::mailroom::MailError;
+use crate::mailroom::rows::{InItem, InMessage, Report};
+
+/// A tar stream without entries: the end mark alone.
+const EMPTY_TAR: [u8; 1024] = [0; 1024];
+
+impl Node {
+    /// What arrived, newest first, for one group or for all.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown group, or when the store fails.
+    pub async fn inbox_list(&self, group: Option<String>) -> Answer<Vec<InboxItem>> {
+        let group = group.map(|name| self.receiving_group(&name)).transpose()?;
+        let node = self.clone();
+        blocking(move || {
+            let items = node.inner.mailroom.inbox(group.as_ref())?;
+            Ok(items.iter().map(|item| node.inbox_item(item)).collect())
+        })
+        .await
+    }
+
+    /// One item with text and tree.
+    ///
+    /// # Errors
+    /// `not_found`, or what is wrong with the stored message.
+    pub async fn inbox_show(&self, id: String) -> Answer<InboxDetail> {
+        let node = self.clone();
+        blocking(move || {
+            let item = node.inbox_named(&id)?;
+            let row = node.inbox_item(&item);
+            match &item {
+                InItem::Message(message) => {
+                    let manifest = node.manifest(message)?;
+                    let (tree, folders) = listed(&manifest.tree);
+                    Ok(InboxDetail {
+                        item: row,
+                        message: message.message.to_string(),
+                        purpose: message.purpose.clone(),
+                        text: message.text.clone(),
+                        tree,
+                        folders,
+                    })
+                }
+                InItem::Report(report) => Ok(node.shown_report(row, report)),
+            }
+        })
+        .await
+    }
+
+    /// The files of an item as a tar stream; a report has none.
+    ///
+    /// # Errors
+    /// `not_found`, or what is wrong with the stored message. What is found to be damaged later ends the stream with an
+    /// error.
+    pub async fn inbox_content(&self, id: String) -> Answer<Pin<Box<dyn AsyncRead + Send>>> {
+        let node = self.clone();
+        let opened = blocking(move || match node.inbox_named(&id)? {
+            InItem::Message(message) => Ok(Some((message.from, node.manifest(&message)?))),
+            InItem::Report(_) => Ok(None),
+        });
+        Ok(match opened.await? {
+            Some((from, manifest)) => {
+                Box::pin(tar_stream(self.inner.blobs.clone(), from, Arc::new(manifest), &self.inner.pool))
+            }
+            None => Box::pin(Cursor::new(EMPTY_TAR)),
+        })
+    }
+
+    fn receiving_group(&self, name: &str) -> Answer<pakt_protocol::record::roster::GroupId> {
+        let groups = self.inner.book.groups();
+        let found = groups.iter().find(|group| group.name == name).map(|group| group.id);
+        found.ok_or_else(|| {
+            let names = words::list(groups.iter().map(|group| group.name.as_str()));
+            let message = format!("this entity has no group {name}");
+            ServiceError::new(ErrorCode::NotFound, message, format!("its groups are: {names}"))
+        })
+    }
+
+    /// The item whose id, or the first digits of it, was typed.
+    fn inbox_named(&self, typed: &str) -> Answer<InItem> {
+        let mut id = [0; 16];
+        if hex::decode_to_slice(typed, &mut id).is_ok() {
+            match self.inner.mailroom.item(&id) {
+                Err(MailError::Missing) => {}
+                found => return Ok(found?),
+            }
+        }
+        let items = self.inner.mailroom.inbox(None)?;
+        let candidates = items.iter().enumerate().map(|(at, item)| (hex::encode(item.id()), at));
+        let at = ids::pick("received message", typed, "pakt inbox list", candidates)?;
+        Ok(items[at].clone())
+    }
+
+    fn manifest(&self, message: &InMessage) -> Answer<Manifest> {
+        let (segments, key) = self.inner.mailroom.opening(message)?;
+        Ok(read_manifest(&self.inner.blobs, message.from, &segments, key, Bounds::PROTOCOL)?)
+    }
+
+    fn inbox_item(&self, item: &InItem) -> InboxItem {
+        match item {
+            InItem::Message(message) => shown_message(message),
+            InItem::Report(report) => {
+                let own = self.inner.entity.party();
+                let from =
+                    Sender { entity: own.entity.to_string(), name: own.name.clone(), group: report.group_name.clone() };
+                shown_report_row(report, from)
+            }
+        }
+    }
+
+    fn shown_report(&self, item: InboxItem, report: &Report) -> InboxDetail {
+        let about = self.inner.mailroom.envelope(&report.envelope).map(|envelope| envelope.message.to_string());
+        InboxDetail {
+            item,
+            message: about.unwrap_or_else(|_| report.envelope.to_string()),
+            purpose: None,
+            text: report.text.clone(),
+            tree: Vec::new(),
+            folders: Vec::new(),
+        }
+    }
+}
+
+fn shown_message(message: &InMessage) -> InboxItem {
+    InboxItem {
+        id: message.envelope.to_string(),
+        kind: InboxKind::Message,
+        from: Sender {
+            entity: message.from.to_string(),
+            name: message.from_name.clone(),
+            group: message.from_group.clone(),
+        },
+        group: message.group_name.clone(),
+        subject: message.subject.clone(),
+        received_at: time_text(message.received_at),
+        priority: priority_of(message.priority),
+        state: EnvelopeState::Delivered,
+        files: message.counts.files,
+        bytes: message.counts.plain_bytes,
+    }
+}
+
+fn shown_report_row(report: &Report, from: Sender) -> InboxItem {
+    InboxItem {
+        id: hex::encode(report.id),
+        kind: InboxKind::Report,
+        from,
+        group: report.group_name.clone(),
+        subject: report.subject.clone(),
+        received_at: time_text(report.at),
+        priority: Priority::Normal,
+        state: EnvelopeState::Delivered,
+        files: 0,
+        bytes: 0,
+    }
+}
+
+/// Files and folders of a tree with their whole paths, in order.
+fn listed(tree: &Tree) -> (Vec<TreeFile>, Vec<String>) {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let mut walk = tree.walk();
+    while let Some((path, entry)) = walk.step() {
+        let path = path.iter().map(|component| component.as_str()).collect::<Vec<_>>().join("/");
+        match entry.kind {
+            EntryKind::Dir => folders.push(path),
+            EntryKind::File { bytes, blake3 } => files.push(TreeFile { path, bytes, blake3: hex::encode(blake3) }),
+        }
+    }
+    (files, folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use pakt_keys::EntityId;
+    use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
+    use pakt_protocol::record::envelope::{self, Counts};
+    use pakt_protocol::record::roster::GroupId;
+    use pakt_protocol::time::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_an_item_of_its_own_kind() {
+        let report = Report {
+            id: [7; 16],
+            group: GroupId([1; 16]),
+            group_name: "Reception".into(),
+            envelope: EnvelopeId([2; 16]),
+            subject: "Not delivered: x".into(),
+            text: "Not delivered.".into(),
+            at: Time(1_790_000_000_000_000),
+        };
+        let from = Sender { entity: "ent1".into(), name: "Nord".into(), group: "Reception".into() };
+        let item = shown_report_row(&report, from);
+        assert_eq!((item.kind, item.id.as_str()), (InboxKind::Report, "07".repeat(16).as_str()));
+        assert_eq!((item.files, item.bytes, item.group.as_str()), (0, 0, "Reception"));
+        assert_eq!(item.received_at, "2026-09-21T14:13:20Z");
+    }
+
+    #[test]
+    fn the_id_of_a_message_is_that_of_its_envelope() {
+        let slot = serde_json::from_str("{\"index\":0,\"tag\":[0,0,0,0,0,0,0,0]}").expect("a slot id");
+        let message = InMessage {
+            envelope: EnvelopeId([3; 16]),
+            message: MessageId([4; 16]),
+            agreement: AgreementId([5; 32]),
+            from: EntityId([6; 32]),
+            from_name: "Sør".into(),
+            from_group: "MR".into(),
+            group: GroupId([1; 16]),
+            group_name: "Reception".into(),
+            subject: "x".into(),
+            text: "y".into(),
+            purpose: None,
+            priority: envelope::Priority::Urgent,
+            received_at: Time(0),
+            counts: Counts { files: 3, plain_bytes: 9, ..Counts::default() },
+            key: slot,
+        };
+        let item = shown_message(&message);
+        assert_eq!(item.id, "03".repeat(16));
+        assert_eq!((item.files, item.bytes, item.priority), (3, 9, Priority::Urgent));
+        assert_eq!((item.from.name.as_str(), item.from.group.as_str()), ("Sør", "MR"));
+    }
+}

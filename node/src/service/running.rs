@@ -1,0 +1,253 @@
+//! What a node does by itself while it runs, and how it stops.
+//!
+//! ```text
+//! stop taking messages -> sessions end, queues are parked -> lanes end -> own tasks end -> last commit -> store closed
+//! ```
+//!
+//! **Invariant:** every task is owned and joined, each with a deadline; the whole stays under ten seconds.
+//! **Invariant:** a store that could not make something durable ends the process; a restart repairs it.
+
+use std::collections::HashSet;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use pakt_keys::EntityId;
+use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Answer, Ended};
+use crate::ambient;
+use crate::api::types::{ErrorCode, ServiceError};
+use crate::blob::Owner;
+use crate::book::Book;
+use crate::exchange::Exchange;
+use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
+use crate::mailroom::{Mailroom, incoming_owner, outgoing_owner};
+use crate::net::Net;
+use crate::slots::Slots;
+use crate::store::Store;
+use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
+
+/// How often is looked whether a new epoch is due.
+const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
+/// How often the key slots are written anew under a fresh key.
+const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often is looked whether what is under way has moved, while somebody watches.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// How long each step of stopping may take; together well under ten seconds.
+const SUBMISSIONS_END: Duration = Duration::from_millis(1_000);
+const EXCHANGE_END: Duration = Duration::from_millis(3_500);
+const NET_END: Duration = Duration::from_millis(1_500);
+const TASKS_END: Duration = Duration::from_millis(500);
+const STORE_END: Duration = Duration::from_millis(1_000);
+
+/// What has to be ended in order.
+pub(super) struct Running {
+    pub(super) store: Store,
+    pub(super) slots: Slots,
+    pub(super) book: Book,
+    pub(super) net: Net,
+    pub(super) exchange: Exchange,
+    pub(super) submissions: TaskTracker,
+    /// The order to stop.
+    pub(super) shutdown: CancellationToken,
+    /// Ends what goes on by itself; cancelled with `shutdown`, and when the node fails.
+    pub(super) stop: CancellationToken,
+}
+
+impl Running {
+    /// Starts what the node does by itself, and the task that sees to its end and tells it to `end`.
+    pub(super) fn start(self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
+        let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
+        let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
+        let tasks = vec![("watching", watching), ("epochs", epochs), ("slots", rewriting)];
+        // Its end is what everybody waits for through the channel, so nobody has to join it.
+        tokio::spawn(async move {
+            let outcome = self.until_the_end().await;
+            self.stop_in_order(tasks).await;
+            end.send_replace(Some(outcome));
+        });
+    }
+
+    /// Waits for the order to stop, or for a failure.
+    async fn until_the_end(&self) -> Result<(), ServiceError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Ok(()),
+            () = self.store.failed() => Err(ServiceError::new(
+                ErrorCode::Failed,
+                "the disk failed: something could not be made durable",
+                "check the disk and its free space, then start the node again; nothing that was confirmed is lost",
+            )),
+            () = self.net.stopped() => {
+                let message = "the network part of the node has failed";
+                Err(ServiceError::new(ErrorCode::Failed, message, "start the node again and report its log"))
+            }
+        }
+    }
+
+    async fn stop_in_order(&self, tasks: Vec<(&'static str, JoinHandle<()>)>) {
+        self.stop.cancel();
+        self.submissions.close();
+        within("submissions", SUBMISSIONS_END, self.submissions.wait()).await;
+        within("exchange", EXCHANGE_END, self.exchange.shutdown()).await;
+        within("net", NET_END, self.net.shutdown()).await;
+        for (name, mut task) in tasks {
+            within(name, TASKS_END, async { drop((&mut task).await) }).await;
+            task.abort();
+        }
+        let store = self.store.clone();
+        within("store", STORE_END, async { drop(tokio::task::spawn_blocking(move || store.close()).await) }).await;
+    }
+}
+
+/// Waits for a step of stopping, but not for ever.
+async fn within(step: &'static str, limit: Duration, work: impl Future<Output = ()>) {
+    if timeout(limit, work).await.is_err() {
+        tracing::warn!(step, "did not stop in time and is left behind");
+    }
+}
+
+/// Begins an epoch a day, and tells the counterparts.
+async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
+    let mut ticks = interval(EPOCH_CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match book.roll_epoch_if_due(ambient::service_now()).await {
+            Ok(true) => exchange.rosters_changed().await,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+    }
+}
+
+/// Writes the key slots anew once a day, so that erased keys cannot be found on the disk either.
+async fn rewrite_slots(slots: Slots, stop: CancellationToken) {
+    let mut ticks = interval(SLOTS_REWRITE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once; a node that restarts often still rewrites, which costs a moment.
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let slots = slots.clone();
+        match tokio::task::spawn_blocking(move || slots.rewrite()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot rewrite the key slots; trying again tomorrow"),
+            Err(_) => tracing::error!("the rewrite of the key slots was broken off"),
+        }
+    }
+}
+
+/// What watchers of the node see change without a commit: who is online, and how far content is.
+#[derive(Default, PartialEq)]
+struct Seen {
+    peers: Vec<(bool, Option<String>, usize)>,
+    under_way: Vec<(EnvelopeId, u64, u64)>,
+}
+
+impl Seen {
+    fn now(book: &Book, mailroom: &Mailroom, exchange: &Exchange) -> Seen {
+        let mut seen = Seen::default();
+        for agreement in book.all() {
+            let peer = exchange.peer(&agreement.id);
+            let online = peer.online;
+            seen.peers.push((online, peer.reason, peer.lanes.len()));
+            if !online {
+                continue;
+            }
+            let open = mailroom.open_envelopes(&agreement.id).unwrap_or_default();
+            seen.under_way.extend(open.iter().filter_map(|row| {
+                let progress = exchange.progress(&row.id)?;
+                Some((row.id, progress.wire_bytes, progress.durable_bytes))
+            }));
+        }
+        seen
+    }
+}
+
+/// Counts `changes` up whenever something visible has changed: at once after a commit, else within half a second.
+pub(super) async fn watch_changes(
+    book: Book,
+    mailroom: Mailroom,
+    exchange: Exchange,
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    let (mut book_changes, mut mail_changes) = (book.changes(), mailroom.changes());
+    let mut ticks = interval(WATCH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = Seen::default();
+    loop {
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = book_changes.changed() => changed.is_ok(),
+            changed = mail_changes.changed() => changed.is_ok(),
+            _ = ticks.tick(), if changes.receiver_count() > 0 => {
+                let now = Seen::now(&book, &mailroom, &exchange);
+                let differs = now != seen;
+                seen = now;
+                differs
+            }
+            // Nobody watches: look now and then whether somebody does.
+            () = tokio::time::sleep(WATCH_EVERY), if changes.receiver_count() == 0 => false,
+        };
+        if changed {
+            changes.send_modify(|revision| *revision += 1);
+        }
+    }
+}
+
+/// Releases the objects of messages that a crash broke off before anything spoke of them; gives how many messages.
+pub(super) async fn release_orphans(mailroom: &Mailroom) -> Answer<usize> {
+    let needed = needed_owners(mailroom)?;
+    let mut orphans: Vec<Owner> = Vec::new();
+    let mut after = None;
+    loop {
+        let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
+        let row = mailroom.store.read(|tx| tx.range(&OWNED, bounds, 1))?.pop();
+        let Some(((owner, _, _), ())) = row else { break };
+        if !needed.contains(&owner) {
+            orphans.push(owner);
+        }
+        // On to the next owner, whatever this one owns.
+        after = Some((owner, EntityId([0xff; 32]), ObjectId([0xff; 32])));
+    }
+    let count = orphans.len();
+    for owner in orphans {
+        mailroom.blobs.release(owner).await?;
+    }
+    Ok(count)
+}
+
+fn needed_owners(mailroom: &Mailroom) -> Answer<HashSet<Owner>> {
+    let mut needed = HashSet::new();
+    mailroom.store.read(|tx| {
+        tx.scan(&OUT_MESSAGES, .., |id, _: OutMessage| {
+            needed.insert(outgoing_owner(&id));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        tx.scan(&INCOMING, .., |(from, envelope), _: IncomingRow| {
+            needed.insert(incoming_owner(&from, &envelope));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        tx.scan(&INBOX, .., |_, item: InItem| {
+            if let InItem::Message(message) = item {
+                needed.insert(incoming_owner(&message.from, &message.envelope));
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    })?;
+    Ok(needed)
+}

@@ -1,0 +1,231 @@
+//! How a node comes up: what is opened in which order, and what a crash left is put right before anything moves.
+//!
+//! ```text
+//! keys -> store (locks the directory) -> blobs, slots -> book -> mailroom -> leftovers -> card -> net -> exchange -> tasks
+//! ```
+//!
+//! **Invariant:** nothing in the data directory is touched before keys and lock are in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use pakt_keys::keystore::Keystore;
+use pakt_keys::store_seal::StoreKey;
+use pakt_protocol::armour::{self, Label};
+use pakt_protocol::record::address::Address;
+use pakt_protocol::record::card::{Card, card_bytes};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::drafts::Drafts;
+use super::running::{Running, release_orphans, watch_changes};
+use super::{Answer, Inner, Node, blocking};
+use crate::api::types::{ErrorCode, ServiceError};
+use crate::blob::Blobs;
+use crate::book::Book;
+use crate::config::Config;
+use crate::content::ContentPool;
+use crate::disk::RealDisk;
+use crate::entity::Entity;
+use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::mailroom::Mailroom;
+use crate::net::{DialRules, Net, NetConfig};
+use crate::slots::Slots;
+use crate::store::Store;
+use crate::{files, setup};
+
+/// Name of the database in the data directory.
+const STORE_NAME: &str = "pakt.redb";
+/// Name of the objects' folder in the data directory.
+const CHUNKS_NAME: &str = "chunks";
+/// Name of the key slots in the keys' folder.
+const SLOTS_NAME: &str = "slots";
+/// A card is a page of text.
+const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// Everything durable of a node, opened.
+struct Opened {
+    store: Store,
+    blobs: Blobs,
+    slots: Slots,
+    entity: Entity,
+    book: Book,
+    mailroom: Mailroom,
+}
+
+/// Starts a node; it runs until `shutdown` is cancelled or it fails. On return it listens.
+///
+/// # Errors
+/// What is wrong with the data directory, the keys or the listen address.
+pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
+    let unprotected = setup::is_unprotected(&config)?;
+    let listen = listen_address(&config)?;
+    let dial_rules = dial_rules(&config, listen)?;
+    let addresses = card_addresses(&config)?;
+    let seed = *keystore.transport.seed();
+    let opening = config.clone();
+    let opened = blocking(move || open(&opening, keystore, addresses)).await?;
+    let started = bring_up(config, opened, (seed, listen, dial_rules), unprotected, shutdown).await;
+    started.map_err(|(store, error)| {
+        store.close();
+        error
+    })
+}
+
+type Network = ([u8; 32], SocketAddr, DialRules);
+
+async fn bring_up(
+    config: Config,
+    opened: Opened,
+    (seed, listen, dial_rules): Network,
+    unprotected: bool,
+    shutdown: CancellationToken,
+) -> Result<Node, (Store, anyhow::Error)> {
+    let Opened { store, blobs, slots, entity, book, mailroom } = opened;
+    let fail = |error: anyhow::Error| (store.clone(), error);
+    put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
+    let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
+    let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
+    let net_config = NetConfig { listen: Some(listen), dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
+    let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
+    let (net, lanes) = Net::start(net_config, keeper).await.map_err(|error| fail(error.into()))?;
+    let mut settings = Settings::default();
+    if let Some(bulk_lanes) = config.bulk_lanes {
+        settings.bulk_lanes = bulk_lanes;
+    }
+    let parts = Parts {
+        entity: entity.clone(),
+        book: book.clone(),
+        mailroom: mailroom.clone(),
+        net: net.clone(),
+        lanes,
+        settings,
+    };
+    let exchange = Exchange::start(parts);
+    let (changes, _) = watch::channel(0);
+    let (end, ended) = watch::channel(None);
+    let stop = shutdown.child_token();
+    let submissions = TaskTracker::new();
+    let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
+    let running = Running {
+        store,
+        slots,
+        book: book.clone(),
+        net: net.clone(),
+        exchange: exchange.clone(),
+        submissions: submissions.clone(),
+        shutdown,
+        stop: stop.clone(),
+    };
+    running.start(tokio::spawn(watching), end);
+    let inner = Inner {
+        listen: net.listening(),
+        config,
+        entity,
+        book,
+        mailroom,
+        blobs,
+        exchange,
+        pool,
+        dial_rules,
+        card,
+        unprotected,
+        started: Instant::now(),
+        drafts: Drafts::default(),
+        submissions,
+        stop,
+        changes,
+        ended,
+    };
+    Ok(Node { inner: Arc::new(inner) })
+}
+
+/// Opens what lies on disk; blocks. The store locks the directory first.
+fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<Opened> {
+    let keys = config.dir.join(setup::KEYS_NAME);
+    refuse_open_key_files(&keys)?;
+    let disk = RealDisk::shared();
+    let store_key = StoreKey::from_bytes(*keystore.store.as_bytes());
+    let entity = Entity::new(keystore, config.name.clone(), config.number.clone())?;
+    let store = Store::open(disk.clone(), &config.dir.join(STORE_NAME), store_key)?;
+    let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
+    let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
+    let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
+    let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
+    Ok(Opened { store, blobs, slots, entity, book, mailroom })
+}
+
+/// Every file of the keys' folder is for its owner only.
+fn refuse_open_key_files(keys: &Path) -> Answer<()> {
+    for entry in std::fs::read_dir(keys).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let Some(mode) = files::open_to_others(&path) {
+            let message = format!("{} can be read or changed by others (mode {mode:o})", path.display());
+            let hint = format!("if nobody else has seen it: chmod 600 {}", path.display());
+            return Err(ServiceError::new(ErrorCode::Locked, message, hint));
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what a crash left between two steps that belong together.
+async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+    mailroom.erase_orphans(book.slots_in_use()).await?;
+    let released = release_orphans(mailroom).await?;
+    let removed = blobs.remove_unpinned().await?;
+    if released + removed > 0 {
+        tracing::info!(released, removed, "cleared away what was broken off");
+    }
+    Ok(())
+}
+
+/// Writes this entity's card where `init` wrote it, if it says something else by now, and gives its text.
+fn write_card(dir: &Path, book: &Book) -> Answer<String> {
+    let path = dir.join(setup::CARD_NAME);
+    let signed = book.own_card()?;
+    let current = signed.peek()?;
+    if let Ok(text) = files::read_bounded(&path, CARD_FILE_BYTES_MAX)
+        && let Ok(bytes) = armour::decode(Label::Card, &text)
+        && let Ok(known) = Card::from_bytes(&bytes)
+    {
+        // When it was issued is no reason to issue it again.
+        let same = known.body.issued_at <= current.issued_at
+            && pakt_protocol::record::card::CardBody { issued_at: current.issued_at, ..known.body } == current;
+        if same {
+            return Ok(armour::encode(Label::Card, &bytes));
+        }
+    }
+    let text = armour::encode(Label::Card, &card_bytes(&signed));
+    files::write_public(&path, text.as_bytes())?;
+    Ok(text)
+}
+
+fn wrong_config(key: &str, value: &str, hint: &str) -> ServiceError {
+    ServiceError::new(ErrorCode::Damaged, format!("config.toml: `{key}`: {value} cannot be used"), hint)
+}
+
+fn listen_address(config: &Config) -> Answer<SocketAddr> {
+    let parsed = config.listen.parse();
+    parsed.map_err(|_| wrong_config("listen", &config.listen, "write an IP address of this machine and a port"))
+}
+
+fn card_addresses(config: &Config) -> Answer<Vec<Address>> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| wrong_config("advertise", text, "write HOST:PORT, an IPv6 address in brackets"))
+    };
+    config.card_addresses().iter().map(parse).collect()
+}
+
+/// What this node dials: the ranges that its own addresses lie in, and those that the operator allowed.
+fn dial_rules(config: &Config, listen: SocketAddr) -> Answer<DialRules> {
+    let advertised = card_addresses(config)?.into_iter().filter_map(|address| address.ip());
+    let own: Vec<IpAddr> = std::iter::once(listen.ip()).chain(advertised).collect();
+    let range = |text: &String| {
+        text.parse().map_err(|_| wrong_config("allow_range", text, "write ADDRESS/BITS, as in 10.0.0.0/8"))
+    };
+    Ok(DialRules { own, allowed: config.allow_range.iter().map(range).collect::<Answer<_>>()? })
+}
