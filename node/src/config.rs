@@ -137,7 +137,7 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Config, ServiceError> {
-        let head: FormatOnly = toml::from_str(text).map_err(|e| broken(path, e.message()))?;
+        let head: FormatOnly = toml::from_str(text).map_err(|e| broken(path, &toml_error(text, &e)))?;
         match head.format {
             None => return Err(broken(path, "it has no `format`")),
             Some(found) if found > FORMAT => {
@@ -149,7 +149,7 @@ impl Config {
             }
             Some(_) => {}
         }
-        let config: Config = toml::from_str(text).map_err(|e| broken(path, e.message()))?;
+        let config: Config = toml::from_str(text).map_err(|e| broken(path, &toml_error(text, &e)))?;
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
         }
@@ -235,6 +235,14 @@ const CONFIG_TAIL: &str = r#"
 # text or json, on stderr.
 # format = "text"
 "#;
+
+/// An error in TOML as one sentence: the line, what stands there, what is wrong.
+pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let Some(start) = error.span().map(|span| span.start.min(text.len())) else { return error.message().to_owned() };
+    let number = text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    let line = text.lines().nth(number).unwrap_or_default().trim();
+    format!("line {} (`{line}`): {}", number + 1, error.message())
+}
 
 fn broken(path: &Path, why: &str) -> ServiceError {
     let message = format!("{} cannot be used: {why}", path.display());

@@ -16,7 +16,7 @@ use pakt_keys::store_seal::StoreKey;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::record::address::{ADDRESSES_MAX, Address};
-use pakt_protocol::record::card::{CardBody, card_bytes, check_entity_name, check_number};
+use pakt_protocol::record::card::{Card, CardBody, card_bytes, check_entity_name, check_number};
 use pakt_protocol::record::chain::CertificateChain;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -262,21 +262,13 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
     files::create_private(&recovery_path, recovery.as_bytes())?;
     let mut undo = Undo(Some(&recovery_path));
 
-    let addresses = config.card_addresses();
-    let card = CardBody {
-        name: config.name.clone(),
-        number: config.number.clone(),
-        chain: chain.clone(),
-        addresses: addresses.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(|e| inconsistent(&e))?,
-        issued_at: now,
-    };
-    let card = card.sign(&statement).map_err(|e| inconsistent(&e))?;
+    let card = sign_card(config, &chain, &statement)?;
     let store = StoreKey::generate(&mut rng);
     let chain = codec::encode(CHAIN_VERSION, &chain);
     let keys = Keystore { root: Some(root), transport, statement, contact, store, chain };
     write_keystore(config, &keys, passphrase)?;
     let card_path = config.dir.join(CARD_NAME);
-    files::write_public(&card_path, armour::encode(Label::Card, &card_bytes(&card)).as_bytes())?;
+    files::write_public(&card_path, card.as_bytes())?;
     files::write_private(&config.dir.join(CONFIG_NAME), config.render().as_bytes())?;
     undo.0 = None;
     drop(undo);
@@ -287,11 +279,52 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
         fingerprint: words::fingerprint(&entity),
         dir: config.dir.clone(),
         listen: config.listen.clone(),
-        addresses,
+        addresses: config.card_addresses(),
         card: card_path,
         recovery_file: recovery_path,
         unprotected: passphrase.is_none(),
     })
+}
+
+/// The card that the configuration describes, signed now, as armoured text.
+fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> Result<String, ServiceError> {
+    let usage = |error: &dyn std::fmt::Display| {
+        let message = format!("{} describes no card: {error}", config.dir.join(CONFIG_NAME).display());
+        ServiceError::new(ErrorCode::Usage, message, "correct name, number, listen or advertise")
+    };
+    let addresses = config.card_addresses();
+    let card = CardBody {
+        name: config.name.clone(),
+        number: config.number.clone(),
+        chain: chain.clone(),
+        addresses: addresses.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(|e| usage(&e))?,
+        issued_at: ambient::now(),
+    };
+    let signed = card.sign(key).map_err(|e| usage(&e))?;
+    Ok(armour::encode(Label::Card, &card_bytes(&signed)))
+}
+
+/// Signs the card anew when the configuration or the certificates have changed since it was written.
+///
+/// # Errors
+/// `usage` when the configuration describes no card, and those of writing it.
+pub fn refresh_card(config: &Config, keys: &Keystore) -> Result<(), ServiceError> {
+    let chain: CertificateChain = codec::decode(CHAIN_VERSION, &keys.chain, keystore::KEYSTORE_BYTES_MAX)
+        .map_err(|e| ServiceError::new(ErrorCode::Damaged, format!("the certificates: {e}"), ""))?;
+    let path = config.dir.join(CARD_NAME);
+    let present = read_card(config).ok().and_then(|text| armour::decode(Label::Card, text.as_bytes()).ok());
+    let present = present.and_then(|bytes| Card::from_bytes(&bytes).ok());
+    let is_right = |card: &Card| {
+        let addresses = card.body.addresses.iter().map(Address::as_str);
+        card.body.name == config.name
+            && card.body.number == config.number
+            && card.body.chain == chain
+            && addresses.eq(config.card_addresses().iter().map(String::as_str))
+    };
+    if present.as_ref().is_some_and(is_right) {
+        return Ok(());
+    }
+    files::write_public(&path, sign_card(config, &chain, &keys.statement)?.as_bytes())
 }
 
 fn write_keystore(config: &Config, keys: &Keystore, passphrase: Option<&[u8]>) -> Result<(), ServiceError> {

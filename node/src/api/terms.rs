@@ -10,6 +10,7 @@ use pakt_protocol::time::Time;
 use serde::Deserialize;
 
 use super::types::{ErrorCode, ServiceError};
+use crate::config::toml_error;
 
 /// The longest hold time: 48 hours.
 pub const HOLD_MAX: Duration = Duration::from_secs(48 * 3600);
@@ -139,7 +140,7 @@ impl TermsInput {
     /// # Errors
     /// `usage` with the key and what it takes.
     pub fn parse(text: &str, now: Time) -> Result<TermsInput, ServiceError> {
-        let written: Written = toml::from_str(text).map_err(|e| wrong(e.to_string().trim()))?;
+        let written: Written = toml::from_str(text).map_err(|e| wrong(&toml_error(text, &e)))?;
         Self::from_written(written, now)
     }
 

@@ -162,7 +162,7 @@ impl Findings {
                 self.bad(
                     "card",
                     finding,
-                    "fine behind a firewall; else name one with `pakt init --advertise HOST:PORT`",
+                    "fine behind a firewall; else name one in config.toml: advertise = [\"HOST:PORT\"]",
                 );
             }
             Ok(card) => {

@@ -67,7 +67,9 @@ fn usage(error: &clap::Error) -> Exit {
         return if asked_for { Exit::DONE } else { Exit(ErrorCode::Usage.exit_code()) };
     }
     let text = error.render().to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let message = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let message = message.trim_start_matches("error: ").to_owned();
     let error = ServiceError::new(ErrorCode::Usage, message, "see `pakt --help`");
     Exit(Output { json, yes: false }.error(&error))
 }

@@ -93,9 +93,10 @@ pub fn with_hint(mut error: ServiceError) -> ServiceError {
 
 /// Prints an error for people.
 pub fn report(error: &ServiceError) {
-    eprintln!("error: {}", error.message);
+    let safe_lines = |text: &str| text.lines().map(safe).collect::<Vec<_>>().join("\n");
+    eprintln!("error: {}", safe_lines(&error.message));
     if !error.hint.is_empty() {
-        eprintln!("hint: {}", error.hint);
+        eprintln!("hint: {}", safe_lines(&error.hint));
     }
 }
 

@@ -318,8 +318,7 @@ fn component(name: &str) -> Result<Component, ServiceError> {
 }
 
 fn taken(target: &Path, name: &str) -> ServiceError {
-    let message =
-        format!("{} exists already; nothing was saved", super::output::safe(&target.join(name).to_string_lossy()));
+    let message = format!("{} exists already; nothing was saved", target.join(name).display());
     ServiceError::new(ErrorCode::Conflict, message, "save to an empty folder")
 }
 
@@ -332,12 +331,11 @@ fn broken_stream(error: &io::Error) -> ServiceError {
 }
 
 fn local(path: &Path, error: &io::Error) -> ServiceError {
-    let path = super::output::safe(&path.to_string_lossy());
     let (code, hint) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (ErrorCode::Full, "make room and try again"),
         _ => (ErrorCode::Failed, "check the folder's rights"),
     };
-    ServiceError::new(code, format!("cannot write {path}: {error}; nothing was saved"), hint)
+    ServiceError::new(code, format!("cannot write {}: {error}; nothing was saved", path.display()), hint)
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ fn failure(envelope: &OutboxEnvelope) -> ServiceError {
     let reason = envelope.reason.as_deref().unwrap_or("no reason was given");
     let message = format!("{}/{}: {}: {reason}", envelope.name, envelope.group, envelope.state.as_str());
     let hint = format!("see `pakt outbox show {}`", envelope.id);
-    ServiceError::new(envelope.reason_code.unwrap_or(default), safe(&message), hint)
+    ServiceError::new(envelope.reason_code.unwrap_or(default), message, hint)
 }
 
 fn finish(output: Output, sent: Sent, failure: Option<ServiceError>) {

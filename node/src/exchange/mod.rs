@@ -13,6 +13,8 @@ mod frames;
 mod open;
 mod peer;
 mod pull;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -93,7 +93,7 @@ impl PeerActor {
             Standing::Active => session::Standing::Active,
             Standing::Ended => session::Standing::Ending,
         };
-        let end = agreement.own_end.clone().filter(|_| !agreement.end_confirmed);
+        let end = agreement.own_end.clone().or_else(|| agreement.peer_end.clone()).filter(|_| !agreement.end_confirmed);
         Opening { standing, contact: agreement.contact.clone(), roster: self.own_roster().await, end }
     }
 
