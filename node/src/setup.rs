@@ -16,7 +16,7 @@ use pakt_keys::store_seal::StoreKey;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::record::address::{ADDRESSES_MAX, Address};
-use pakt_protocol::record::card::{Card, CardBody, card_bytes, check_entity_name, check_number};
+use pakt_protocol::record::card::{CardBody, card_bytes, check_entity_name, check_number};
 use pakt_protocol::record::chain::CertificateChain;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -302,29 +302,6 @@ fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> R
     };
     let signed = card.sign(key).map_err(|e| usage(&e))?;
     Ok(armour::encode(Label::Card, &card_bytes(&signed)))
-}
-
-/// Signs the card anew when the configuration or the certificates have changed since it was written.
-///
-/// # Errors
-/// `usage` when the configuration describes no card, and those of writing it.
-pub fn refresh_card(config: &Config, keys: &Keystore) -> Result<(), ServiceError> {
-    let chain: CertificateChain = codec::decode(CHAIN_VERSION, &keys.chain, keystore::KEYSTORE_BYTES_MAX)
-        .map_err(|e| ServiceError::new(ErrorCode::Damaged, format!("the certificates: {e}"), ""))?;
-    let path = config.dir.join(CARD_NAME);
-    let present = read_card(config).ok().and_then(|text| armour::decode(Label::Card, text.as_bytes()).ok());
-    let present = present.and_then(|bytes| Card::from_bytes(&bytes).ok());
-    let is_right = |card: &Card| {
-        let addresses = card.body.addresses.iter().map(Address::as_str);
-        card.body.name == config.name
-            && card.body.number == config.number
-            && card.body.chain == chain
-            && addresses.eq(config.card_addresses().iter().map(String::as_str))
-    };
-    if present.as_ref().is_some_and(is_right) {
-        return Ok(());
-    }
-    files::write_public(&path, sign_card(config, &chain, &keys.statement)?.as_bytes())
 }
 
 fn write_keystore(config: &Config, keys: &Keystore, passphrase: Option<&[u8]>) -> Result<(), ServiceError> {
