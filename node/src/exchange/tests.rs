@@ -100,9 +100,10 @@ impl TestNode {
         let dedup = SealBase::generate(&mut ambient::rng());
         let own = self.entity.id();
         let owner = outgoing_owner(&message);
-        let sealed = seal_tree(std::io::Cursor::new(tar), head, dedup, &self.mailroom.blobs, own, owner, u64::MAX, &self.pool)
-            .await
-            .unwrap();
+        let sealed =
+            seal_tree(std::io::Cursor::new(tar), head, dedup, &self.mailroom.blobs, own, owner, u64::MAX, &self.pool)
+                .await
+                .unwrap();
         let counts = Counts {
             files: sealed.totals.files,
             plain_bytes: sealed.totals.bytes,
