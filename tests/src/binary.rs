@@ -52,7 +52,9 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    of_this_package().for_each(|key| drop(command.env_remove(key)));
+    for key in of_this_package() {
+        command.env_remove(key);
+    }
     let built = command
         .current_dir(workspace())
         .args(["build", "--package", "pakt-node", "--bin", "pakt", "--profile", &profile])
