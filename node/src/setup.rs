@@ -84,6 +84,9 @@ pub struct Initialised {
     pub recovery_file: PathBuf,
     /// Whether the keys lie there without a passphrase.
     pub unprotected: bool,
+    /// The file that `run` must be given.
+    #[serde(skip)]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// Creates a node.
@@ -104,7 +107,8 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         listen,
         advertise: options.advertise.clone(),
         allow_range: options.allow_range.clone(),
-        passphrase_file: options.passphrase_file.as_ref().map(absolute),
+        // Where the passphrase lies is for the operator to say at every start, or to write into the settings.
+        passphrase_file: None,
         recovery_file: Some(match &options.recovery_file {
             Some(file) => absolute(file),
             None => dir.path.join(RECOVERY_NAME),
@@ -116,7 +120,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
     };
     let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice))?;
     dir.keep();
-    Ok(made)
+    Ok(Initialised { passphrase_file: options.passphrase_file.as_ref().map(absolute), ..made })
 }
 
 fn check(options: &InitOptions) -> Result<(), ServiceError> {
@@ -283,6 +287,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
         card: card_path,
         recovery_file: recovery_path,
         unprotected: passphrase.is_none(),
+        passphrase_file: None,
     })
 }
 

@@ -199,6 +199,16 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Moves every deadline by a jump of the clock, in microseconds: neither a wrong clock nor one that was set right
+    /// shortens or lengthens the time that an envelope has.
+    pub fn shift(&mut self, jump: i64) {
+        for deadline in [&mut self.next_attempt_at, &mut self.expires_at, &mut self.warn_at] {
+            *deadline = deadline.shifted(jump);
+        }
+    }
+}
+
 impl Delivery {
     /// Takes up an envelope from its record, at submission or after a restart.
     pub fn new(mut record: Record, now: Time) -> Delivery {
@@ -391,6 +401,19 @@ mod tests {
         assert_eq!(events(&mut delivery), [], "delivered mail is not reported");
         delivery.handle_input(Input::Withdrawn, at(7));
         assert_eq!(delivery.record().state, State::Delivered, "final states stay");
+    }
+
+    #[test]
+    fn p27_a_jump_of_the_clock_leaves_the_time_that_is_left() {
+        let jump = 30 * 86_400;
+        let mut record = start().record().clone();
+        record.shift(jump * 1_000_000);
+        let now = at(jump as u64 + 60);
+        let mut delivery = Delivery::new(record, now);
+        delivery.handle_input(Input::Tick, now);
+        assert_eq!(delivery.record().state, State::Queued);
+        delivery.handle_input(Input::Tick, now + HOLD);
+        assert_eq!(delivery.record().state, State::Expired);
     }
 
     #[test]

@@ -28,6 +28,14 @@ pub(super) struct Dialing {
     asked_at: Option<Time>,
 }
 
+impl Dialing {
+    /// One dial of this kind is over, whichever it was.
+    fn forget_one(&mut self, kind: LaneKind) {
+        let over = self.content.iter().find(|(dialled, _)| *dialled == kind).copied();
+        over.map(|slot| self.content.remove(&slot));
+    }
+}
+
 /// Urgent and bulk lanes that are up.
 #[derive(Default)]
 pub(super) struct ContentLanes {
@@ -116,7 +124,8 @@ impl PeerActor {
 
     pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, error: Option<DialError>) {
         if kind != LaneKind::Control {
-            self.dialing.content.clear();
+            // Asked for again when the timer of the missing lanes comes.
+            self.dialing.forget_one(kind);
             return;
         }
         self.dialing.control = false;
@@ -149,6 +158,7 @@ impl PeerActor {
         let count = if kind == LaneKind::Urgent { 1 } else { self.context.settings.bulk_lanes };
         self.content_lanes.used_at = now();
         self.timers.set(Timer::Idle, now() + IDLE_MAX);
+        self.timers.set(Timer::Lanes, now() + ASK_AGAIN);
         let Some(live) = &mut self.live else { return };
         if live.dialer {
             return self.open_lanes(kind, count);
@@ -157,6 +167,16 @@ impl PeerActor {
         if self.content_lanes.count(kind) < usize::from(count) && !asked {
             self.dialing.asked_at = Some(now());
             live.lane.send(WantLanes { kind, count }.into());
+        }
+    }
+
+    /// Asks again for lanes that content waits for: a dial may have failed, or the request for one met a lost lane.
+    pub(super) fn want_missing_lanes(&mut self) {
+        for kind in [LaneKind::Urgent, LaneKind::Bulk] {
+            let sends = self.sending.values().any(|sending| sending.lane_kind() == kind);
+            if sends && self.content_lanes.count(kind) == 0 || self.shared.wants(kind) {
+                self.want_lanes(kind);
+            }
         }
     }
 
@@ -188,8 +208,7 @@ impl PeerActor {
     /// Takes a content lane into use.
     pub(super) fn take_content_lane(&mut self, lane: Lane) {
         if lane.dialer {
-            let dialled = self.dialing.content.iter().find(|(kind, _)| *kind == lane.kind).copied();
-            dialled.map(|slot| self.dialing.content.remove(&slot));
+            self.dialing.forget_one(lane.kind);
         }
         let in_force = self.agreement().is_some_and(|agreement| agreement.in_force(now()));
         if self.live.is_none() || !in_force {
@@ -228,12 +247,6 @@ impl PeerActor {
     pub(super) fn close_idle_lanes(&mut self) {
         if !self.sending.is_empty() || !self.receiving.is_empty() {
             self.timers.set(Timer::Idle, now() + IDLE_MAX);
-            // What waits for lanes that never came is asked for again.
-            for kind in [LaneKind::Urgent, LaneKind::Bulk] {
-                if self.shared.wants(kind) {
-                    self.want_lanes(kind);
-                }
-            }
             return;
         }
         self.end_content_lanes();
@@ -248,6 +261,7 @@ impl PeerActor {
         self.dialing.content.clear();
         self.dialing.asked_at = None;
         self.timers.clear(Timer::Idle);
+        self.timers.clear(Timer::Lanes);
         self.show_lanes();
     }
 

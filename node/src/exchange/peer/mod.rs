@@ -104,6 +104,8 @@ pub(super) enum Timer {
     Dial,
     /// Closing content lanes that nobody uses.
     Idle,
+    /// Asking again for content lanes that did not come up.
+    Lanes,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -246,6 +248,7 @@ impl PeerActor {
                 Timer::Session => self.tick_session().await,
                 Timer::Dial => self.dial_control(),
                 Timer::Idle => self.close_idle_lanes(),
+                Timer::Lanes => self.want_missing_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -189,7 +189,7 @@ impl PeerActor {
         let started = self.prepare(envelope);
         match started {
             Ok(sending) => {
-                let kind = if sending.core.priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk };
+                let kind = sending.lane_kind();
                 self.sending.insert(envelope, sending);
                 // Dialled while the offer is on its way, so that the first object need not wait for it.
                 self.want_lanes(kind);
@@ -406,6 +406,11 @@ impl PeerActor {
 }
 
 impl Sending {
+    /// The kind of lane that its content is meant for.
+    pub(super) fn lane_kind(&self) -> LaneKind {
+        if self.core.priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk }
+    }
+
     fn name_objects(&mut self, first: u64) {
         let first = usize::try_from(first).unwrap_or(usize::MAX).min(self.objects.len());
         let end = self.objects.len().min(first + ANNOUNCE_ENTRIES_MAX);
