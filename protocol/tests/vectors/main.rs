@@ -1,7 +1,7 @@
 //! Golden vectors: files that every implementation must read with the same outcome, most of them hostile.
 //!
-//! `PAKT_WRITE_VECTORS=1 cargo test -p pakt-protocol --test vectors` writes them anew; what is written depends on nothing
-//! but this program. `check` reads a vector with this implementation, `make` holds the rows that make them.
+//! `PAKT_WRITE_VECTORS=1 cargo test -p pakt-protocol --test vectors` writes them anew; what is written depends on
+//! nothing but this program. `check` reads a vector with this implementation, `make` holds the rows that make them.
 //!
 //! **Invariant:** what a vector expects is written down by hand in its row, never computed by what is tested.
 
@@ -102,4 +102,12 @@ fn the_folder_holds_exactly_what_this_program_makes() {
         assert!(text == vector.render(), "{name} differs: the format or the program that makes vectors has changed");
     }
     assert!(files.is_empty(), "nobody makes {:?}", files.keys());
+}
+
+#[test]
+fn the_worked_examples_of_the_specification_are_those_of_the_vectors() {
+    let spec = fs::read_to_string(folder().with_file_name("docs").join("spec.md")).expect("the specification is there");
+    for (what, value) in make::examples() {
+        assert!(spec.contains(&value), "{what} is not {value} in the specification");
+    }
 }

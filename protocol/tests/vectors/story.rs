@@ -175,7 +175,7 @@ impl Story {
         self.core_between(&self.a, &self.b, 1, 1)
     }
 
-    /// The envelope inside another structure, around this core, signed by `signer` with what `seal_of` makes of the seal.
+    /// The envelope inside another structure, around this core, its seal signed by `signer` under `domain`.
     pub(crate) fn envelope_of(&self, core: &[u8], signer: &Party, domain: Domain) -> Vec<u8> {
         let hash = blake3::derive_key("pakt envelope core v1", core);
         let info = [b"pakt envelope v1".as_slice(), &hash, &EPOCH.to_be_bytes()].concat();

@@ -38,23 +38,36 @@ fn objects() -> Vec<Vector> {
         good("planes16_mixed", &planes, &planes_plain(), "bytes at even places first, then those at odd ones"),
         good("checksum", &chunk(1, 64, &with_checksum(&frame, [0x41; 64])), &[0x41; 64], "a frame with a checksum"),
     ];
-    let entry = |codec, plain, encoded: &[u8]| chunk(codec, plain, encoded);
-    let window = |byte: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x80, byte], &64u32.to_le_bytes()[..], &frame[6..]].concat();
+    let widest = chunk(1, 64, &with_window(&frame, 13 << 3));
+    vectors.push(good("window_8_mib", &widest, &[0x41; 64], "the longest window"));
+    vectors.extend(bad_frames(&frame));
+    vectors.extend(seals(&raw));
+    vectors
+}
+
+/// The frame with a window byte instead of a single segment.
+fn with_window(frame: &[u8], byte: u8) -> Vec<u8> {
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0x80, byte], &64u32.to_le_bytes()[..], &frame[6..]].concat()
+}
+
+/// Sound seals around what is not the one way of writing a chunk.
+fn bad_frames(frame: &[u8]) -> Vec<Vector> {
     type Row = (&'static str, &'static str, (Vec<u8>, Vec<u8>), &'static str);
-    let frames: [Row; 17] = [
+    let entry = |codec, plain, encoded: &[u8]| chunk(codec, plain, encoded);
+    let rows: [Row; 17] = [
         ("unknown_codec", "Content.UnknownCodec", entry(3, 5, b"hello"), "codec 3"),
-        ("plain_0", "Content.Length", entry(1, 0, &frame), "a chunk of no bytes"),
-        ("plain_too_long", "Content.Length", entry(1, (1 << 20) + 1, &frame), "a chunk above 1 MiB"),
+        ("plain_0", "Content.Length", entry(1, 0, frame), "a chunk of no bytes"),
+        ("plain_too_long", "Content.Length", entry(1, (1 << 20) + 1, frame), "a chunk above 1 MiB"),
         ("raw_of_other_length", "Content.WrongLength", entry(0, 6, b"hello"), "raw, but the lengths differ"),
         (
             "no_gain",
             "Content.WrongLength",
-            entry(1, frame.len() as u32, &frame),
+            entry(1, frame.len() as u32, frame),
             "encoded bytes that are not fewer than plain ones",
         ),
         ("not_a_frame", "Content.Frame", entry(1, 64, b"hello"), "no zstd frame at all"),
-        ("states_more", "Content.WrongLength", entry(1, 65, &frame), "the frame states 64 bytes, the row 65"),
-        ("states_less", "Content.WrongLength", entry(1, 63, &frame), "the frame states 64 bytes, the row 63"),
+        ("states_more", "Content.WrongLength", entry(1, 65, frame), "the frame states 64 bytes, the row 65"),
+        ("states_less", "Content.WrongLength", entry(1, 63, frame), "the frame states 64 bytes, the row 63"),
         (
             "states_nothing",
             "Content.Frame",
@@ -73,12 +86,12 @@ fn objects() -> Vec<Vector> {
             entry(1, 64, &[&frame[..6], &zstd_frame(0x41, 65)[6..]].concat()),
             "the frame states 64 bytes and holds 65",
         ),
-        ("two_frames", "Content.Frame", entry(1, 64, &[frame.as_slice(), &frame].concat()), "two frames"),
-        ("trailing", "Content.Frame", entry(1, 64, &[frame.as_slice(), &[0]].concat()), "a byte after the frame"),
+        ("two_frames", "Content.Frame", entry(1, 64, &[frame, frame].concat()), "two frames"),
+        ("trailing", "Content.Frame", entry(1, 64, &[frame, &[0]].concat()), "a byte after the frame"),
         (
             "skippable",
             "Content.Frame",
-            entry(1, 64, &[&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], frame.as_slice()].concat()),
+            entry(1, 64, &[&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], frame].concat()),
             "a skippable frame before the frame",
         ),
         (
@@ -87,7 +100,7 @@ fn objects() -> Vec<Vector> {
             entry(1, 64, &[&[0x28, 0xb5, 0x2f, 0xfd, 0x21, 1, 64], &frame[6..]].concat()),
             "a frame that wants a dictionary",
         ),
-        ("window_too_long", "Content.Frame", entry(1, 64, &window(13 << 3 | 1)), "a window of 9 MiB"),
+        ("window_too_long", "Content.Frame", entry(1, 64, &with_window(frame, 13 << 3 | 1)), "a window of 9 MiB"),
         (
             "reserved_bit",
             "Content.Frame",
@@ -95,10 +108,7 @@ fn objects() -> Vec<Vector> {
             "the reserved bit is set",
         ),
     ];
-    vectors.extend(frames.map(|(name, expect, (row, sealed), note)| pair(name, expect, &row, &sealed, note)));
-    vectors.push(good("window_8_mib", &chunk(1, 64, &window(13 << 3)), &[0x41; 64], "the longest window"));
-    vectors.extend(seals(&raw));
-    vectors
+    rows.map(|(name, expect, (row, sealed), note)| pair(name, expect, &row, &sealed, note)).into()
 }
 
 /// Bytes that differ at even and odd places.

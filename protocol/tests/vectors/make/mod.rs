@@ -9,11 +9,13 @@ mod messages;
 mod statements;
 mod texts;
 
-use pakt_keys::signing::Signature;
+use pakt_keys::signing::{Signature, successor_commitment};
+use pakt_keys::words;
 use pakt_protocol::armour::Label;
 
 use crate::file::Vector;
-use crate::story::Story;
+use crate::parties::secret;
+use crate::story::{Story, id, manifest_key, sealed_chunks};
 
 /// Every vector.
 pub(crate) fn all() -> Vec<Vector> {
@@ -29,6 +31,35 @@ pub(crate) fn all() -> Vec<Vector> {
         texts::all(&story),
     ];
     sets.concat()
+}
+
+/// What the worked examples of the specification must show.
+pub(crate) fn examples() -> Vec<(&'static str, String)> {
+    let story = Story::new();
+    let (entity, terms, core) = (story.a.entity(), story.terms().body(), story.core());
+    let (flight, segments) = (story.flight(), story.segments());
+    let (row, sealed) = sealed_chunks().remove(0);
+    vec![
+        ("seed", hex::encode(secret("a root"))),
+        ("root", hex::encode(story.a.root.public().0)),
+        ("entity", hex::encode(entity.0)),
+        ("entity's text", entity.to_string()),
+        ("fingerprint", words::fingerprint(&entity)),
+        ("successor", hex::encode(successor_commitment(&story.a.next.public()))),
+        ("agreement", hex::encode(story.agreement_id())),
+        ("terms hash", hex::encode(blake3::derive_key("pakt agreement terms v1", &terms))),
+        ("object", hex::encode(&row[..32])),
+        ("object key", hex::encode(&row[32..64])),
+        ("commitment", hex::encode(&sealed[..32])),
+        ("manifest key", hex::encode(manifest_key())),
+        ("salt", hex::encode(&segments[0][..32])),
+        ("root hash", hex::encode(&core[core.len() - 32..])),
+        ("core hash", hex::encode(blake3::derive_key("pakt envelope core v1", &core))),
+        ("envelope", hex::encode(id("envelope"))),
+        ("door secret", hex::encode(story.door().as_bytes())),
+        ("nonce", hex::encode(&flight[..32])),
+        ("tag", hex::encode(&flight[32..48])),
+    ]
 }
 
 /// How the good bytes of one kind may be bent.
