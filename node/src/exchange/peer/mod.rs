@@ -39,8 +39,8 @@ use session::Live;
 pub(in crate::exchange) enum Command {
     /// A lane is up, dialled by either side.
     Lane(Lane),
-    /// This side could not dial a lane.
-    DialFailed(LaneKind, Option<DialError>),
+    /// This side could not dial a lane: the last address that was tried, and why.
+    DialFailed(LaneKind, Option<(String, DialError)>),
     /// A control frame arrived.
     Frame { session: u64, message: Message },
     /// The control lane ended.
