@@ -64,6 +64,15 @@ impl Mailroom {
         Ok(self.store.read(|tx| tx.get(&INCOMING, &(*from, *envelope)))?)
     }
 
+    /// The accepted offers of a counterpart that are not settled.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn all_incoming(&self, from: &EntityId) -> Result<Vec<IncomingRow>, MailError> {
+        let rows = self.store.read(|tx| tx.prefix(&INCOMING, from, usize::MAX))?;
+        Ok(rows.into_iter().map(|((_, _), row)| row).collect())
+    }
+
     /// Forgets an envelope that was not committed, and frees its objects.
     ///
     /// # Errors

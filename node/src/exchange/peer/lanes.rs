@@ -58,6 +58,10 @@ impl ContentLanes {
         self.lanes.values().for_each(|lane| lane.task.abort());
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     fn count(&self, kind: LaneKind) -> usize {
         self.lanes.values().filter(|lane| lane.kind == kind).count()
     }
