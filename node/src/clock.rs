@@ -118,9 +118,9 @@ mod tests {
     fn a_jump_is_worked_off_once() {
         let key = StoreKey::from_bytes([7; 32]);
         let store = Store::open(FaultDisk::new(), Path::new("/data/pakt.redb"), key).unwrap();
-        assert_eq!(settle_at(&store, row(1_000, 1, 10)), Ok(None));
+        assert_eq!(settle_at(&store, row(1_000, 1, 10)).unwrap(), None);
         let later = row(1_000 + 30 * 24 * HOUR, 1, 20);
-        assert_eq!(settle_at(&store, later), Ok(Some(30 * 24 * HOUR as i64 - 10)));
-        assert_eq!(settle_at(&store, later), Ok(None));
+        assert_eq!(settle_at(&store, later).unwrap(), Some(30 * 24 * HOUR as i64 - 10));
+        assert_eq!(settle_at(&store, later).unwrap(), None);
     }
 }

@@ -16,7 +16,7 @@ use pakt_keys::store_seal::StoreKey;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::record::address::{ADDRESSES_MAX, Address};
-use pakt_protocol::record::card::{Card, CardBody, card_bytes, check_entity_name, check_number};
+use pakt_protocol::record::card::{CardBody, card_bytes, check_entity_name, check_number};
 use pakt_protocol::record::chain::CertificateChain;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -84,6 +84,9 @@ pub struct Initialised {
     pub recovery_file: PathBuf,
     /// Whether the keys lie there without a passphrase.
     pub unprotected: bool,
+    /// The file that `run` must be given.
+    #[serde(skip)]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// Creates a node.
@@ -104,7 +107,8 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         listen,
         advertise: options.advertise.clone(),
         allow_range: options.allow_range.clone(),
-        passphrase_file: options.passphrase_file.as_ref().map(absolute),
+        // Where the passphrase lies is for the operator to say at every start, or to write into the settings.
+        passphrase_file: None,
         recovery_file: Some(match &options.recovery_file {
             Some(file) => absolute(file),
             None => dir.path.join(RECOVERY_NAME),
@@ -116,7 +120,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
     };
     let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice))?;
     dir.keep();
-    Ok(made)
+    Ok(Initialised { passphrase_file: options.passphrase_file.as_ref().map(absolute), ..made })
 }
 
 fn check(options: &InitOptions) -> Result<(), ServiceError> {
@@ -283,6 +287,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
         card: card_path,
         recovery_file: recovery_path,
         unprotected: passphrase.is_none(),
+        passphrase_file: None,
     })
 }
 
@@ -302,29 +307,6 @@ fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> R
     };
     let signed = card.sign(key).map_err(|e| usage(&e))?;
     Ok(armour::encode(Label::Card, &card_bytes(&signed)))
-}
-
-/// Signs the card anew when the configuration or the certificates have changed since it was written.
-///
-/// # Errors
-/// `usage` when the configuration describes no card, and those of writing it.
-pub fn refresh_card(config: &Config, keys: &Keystore) -> Result<(), ServiceError> {
-    let chain: CertificateChain = codec::decode(CHAIN_VERSION, &keys.chain, keystore::KEYSTORE_BYTES_MAX)
-        .map_err(|e| ServiceError::new(ErrorCode::Damaged, format!("the certificates: {e}"), ""))?;
-    let path = config.dir.join(CARD_NAME);
-    let present = read_card(config).ok().and_then(|text| armour::decode(Label::Card, text.as_bytes()).ok());
-    let present = present.and_then(|bytes| Card::from_bytes(&bytes).ok());
-    let is_right = |card: &Card| {
-        let addresses = card.body.addresses.iter().map(Address::as_str);
-        card.body.name == config.name
-            && card.body.number == config.number
-            && card.body.chain == chain
-            && addresses.eq(config.card_addresses().iter().map(String::as_str))
-    };
-    if present.as_ref().is_some_and(is_right) {
-        return Ok(());
-    }
-    files::write_public(&path, sign_card(config, &chain, &keys.statement)?.as_bytes())
 }
 
 fn write_keystore(config: &Config, keys: &Keystore, passphrase: Option<&[u8]>) -> Result<(), ServiceError> {

@@ -360,10 +360,6 @@ impl From<PriorityArg> for Priority {
 pub enum WaitFor {
     /// The receiver has opened it and everything is durable there.
     Delivered,
-    /// It is visible in the group's mailbox.
-    Released,
-    /// Somebody took responsibility.
-    Taken,
 }
 
 impl WaitFor {
@@ -371,8 +367,6 @@ impl WaitFor {
     pub fn tier(self) -> u8 {
         match self {
             Self::Delivered => 1,
-            Self::Released => 2,
-            Self::Taken => 3,
         }
     }
 }

@@ -189,9 +189,6 @@ impl Findings {
 
     async fn online(&mut self, client: &Client, status: &Status) {
         self.fine("node", format!("runs since {}", span(Duration::from_secs(status.uptime_s))));
-        for warning in &status.warnings {
-            self.bad("node", warning.clone(), "");
-        }
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),

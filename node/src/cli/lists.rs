@@ -2,6 +2,8 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -177,9 +179,19 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     let reader = SyncIoBridge::new(StreamReader::new(content));
     let target = to.clone();
     let counted = bar.clone();
-    let work = tokio::task::spawn_blocking(move || save::save(&detail, Counted { reader, bar: counted }, &target));
-    let saved =
-        work.await.unwrap_or_else(|_| Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "")))?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let content = Counted { reader, bar: counted, interrupted: Arc::clone(&interrupted) };
+    let mut work = tokio::task::spawn_blocking(move || save::save(&detail, content, &target));
+    let saved = tokio::select! {
+        saved = &mut work => saved,
+        _ = tokio::signal::ctrl_c() => {
+            // The writer notices with its next read, and removes what it made.
+            interrupted.store(true, Ordering::Relaxed);
+            work.await
+        }
+    };
+    let broken_off = || Err(ServiceError::new(ErrorCode::Failed, "saving was broken off", "try again"));
+    let saved = saved.unwrap_or_else(|_| broken_off())?;
     bar.finish_and_clear();
     for escaped in &saved.escaped {
         output.note(&format!("{} was saved as {}", safe(&escaped.name), safe(&escaped.saved_as)));
@@ -192,13 +204,18 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     Ok(())
 }
 
+/// A stream whose bytes move a bar, and which ends when the person at the terminal says so.
 struct Counted<R> {
     reader: R,
     bar: indicatif::ProgressBar,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("it was interrupted"));
+        }
         let read = self.reader.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)

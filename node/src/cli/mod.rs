@@ -187,8 +187,12 @@ fn init_text(made: &setup::Initialised) -> String {
                 .to_owned(),
         );
     }
+    let passphrase = made
+        .passphrase_file
+        .as_ref()
+        .map_or_else(String::new, |file| format!(" --passphrase-file {}", shell_word(&file.display().to_string())));
     lines.push(format!(
-        "Next:\n  pakt run --dir {dir}\n  pakt card --dir {dir} --out my.card\n  \
+        "Next:\n  pakt run --dir {dir}{passphrase}\n  pakt card --dir {dir} --out my.card\n  \
          pakt agreement propose --dir {dir} --with their.card --out our.proposal"
     ));
     lines.join("\n\n")

@@ -148,10 +148,21 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A time span for people: the two largest units.
+/// A time span for people: its two largest units.
 pub fn span(duration: Duration) -> String {
-    let text = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut left = duration.as_secs();
+    let mut parts = Vec::new();
+    for (seconds, unit) in UNITS {
+        if left >= seconds {
+            parts.push(format!("{} {unit}", left / seconds));
+        } else if !parts.is_empty() {
+            break;
+        }
+        left %= seconds;
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0 s".into() } else { parts.join(" ") }
 }
 
 /// A point in time for people: to the second, in UTC.
@@ -185,9 +196,10 @@ mod tests {
     #[test]
     fn spans_have_two_units() {
         let check = |seconds: u64, text: &str| assert_eq!(span(Duration::from_secs(seconds)), text);
-        check(0, "0s");
-        check(61, "1m 1s");
-        check(90_061, "1day 1h");
+        check(0, "0 s");
+        check(61, "1 min 1 s");
+        check(90_061, "1 d 1 h");
+        check(86_405, "1 d");
     }
 
     #[test]

@@ -33,7 +33,6 @@ pub fn run(dir: &Path, output: Output, args: RunArgs) -> Result<Exit, ServiceErr
     let config = Config::load(dir)?;
     start_log(args.log_format.unwrap_or(config.log.format));
     let keys = setup::unlock(&config, args.passphrase_file.as_deref())?;
-    setup::refresh_card(&config, &keys)?;
     if setup::is_unprotected(&config)? {
         tracing::warn!("the keys lie on disk without a passphrase");
     }

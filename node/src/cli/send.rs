@@ -273,7 +273,6 @@ mod tests {
         check(&[(Queued, None)], WaitFor::Delivered, None);
         check(&[(Delivered, None), (Transferring, None)], WaitFor::Delivered, None);
         check(&[(Delivered, None), (Taken, None)], WaitFor::Delivered, Some(0));
-        check(&[(Delivered, None)], WaitFor::Released, None);
         check(&[(Refused, None)], WaitFor::Delivered, Some(3));
         check(&[(Refused, Some(ErrorCode::NotFound)), (Refused, None)], WaitFor::Delivered, Some(4));
         check(&[(Expired, None), (Delivered, None)], WaitFor::Delivered, Some(1));

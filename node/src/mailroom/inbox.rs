@@ -124,8 +124,8 @@ impl Mailroom {
                 Ok(arrival.settled.receipt)
             })
             .await;
-        if let (Err(_), Some(slot)) = (&committed, slot) {
-            self.erase(slot).await;
+        if let (Err(error), Some(slot)) = (&committed, slot) {
+            self.erase_unless_kept(slot, error).await;
         }
         self.changed();
         Ok(committed?)

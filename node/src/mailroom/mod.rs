@@ -8,6 +8,8 @@
 pub mod inbox;
 pub mod outbox;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
 use pakt_keys::EntityId;
 use pakt_protocol::ids::{EnvelopeId, MessageId};

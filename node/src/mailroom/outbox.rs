@@ -58,7 +58,7 @@ impl Mailroom {
             })
             .await;
         if let Err(error) = stored {
-            self.erase(slot).await;
+            self.erase_unless_kept(slot, &error).await;
             return Err(error.into());
         }
         self.changed();
@@ -180,6 +180,14 @@ impl Mailroom {
         }
         self.changed();
         Ok(())
+    }
+
+    /// Erases the slot of a row whose commit failed, if the row is certainly not there: after an error of the disk it may
+    /// be, and must not lose its key. What is left over then is found at the next start.
+    pub(crate) async fn erase_unless_kept(&self, slot: SlotId, error: &StoreError) {
+        if matches!(error, StoreError::Full | StoreError::TooLarge { .. } | StoreError::Closed) {
+            self.erase(slot).await;
+        }
     }
 
     /// Erases a key slot; one that cannot be erased is a matter for the log, the row is gone.

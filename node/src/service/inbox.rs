@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pakt_protocol::content::manifest::{Bounds, EntryKind, Manifest, Tree};
 use tokio::io::AsyncRead;
 
-use super::outbox::priority_of;
+use super::delivery::priority_of;
 use super::{Answer, Node, blocking, ids, words};
 use crate::api::types::*;
 use crate::content::{read_manifest, tar_stream};

@@ -8,13 +8,14 @@
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
-//! | `outbox`, `inbox` | where messages are |
+//! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
 //! **Invariant:** names, subjects and file names appear in answers to local users only, never in a log.
 
 mod agreements;
+mod delivery;
 mod drafts;
 mod errors;
 mod groups;

@@ -15,8 +15,9 @@ use pakt_protocol::record::envelope::{Counts, EnvelopeCore, SUITE};
 use pakt_protocol::time::Time;
 use tokio::io::AsyncRead;
 
+use super::delivery::priority_for;
 use super::drafts::{Recipient, Waiting, check_size};
-use super::outbox::priority_for;
+
 use super::{Answer, Node, blocking, errors};
 use crate::ambient;
 use crate::api::types::*;

@@ -92,22 +92,9 @@ async fn bring_up(
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
+    let settings = Settings { bulk_lanes: config.bulk_lanes.unwrap_or(Settings::default().bulk_lanes) };
     let net_config = NetConfig { listen: Some(listen), dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
-    let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
-    let (net, lanes) = Net::start(net_config, keeper).await.map_err(|error| fail(error.into()))?;
-    let mut settings = Settings::default();
-    if let Some(bulk_lanes) = config.bulk_lanes {
-        settings.bulk_lanes = bulk_lanes;
-    }
-    let parts = Parts {
-        entity: entity.clone(),
-        book: book.clone(),
-        mailroom: mailroom.clone(),
-        net: net.clone(),
-        lanes,
-        settings,
-    };
-    let exchange = Exchange::start(parts);
+    let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -145,6 +132,21 @@ async fn bring_up(
         ended,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+/// Listens, and dials from here on.
+async fn connect(
+    config: NetConfig,
+    settings: Settings,
+    entity: &Entity,
+    book: &Book,
+    mailroom: &Mailroom,
+) -> anyhow::Result<(Net, Exchange)> {
+    let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
+    let (net, lanes) = Net::start(config, keeper).await?;
+    let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
+    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, settings });
+    Ok((net, exchange))
 }
 
 /// Opens what lies on disk; blocks. The store locks the directory first.

@@ -133,7 +133,7 @@ fn good_records_are_shown_without_a_node() {
     assert_eq!(card["fingerprint"].as_str().unwrap().split(' ').count(), 10);
     for (file, says) in [("proposal", "not yet countersigned"), ("agreement", "signed by both")] {
         let text = pakt(desk.path(), &["agreement", "show", file]).expect(0).out;
-        for part in [says, "Sykehuset Nord", "NL:KVK:99000102", "treatment", "§ 19", "100 GB", "1h"] {
+        for part in [says, "Sykehuset Nord", "NL:KVK:99000102", "treatment", "§ 19", "100 GB", "1 h"] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -1,0 +1,180 @@
+//! Agreements as the local API shows and makes them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where an agreement is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgreementState {
+    /// Signed by one side.
+    Proposed,
+    /// Signed by both and within its dates.
+    Active,
+    /// Held by one side.
+    Suspended,
+    /// Ended by one side.
+    Ended,
+    /// Past its end, or not accepted in time.
+    Expired,
+    /// Restored from a backup and not yet confirmed by the operator.
+    Unconfirmed,
+}
+
+impl AgreementState {
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
+/// An agreement in short; entity, name, number and fingerprint are the counterpart's.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AgreementSummary {
+    /// Agreement id.
+    pub id: String,
+    /// Version of the terms.
+    pub version: u32,
+    /// Where it is in its life.
+    pub state: AgreementState,
+    /// The counterpart's entity id.
+    pub entity: String,
+    /// The counterpart's name.
+    pub name: String,
+    /// The counterpart's registered number.
+    pub number: String,
+    /// What may be exchanged; empty means nothing.
+    pub purposes: Vec<String>,
+    /// Start of the terms.
+    pub valid_from: String,
+    /// End of the terms.
+    pub valid_until: String,
+    /// The counterpart's fingerprint in words.
+    pub fingerprint: String,
+    /// Whether a typed fingerprint matched.
+    pub verified: bool,
+}
+
+/// An agreement with both parties and all its terms.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AgreementDetail {
+    /// The agreement in short.
+    #[serde(flatten)]
+    pub summary: AgreementSummary,
+    /// Who proposed it.
+    pub proposer: Party,
+    /// To whom it was proposed.
+    #[serde(rename = "acceptor")]
+    pub accepter: Party,
+    /// The terms.
+    pub terms: Terms,
+}
+
+/// One of the two entities of an agreement.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Party {
+    /// Entity id.
+    pub entity: String,
+    /// Name.
+    pub name: String,
+    /// Registered number.
+    pub number: String,
+    /// Fingerprint in words.
+    pub fingerprint: String,
+    /// Whether its root has signed.
+    pub signed: bool,
+}
+
+/// The terms of an agreement, for reading.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Terms {
+    /// What may be exchanged.
+    pub purposes: Vec<String>,
+    /// The legal basis, as the parties wrote it.
+    pub legal_basis: String,
+    /// Start.
+    pub valid_from: String,
+    /// End.
+    pub valid_until: String,
+    /// After this the proposal can no longer be accepted.
+    pub accept_by: String,
+    /// The largest message, in bytes.
+    pub max_message_bytes: u64,
+    /// How long an undelivered message is held, in seconds.
+    pub hold_s: u64,
+    /// How long a received message may be kept, in words; empty if the terms say nothing.
+    pub retention: String,
+    /// The agreed rate, in words; empty if the terms say nothing.
+    pub rate: String,
+    /// Controls that the receiver must have.
+    pub controls: Vec<String>,
+    /// Whom to call when it is urgent.
+    pub urgent_contact: String,
+}
+
+/// Propose an agreement to each of the entities whose cards are given.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProposeRequest {
+    /// Armoured cards.
+    pub cards: Vec<String>,
+    /// Terms as TOML; the defaults without it.
+    pub terms_toml: Option<String>,
+    /// The fingerprint that the operator was told; only with one card.
+    pub fingerprint: Option<String>,
+}
+
+/// A proposal that was signed and is durable.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Proposal {
+    /// The agreement in short.
+    #[serde(flatten)]
+    pub summary: AgreementSummary,
+    /// The armoured proposal.
+    pub file: String,
+}
+
+/// Countersign a proposal.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AcceptRequest {
+    /// The armoured proposal.
+    pub file: String,
+    /// The fingerprint that the operator was told.
+    pub fingerprint: Option<String>,
+}
+
+/// A proposal that was countersigned and is durable.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// The agreement in short.
+    #[serde(flatten)]
+    pub summary: AgreementSummary,
+    /// The armoured agreement.
+    pub file: String,
+    /// Whether the proposer's node has it.
+    pub delivered: bool,
+    /// What happened, for people: delivered, or why the file must be mailed.
+    pub note: String,
+}
+
+/// Take in an agreement that both have signed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImportRequest {
+    /// The armoured agreement.
+    pub file: String,
+    /// The fingerprint that the operator was told.
+    pub fingerprint: Option<String>,
+}
+
+/// An armoured record as the answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ArmouredFile {
+    /// The armoured text.
+    pub file: String,
+}

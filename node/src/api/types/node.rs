@@ -1,0 +1,163 @@
+//! What a node says about itself, its groups, its peers, and its health.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AgreementState;
+
+/// What a node says about itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// This entity's id.
+    pub entity: String,
+    /// This entity's name, as in its card.
+    pub name: String,
+    /// This entity's registered number.
+    pub number: String,
+    /// The libp2p peer id of the transport key.
+    pub peer_id: String,
+    /// Address and port of the one inbound listener.
+    pub listen: String,
+    /// Path of the API's Unix socket; the API fills it in.
+    #[serde(default)]
+    pub api: String,
+    /// URL of the loopback TCP listener, if it is switched on; the API fills it in.
+    #[serde(default)]
+    pub api_tcp: Option<String>,
+    /// Version of this program.
+    pub version: String,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Envelopes that wait or are on their way.
+    pub queued: u64,
+    /// Of these, envelopes that wait for a counterpart that cannot be reached or an agreement that holds them.
+    pub held: u64,
+    /// Counterparts whose control lane is up.
+    pub peers_online: u64,
+    /// Whether the keystore lies on disk without a passphrase.
+    pub unprotected: bool,
+    /// The object store.
+    pub store: StoreUsage,
+    /// Sentences an operator should read: unverified fingerprints, clocks apart, little space.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// How much the object store holds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct StoreUsage {
+    /// Sealed objects.
+    pub objects: u64,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// Bytes free on that file system.
+    pub free: u64,
+}
+
+/// A counterpart of an agreement and how it can be reached.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Peer {
+    /// The counterpart's entity id.
+    pub entity: String,
+    /// Its name in the agreement.
+    pub name: String,
+    /// Its registered number in the agreement.
+    pub number: String,
+    /// The agreement with it.
+    pub agreement: PeerAgreement,
+    /// Whether the control lane is up.
+    pub online: bool,
+    /// Since when it is online or offline; absent if it never was online.
+    pub since: Option<String>,
+    /// Why it is not reachable and what was tried, in words; absent while online.
+    pub reason: Option<String>,
+    /// The groups it shows to this entity.
+    pub groups: Vec<String>,
+    /// The connections that are up.
+    pub lanes: Vec<PeerLane>,
+    /// Addresses that are dialled.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Addresses that are not dialled, each with the reason.
+    #[serde(default)]
+    pub addresses_ignored: Vec<String>,
+    /// The peer's clock minus ours in seconds, as seen at the last contact.
+    #[serde(default)]
+    pub clock_difference_s: Option<i64>,
+    /// When the control lane was last up.
+    #[serde(default)]
+    pub last_contact: Option<String>,
+}
+
+/// The agreement of a peer, in short.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PeerAgreement {
+    /// Agreement id.
+    pub id: String,
+    /// Version of the terms.
+    pub version: u32,
+    /// Where the agreement is in its life.
+    pub state: AgreementState,
+    /// End of the terms.
+    pub valid_until: String,
+    /// Whether a typed fingerprint matched.
+    pub verified: bool,
+}
+
+/// One connection to a peer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PeerLane {
+    /// `control`, `urgent` or `bulk`.
+    pub kind: String,
+    /// The other end's address and port.
+    pub remote: String,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// TCP payload bytes sent.
+    pub bytes_sent: u64,
+    /// TCP payload bytes received.
+    pub bytes_received: u64,
+}
+
+/// A group and the counterparts that see it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Group {
+    /// The group's name.
+    pub name: String,
+    /// Entity ids, or the one word `all`.
+    pub shown_to: Vec<String>,
+}
+
+/// Add a group.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GroupRequest {
+    /// The group's name.
+    pub name: String,
+}
+
+/// Show a group to a counterpart, or hide it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GroupAudience {
+    /// Entity id, number or name of a counterpart, or `all`.
+    pub to: String,
+}
+
+/// What `doctor` found about one thing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// What was looked at, in one word: `clock`, `disk`, `permissions`, `recovery`, `keystore`, `listen`, …
+    pub check: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it; empty when it is as it should be.
+    pub remedy: String,
+}
+
+/// A number that grows with every visible change; the payload of `GET /v1/events`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// Counts visible changes since the node started.
+    pub revision: u64,
+}

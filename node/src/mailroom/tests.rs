@@ -1,0 +1,317 @@
+//! P32 for messages: one send and one receive, struck at every call to the disk.
+//!
+//! After each strike the machine reboots. What was acknowledged (a submission that returned, a receipt that could have
+//! left) must be there whole: rows, objects, keys, and the content bit for bit. What was not acknowledged may be there or
+//! not, but never by half.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pakt_keys::EntityId;
+use pakt_keys::object::SealBase;
+use pakt_keys::store_seal::StoreKey;
+use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
+use pakt_protocol::delivery::Record;
+use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
+use pakt_protocol::message::Offer;
+use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::record::envelope::{Counts, Priority};
+use pakt_protocol::record::roster::GroupId;
+use pakt_protocol::time::Time;
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Runtime;
+use zeroize::Zeroizing;
+
+use super::inbox::Arrival;
+use super::rows::{InItem, InMessage, OutEnvelope, OutMessage, SettledRow};
+use super::{Mailroom, incoming_owner, outgoing_owner};
+use crate::blob::Blobs;
+use crate::content::{ContentPool, SealedTree, read_manifest, seal_tree, tar_stream};
+use crate::disk::{Crash, Fault, FaultDisk, FaultPlan};
+use crate::slots::Slots;
+use crate::store::Store;
+
+const OWN: EntityId = EntityId([1; 32]);
+const PEER: EntityId = EntityId([2; 32]);
+const MESSAGE: MessageId = MessageId([3; 16]);
+const ENVELOPE: EnvelopeId = EnvelopeId([4; 16]);
+const AGREEMENT: AgreementId = AgreementId([5; 32]);
+const GROUP: GroupId = GroupId([6; 16]);
+const RECEIPT: &[u8] = b"the receipt";
+
+fn open(disk: &Arc<FaultDisk>) -> Result<Mailroom, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let store =
+        Store::open(disk.clone(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).map_err(|e| text(&e))?;
+    let slots = Slots::open(store.clone(), disk.clone(), Path::new("/d/keys/slots")).map_err(|e| text(&e))?;
+    let blobs = Blobs::open(store.clone(), disk.clone(), Path::new("/d/chunks")).map_err(|e| text(&e))?;
+    Ok(Mailroom::new(store, blobs, slots))
+}
+
+/// A tree of one file that fills two chunks and one small file.
+fn tar() -> Vec<u8> {
+    let mut large = vec![0; (1 << 20) + 5000];
+    blake3::Hasher::new().finalize_xof().fill(&mut large);
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in [("large", large.as_slice()), ("small", b"small file".as_slice())] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        builder.append_data(&mut header, name, content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn head() -> ManifestHead {
+    ManifestHead { subject: "Knee".into(), ..ManifestHead::default() }
+}
+
+fn counts(sealed: &SealedTree) -> Counts {
+    Counts {
+        files: sealed.totals.files,
+        plain_bytes: sealed.totals.bytes,
+        chunks: sealed.totals.chunks,
+        segments: sealed.totals.segments,
+        sealed_bytes: sealed.sealed_bytes,
+    }
+}
+
+/// Whatever tree the objects hold, as tar.
+async fn content(
+    mailroom: &Mailroom,
+    origin: EntityId,
+    segments: &[ObjectId],
+    key: ManifestKey,
+    pool: &ContentPool,
+) -> Vec<u8> {
+    let manifest = read_manifest(&mailroom.blobs, origin, segments, key, Bounds::PROTOCOL).unwrap();
+    let mut out = Vec::new();
+    let mut stream = Box::pin(tar_stream(mailroom.blobs.clone(), origin, Arc::new(manifest), pool));
+    stream.read_to_end(&mut out).await.unwrap();
+    out
+}
+
+/// Seals and submits one message, as the service does; whether it was acknowledged.
+async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
+    let dedup = SealBase::from_bytes([8; 32]);
+    let sealed =
+        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, outgoing_owner(&MESSAGE), u64::MAX, pool)
+            .await;
+    let Ok(sealed) = sealed else { return false };
+    let message = OutMessage {
+        id: MESSAGE,
+        sequence: 0,
+        from_group: GROUP,
+        from_name: String::new(),
+        subject: "Knee".into(),
+        priority: Priority::Normal,
+        purpose: None,
+        submitted_at: Time(1),
+        counts: counts(&sealed),
+        key: None,
+        envelopes: vec![ENVELOPE],
+    };
+    let envelope = OutEnvelope {
+        id: ENVELOPE,
+        message: MESSAGE,
+        sequence: 0,
+        agreement: AGREEMENT,
+        entity: PEER,
+        entity_name: String::new(),
+        group: GROUP,
+        group_name: String::new(),
+        core: vec![1],
+        delivery: Record::new(Priority::Normal, Duration::from_secs(60), Time(1)),
+        wire_bytes: 0,
+        durable_bytes: 0,
+        receipts: vec![],
+    };
+    mailroom.submit(message, vec![envelope], &sealed.manifest_key, sealed.objects).await.is_ok()
+}
+
+async fn verify_send(mailroom: &Mailroom, pool: &ContentPool, acknowledged: bool, context: &dyn std::fmt::Debug) {
+    let open = mailroom.open_envelopes(&AGREEMENT).unwrap();
+    assert!(!acknowledged || open.len() == 1, "an acknowledged message is gone {context:?}");
+    if open.is_empty() {
+        return;
+    }
+    let message = mailroom.message(&MESSAGE).unwrap();
+    let objects = mailroom.objects(&MESSAGE).unwrap();
+    let key = ManifestKey::from_bytes(*mailroom.manifest_key(&MESSAGE).unwrap());
+    for entry in objects.iter() {
+        assert!(mailroom.blobs.read_verified(OWN, entry.id).is_ok(), "an object is gone {context:?}");
+    }
+    let first = usize::try_from(message.counts.chunks).unwrap();
+    let segments: Vec<ObjectId> = objects.iter().skip(first).map(|entry| entry.id).collect();
+    assert_eq!(content(mailroom, OWN, &segments, key, pool).await.len(), expected_length(), "{context:?}");
+}
+
+fn expected_length() -> usize {
+    tar().len()
+}
+
+/// What a counterpart has sealed, made once on a good disk.
+struct Sealed {
+    objects: Vec<(ObjectEntry, Bytes)>,
+    tree: SealedTree,
+}
+
+async fn sealed(pool: &ContentPool) -> Sealed {
+    let disk = FaultDisk::new();
+    let mailroom = open(&disk).unwrap();
+    let dedup = SealBase::from_bytes([8; 32]);
+    let tree =
+        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, [9; 16], u64::MAX, pool).await.unwrap();
+    let read = |entry: &ObjectEntry| (*entry, mailroom.blobs.read(OWN, entry.id).unwrap());
+    let objects = tree.objects.iter().map(read).collect();
+    Sealed { objects, tree }
+}
+
+fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
+    let first = usize::try_from(sealed.tree.totals.chunks).unwrap();
+    let message = InMessage {
+        envelope: ENVELOPE,
+        message: MESSAGE,
+        agreement: AGREEMENT,
+        from: PEER,
+        from_name: String::new(),
+        from_group: String::new(),
+        group: GROUP,
+        group_name: String::new(),
+        subject: "Knee".into(),
+        text: String::new(),
+        purpose: None,
+        priority: Priority::Normal,
+        received_at: Time(1),
+        counts: counts(&sealed.tree),
+        key: None,
+    };
+    Arrival {
+        message: Some(message),
+        key: Zeroizing::new(*sealed.tree.manifest_key.as_bytes()),
+        segments: sealed.objects.iter().skip(first).map(|(entry, _)| entry.id).collect(),
+        settled: SettledRow { core: CoreHash([0; 32]), receipt: receipt.to_vec() },
+    }
+}
+
+/// Receives one message, as the exchange does; whether the receipt could leave.
+async fn receive(mailroom: &Mailroom, sealed: &Sealed) -> bool {
+    let offer = Offer {
+        envelope: ENVELOPE,
+        group: GROUP,
+        priority: Priority::Normal,
+        agreement_version: 1,
+        files: 2,
+        plain_bytes: sealed.tree.totals.bytes,
+        objects: sealed.objects.len() as u64,
+        sealed_bytes: sealed.tree.sealed_bytes,
+        seconds_left: 60,
+    };
+    if mailroom.begin_incoming(PEER, offer, Time(1)).await.is_err() {
+        return false;
+    }
+    for batch in sealed.objects.chunks(2) {
+        let batch: Vec<(ObjectId, Bytes)> = batch.iter().map(|(entry, bytes)| (entry.id, bytes.clone())).collect();
+        if mailroom.blobs.write_batch_pinned(PEER, incoming_owner(&PEER, &ENVELOPE), &batch).await.is_err() {
+            return false;
+        }
+    }
+    mailroom.commit(PEER, ENVELOPE, arrival(sealed, RECEIPT)).await.is_ok_and(|receipt| receipt == RECEIPT)
+}
+
+async fn verify_receive(
+    mailroom: &Mailroom,
+    (pool, sealed): (&ContentPool, &Sealed),
+    acknowledged: bool,
+    context: &dyn std::fmt::Debug,
+) {
+    let settled = mailroom.settled(&PEER, &ENVELOPE).unwrap();
+    assert!(!acknowledged || settled.is_some(), "a receipt that has left is not known any more {context:?}");
+    let items = mailroom.inbox(None).unwrap();
+    assert_eq!(items.len(), usize::from(settled.is_some()), "message and receipt are one commit {context:?}");
+    if settled.is_none() {
+        return;
+    }
+    let InItem::Message(message) = &items[0] else { panic!("a message") };
+    let (segments, key) = mailroom.opening(message).unwrap();
+    assert_eq!(content(mailroom, PEER, &segments, key, pool).await.len(), expected_length(), "{context:?}");
+    // A duplicate after the reboot: the same receipt, nothing twice.
+    let again = mailroom.commit(PEER, ENVELOPE, arrival(sealed, b"another receipt")).await;
+    assert_eq!(again.unwrap(), RECEIPT, "{context:?}");
+    assert_eq!(mailroom.inbox(None).unwrap().len(), 1, "{context:?}");
+}
+
+/// Strikes each call of a send and of a receive in turn; gives the number of strikes.
+fn check(fault: Fault, crash: Crash) -> u64 {
+    let runtime = Runtime::new().unwrap();
+    let pool = ContentPool::start().unwrap();
+    let sealed = runtime.block_on(sealed(&pool));
+    let mut strikes = 0;
+    for receiving in [false, true] {
+        let mut at = 1;
+        loop {
+            let context = (fault, crash, receiving, at);
+            let disk = FaultDisk::new();
+            disk.plan(FaultPlan { at, fault });
+            let acknowledged = match open(&disk) {
+                Ok(mailroom) if receiving => runtime.block_on(receive(&mailroom, &sealed)),
+                Ok(mailroom) => runtime.block_on(send(&mailroom, &pool)),
+                Err(_) => false,
+            };
+            let struck = disk.struck_at();
+            let disk = disk.crash(crash, at);
+            let mailroom = open(&disk).unwrap_or_else(|error| panic!("{error} {context:?}"));
+            runtime.block_on(async {
+                mailroom.erase_orphans(Vec::new()).await.unwrap();
+                if receiving {
+                    verify_receive(&mailroom, (&pool, &sealed), acknowledged, &context).await;
+                } else {
+                    verify_send(&mailroom, &pool, acknowledged, &context).await;
+                }
+            });
+            let Some(struck) = struck else {
+                assert!(acknowledged, "an undisturbed run is acknowledged {context:?}");
+                break;
+            };
+            strikes += 1;
+            at = at.max(struck) + 1;
+        }
+    }
+    strikes
+}
+
+macro_rules! matrix {
+    ($($name:ident: $fault:expr, $crash:expr, $least:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            let strikes = check($fault, $crash);
+            assert!(strikes > $least, "{strikes} strikes");
+        }
+    )*};
+}
+
+matrix! {
+    p32_a_message_survives_a_clean_cut_at_any_call: Fault::Cut, Crash::Clean, 100;
+    p32_a_message_survives_lost_writes_at_any_call: Fault::Cut, Crash::LostAll, 100;
+    p32_a_message_survives_torn_writes_at_any_call: Fault::Cut, Crash::Torn { sector: 512 }, 100;
+    p32_a_message_survives_an_error_at_any_call: Fault::ErrorOnce, Crash::LostSome, 100;
+    p32_a_message_survives_a_failed_sync: Fault::SyncOnce, Crash::LostAll, 10;
+    p31_a_message_survives_a_full_disk_at_any_call: Fault::FullOnce, Crash::LostAll, 20;
+}
+
+#[test]
+fn ids_that_a_counterpart_picks_never_own_our_objects() {
+    let id = [9; 16];
+    let owners = [
+        outgoing_owner(&MessageId(id)),
+        incoming_owner(&PEER, &EnvelopeId(id)),
+        incoming_owner(&OWN, &EnvelopeId(id)),
+        id,
+    ];
+    for (at, owner) in owners.iter().enumerate() {
+        assert!(!owners[..at].contains(owner));
+    }
+}
