@@ -58,6 +58,10 @@ impl ContentLanes {
         self.lanes.values().for_each(|lane| lane.task.abort());
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     fn count(&self, kind: LaneKind) -> usize {
         self.lanes.values().filter(|lane| lane.kind == kind).count()
     }
@@ -108,21 +112,21 @@ impl PeerActor {
         self.tasks.spawn(async move {
             let mut last = None;
             for addr in addresses {
-                let target = DialTarget { agreement, entity, addr };
+                let target = DialTarget { agreement, entity, addr: addr.clone() };
                 let lane = match net.dial(target, kind).await {
                     Ok(lane) => open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused),
                     Err(error) => Err(error),
                 };
                 match lane {
                     Ok(lane) => return drop(actor.send(Command::Lane(lane)).await),
-                    Err(error) => last = Some(error),
+                    Err(error) => last = Some((addr, error)),
                 }
             }
             let _ = actor.send(Command::DialFailed(kind, last)).await;
         });
     }
 
-    pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, error: Option<DialError>) {
+    pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, failure: Option<(String, DialError)>) {
         if kind != LaneKind::Control {
             // Asked for again when the timer of the missing lanes comes.
             self.dialing.forget_one(kind);
@@ -132,9 +136,9 @@ impl PeerActor {
         if self.live.is_some() {
             return;
         }
-        if let Some(error) = error {
+        if let Some((addr, error)) = failure {
             tracing::debug!(agreement = %self.id, %error, "cannot dial");
-            self.show_offline(error.to_string());
+            self.show_offline(format!("{addr}: {error}"));
         }
         let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
         self.dialing.failures += 1;

@@ -384,8 +384,7 @@ impl PeerActor {
             agreement.in_force(now())
                 || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
         });
-        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.wire_bytes() == 0)
-        {
+        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty()) {
             return;
         }
         self.end_content();
