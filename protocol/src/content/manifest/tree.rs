@@ -70,6 +70,12 @@ pub struct TreeOrder {
     open: bool,
 }
 
+impl Default for TreeOrder {
+    fn default() -> TreeOrder {
+        TreeOrder::new()
+    }
+}
+
 impl TreeOrder {
     /// Before the first row.
     pub fn new() -> TreeOrder {
