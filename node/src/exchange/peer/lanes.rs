@@ -306,8 +306,8 @@ impl PeerActor {
     }
 }
 
-/// Between half and one and a half of `wait`: nodes that lost each other together do not come back together.
+/// Between half of `wait` and all of it: nodes that lost each other together do not come back together.
 fn jitter(wait: Duration) -> Duration {
     let [byte] = ambient::random::<1>();
-    wait.mul_f64(0.5 + f64::from(byte) / 255.0)
+    wait.mul_f64(0.5 + f64::from(byte) / 510.0)
 }
