@@ -5,6 +5,7 @@ pub mod api;
 pub mod blob;
 pub mod book;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod content;
 pub mod demo;

@@ -12,8 +12,8 @@
 //! | state | attempt | accepted | refused | transient | receipt | lost | hold over |
 //! |---|---|---|---|---|---|---|---|
 //! | queued | offered | - | - | - | - | queued | expired, or withdraw if it had left |
-//! | offered | - | transferring | refused | queued | delivered | queued | withdraw |
-//! | transferring | - | - | refused | queued | delivered | queued | withdraw, unless it has left |
+//! | offered | - | transferring | refused, queued if it has left | queued | delivered | queued | withdraw |
+//! | transferring | - | - | refused, queued if it has left | queued | delivered | queued | withdraw, unless it has left |
 //! | delivered, refused, expired | - | - | - | - | - | - | - |
 //!
 //! **Invariant:** exactly one final state, and a report for every one that is not `delivered`.
@@ -199,6 +199,16 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Moves every deadline by a jump of the clock, in microseconds: neither a wrong clock nor one that was set right
+    /// shortens or lengthens the time that an envelope has.
+    pub fn shift(&mut self, jump: i64) {
+        for deadline in [&mut self.next_attempt_at, &mut self.expires_at, &mut self.warn_at] {
+            *deadline = deadline.shifted(jump);
+        }
+    }
+}
+
 impl Delivery {
     /// Takes up an envelope from its record, at submission or after a restart.
     pub fn new(mut record: Record, now: Time) -> Delivery {
@@ -303,7 +313,8 @@ impl Delivery {
     }
 
     fn handle_refused(&mut self, refusal: Refusal, now: Time) {
-        if refusal.is_transient() {
+        // A refusal is not signed: once the envelope may be there, only a receipt or the hold time ends the waiting.
+        if refusal.is_transient() || self.record.left {
             let doublings = self.record.attempts.saturating_sub(1).min(5);
             let wait = (BACKOFF_FIRST * 2u32.pow(doublings)).min(BACKOFF_MAX);
             self.record.next_attempt_at = now + wait;
@@ -394,9 +405,22 @@ mod tests {
     }
 
     #[test]
+    fn p27_a_jump_of_the_clock_leaves_the_time_that_is_left() {
+        let jump = 30 * 86_400;
+        let mut record = start().record().clone();
+        record.shift(jump * 1_000_000);
+        let now = at(jump as u64 + 60);
+        let mut delivery = Delivery::new(record, now);
+        delivery.handle_input(Input::Tick, now);
+        assert_eq!(delivery.record().state, State::Queued);
+        delivery.handle_input(Input::Tick, now + HOLD);
+        assert_eq!(delivery.record().state, State::Expired);
+    }
+
+    #[test]
     fn p30_every_end_is_reported_once() {
         type Row = (&'static str, &'static [(Input, u64)], State, &'static [Event]);
-        let rows: [Row; 6] = [
+        let rows: [Row; 7] = [
             (
                 "never reachable",
                 &[(Input::Tick, 3599), (Input::Tick, 3600)],
@@ -424,6 +448,18 @@ mod tests {
                     (Input::PeerDown, 4),
                     (Input::Tick, 3600),
                     (Input::Tick, 9999),
+                ],
+                State::Queued,
+                &[Event::Attempt, Event::Report(Reason::NotConfirmed)],
+            ),
+            (
+                "refused without a signature after the envelope left",
+                &[
+                    (Input::PeerUp, 1),
+                    (Input::Left, 2),
+                    (Input::Refused(Refusal::NoSpace), 3),
+                    (Input::PeerDown, 4),
+                    (Input::Tick, 3600),
                 ],
                 State::Queued,
                 &[Event::Attempt, Event::Report(Reason::NotConfirmed)],

@@ -10,7 +10,7 @@
 //! all.
 //!
 //! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only the end
-//! itself; an offer is looked at only after the counterpart's newest roster request could be answered.
+//! itself; envelopes are offered only after the counterpart's roster of this session is durable.
 
 use std::time::Duration;
 

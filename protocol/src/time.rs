@@ -29,6 +29,11 @@ impl Time {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// The point in time that many microseconds later, or earlier where negative.
+    pub fn shifted(self, microseconds: i64) -> Time {
+        Time(self.0.saturating_add_signed(microseconds))
+    }
+
     /// The distance to `other` in either direction.
     pub fn distance(self, other: Time) -> Duration {
         Duration::from_micros(self.0.abs_diff(other.0))

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::store::tables::{DOOMED, OBJECTS, OWNED, PINS, RELEASED, USAGE};
 use crate::store::{Rows, StoreError, WriteTx};
 
-/// Who needs an object: the id of an envelope, message or transfer; never used again after it was released.
+/// Who needs an object: the id of an envelope, message or transfer; one that was released is taken back before it is used
+/// again.
 pub type Owner = [u8; 16];
 
 /// Where an object lies.

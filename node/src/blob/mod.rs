@@ -305,7 +305,7 @@ impl Blobs {
     }
 
     /// Notes in the caller's commit that `owner` needs nothing any more. What nobody else needs is removed in the
-    /// background soon after; the owner's id must not be used again.
+    /// background soon after; before the owner's id is used again it must be taken back with [`Blobs::take_back`].
     ///
     /// # Errors
     /// When the store failed.
@@ -313,6 +313,15 @@ impl Blobs {
         tx.put(&RELEASED, &owner, &())?;
         self.wake_after(tx);
         Ok(())
+    }
+
+    /// Takes a released owner back in the caller's commit: what it still holds it keeps, and nothing that it pins from
+    /// now on is removed behind its back.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn take_back(tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
+        tx.remove(&RELEASED, &owner).map(drop)
     }
 
     /// As [`Blobs::unpin`], in a commit of its own.

@@ -81,6 +81,25 @@ fn known_objects_are_written_once_also_by_two_at_a_time() {
 }
 
 #[test]
+fn an_owner_that_is_taken_back_keeps_what_it_pins() {
+    let disk = FaultDisk::new();
+    let (store, blobs) = open(&disk);
+    let batch = objects(0..4);
+    block_on(blobs.write_batch_pinned(A, ONE, &batch[..2])).unwrap();
+    let unpinning = blobs.clone();
+    store.write_blocking(move |tx| unpinning.unpin(tx, ONE)).unwrap();
+    // The release is not worked off yet when the owner comes again.
+    store.write_blocking(|tx| Blobs::take_back(tx, ONE)).unwrap();
+    block_on(blobs.write_batch_pinned(A, ONE, &batch)).unwrap();
+    block_on(blobs.reap()).unwrap();
+    for (id, bytes) in &batch {
+        assert_eq!(blobs.read_verified(A, *id).unwrap(), bytes);
+    }
+    release(&store, &blobs, ONE);
+    assert_eq!((blobs.usage().unwrap(), files(&disk).len()), (Usage::default(), 0));
+}
+
+#[test]
 fn an_object_goes_with_its_last_owner_and_can_come_again() {
     let disk = FaultDisk::new();
     let (store, blobs) = open(&disk);

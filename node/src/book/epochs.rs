@@ -72,6 +72,19 @@ fn add(tx: &mut WriteTx, row: &EpochRow) -> Result<(u64, Option<(u64, EpochRow)>
     Ok((number, before))
 }
 
+/// Moves the ages of all epochs by a jump of the clock, in microseconds.
+pub(crate) fn shift(tx: &mut WriteTx, jump: i64) -> Result<(), StoreError> {
+    for (number, row) in tx.range(&EPOCHS, .., usize::MAX)? {
+        let shifted = EpochRow {
+            made_at: row.made_at.shifted(jump),
+            replaced_at: row.replaced_at.map(|at| at.shifted(jump)),
+            ..row
+        };
+        tx.put(&EPOCHS, &number, &shifted)?;
+    }
+    Ok(())
+}
+
 impl Book {
     /// The private key of an epoch, while it exists.
     pub fn epoch_key(&self, epoch: u64) -> Option<Arc<EpochKey>> {

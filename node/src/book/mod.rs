@@ -36,6 +36,7 @@ use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
 pub use draft::TermsDraft;
+pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use groups::{GroupRow, Shown};
 pub use sign::read_card;

@@ -16,13 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Content between packing and disk, of all messages together, in bytes: a few batches, so that reading, sealing and
 /// writing overlap.
-pub(super) const SEAL_BYTES_MAX: usize = 32 << 20;
+pub(super) const SEAL_BYTES_MAX: usize = 24 << 20;
 /// What the smallest chunk counts as, in bytes, so that tiny ones are bounded in number too.
 const HOLD_BYTES_MIN: usize = 64 << 10;
 /// More threads gain nothing: the disk is slower by then.
 const THREADS_MAX: usize = 8;
 /// Chunk buffers kept for reuse, of 1 MiB each.
-const SPARE_MAX: usize = 8;
+const SPARE_MAX: usize = 12;
 
 type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
@@ -110,14 +110,10 @@ impl ContentPool {
         self.inner.held_peak.load(Ordering::Relaxed)
     }
 
-    /// An empty buffer that was used before, if there is one.
-    pub(super) fn spare_buffer(&self) -> Option<Vec<u8>> {
-        self.inner.spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    /// An empty buffer for a chunk.
+    /// An empty buffer for a chunk, one that was used before if there is any.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.spare_buffer().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES_MAX))
+        let spare = self.inner.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES_MAX))
     }
 
     /// Gives a buffer back; those of another size are not kept.
@@ -197,9 +193,12 @@ mod tests {
     #[tokio::test]
     async fn only_buffers_of_one_chunk_are_kept() {
         let pool = ContentPool::start().unwrap();
-        pool.recycle(vec![1; 100]);
-        assert!(pool.spare_buffer().is_none());
-        pool.recycle(vec![1; CHUNK_BYTES_MAX]);
-        assert_eq!(pool.spare_buffer().map(|buffer| buffer.len()), Some(0));
+        let (small, chunk) = (vec![1; 100], vec![1; CHUNK_BYTES_MAX]);
+        let kept = chunk.as_ptr();
+        pool.recycle(chunk);
+        pool.recycle(small);
+        let buffer = pool.buffer();
+        assert!(buffer.is_empty() && buffer.as_ptr() == kept);
+        assert!(pool.buffer().capacity() >= CHUNK_BYTES_MAX);
     }
 }

@@ -39,6 +39,9 @@ use crate::blob::{BlobError, Blobs, Owner};
 
 /// Sealed bytes of one batch: large enough that the syncs of the index weigh little, small enough that several fit.
 const BATCH_BYTES: usize = 6 << 20;
+/// Chunks that wait for a thread or are on one: enough to keep all threads busy. The rest of what may be held is for
+/// sealed objects that wait for the disk.
+const SEALING_MAX: usize = 12;
 /// Batches written at once: while one waits for the index, the files of the other are written.
 const WRITES_MAX: usize = 2;
 /// No more is taken in while this many bytes wait for a write.
@@ -136,7 +139,7 @@ struct Sealer {
     pool: ContentPool,
     bases: Arc<Bases>,
     manifest: SegmentWriter,
-    /// Bounded by the pool's budget.
+    /// At most [`SEALING_MAX`].
     sealing: FuturesUnordered<BoxFuture<'static, Result<Sealed, PoolStopped>>>,
     /// Rows of the chunk table that were sealed before an earlier one.
     early: BTreeMap<u64, ChunkEntry>,
@@ -167,7 +170,7 @@ impl Sealer {
             tokio::select! {
                 Some(written) = self.writes.running.next() => settle(written)?,
                 Some(sealed) = self.sealing.next() => self.take_sealed(sealed?),
-                Some((step, hold)) = held.next(), if self.batch.bytes < BACKLOG_BYTES => self.take_step(step, hold.transpose()?),
+                Some((step, hold)) = held.next(), if self.may_take() => self.take_step(step, hold.transpose()?),
                 () = tokio::time::sleep_until(self.batch.since + BATCH_AGE_MAX), if self.may_write() => self.write_batch(),
                 else => {}
             }
@@ -211,6 +214,10 @@ impl Sealer {
             self.segments.push(ObjectEntry { id: segment.id, bytes });
             self.batch.push(segment.id, segment.sealed, None);
         }
+    }
+
+    fn may_take(&self) -> bool {
+        self.batch.bytes < BACKLOG_BYTES && self.sealing.len() < SEALING_MAX
     }
 
     fn may_write(&self) -> bool {

@@ -278,9 +278,7 @@ impl Packing<'_> {
                 Packed::Chunk(chunk) => {
                     self.step.chunk = Some(chunk);
                     self.hand_on()?;
-                    if let Some(buffer) = self.pool.spare_buffer() {
-                        self.packer.recycle(buffer);
-                    }
+                    self.packer.recycle(self.pool.buffer());
                 }
             }
             if self.step.entries.len() == SEGMENT_ENTRIES_MAX {

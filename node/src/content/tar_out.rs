@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use super::pool::{ContentPool, PoolStopped};
 use crate::blob::{BlobError, Blobs};
 
-/// Chunks opened ahead of the one that is being written: 8 MiB at most, and their objects.
+/// Chunks opened ahead of the one that is being written: 8 MiB at most.
 const AHEAD: usize = 8;
 /// Pieces of the stream that wait for the reader, of about one chunk each.
 const PIECES_MAX: usize = 2;
@@ -157,10 +157,9 @@ impl Opener {
     async fn open(&self, index: usize) -> Result<Vec<u8>, TarStreamError> {
         let (blobs, origin, manifest) = (self.blobs.clone(), self.origin, self.manifest.clone());
         let id = manifest.chunks[index].id;
-        let sealed = tokio::task::spawn_blocking(move || blobs.read(origin, id));
-        let sealed = sealed.await.map_err(|_| PoolStopped)??;
         let mut plain = self.pool.buffer();
         let opened = self.pool.run(move |scratch| {
+            let sealed = blobs.read(origin, id)?;
             match open_chunk(&manifest.chunks[index], &sealed, &mut scratch.decode, &mut plain) {
                 Ok(()) => Ok(plain),
                 // It was compared with its id when it arrived: if it differs now, it is not the sender's fault.
@@ -234,11 +233,14 @@ impl TarRows {
         let manifest = self.manifest.clone();
         let mut content = &chunk[taken..];
         let mut more = true;
-        while piece.len() < PIECE_BYTES {
+        let mut appended = false;
+        // Never between the content of a file and its verification.
+        while appended || piece.len() < PIECE_BYTES {
             let Some(step) = self.unpacker.step(&manifest.tree, &mut content)? else {
                 more = false;
                 break;
             };
+            appended = matches!(step, Step::Append { .. });
             match step {
                 Step::Dir { entry } | Step::Create { entry } => self.write_header(entry, &mut piece),
                 Step::Append { bytes, .. } => piece.extend_from_slice(bytes),

@@ -109,7 +109,7 @@ pub struct Progress {
 }
 
 /// What all actors share.
-pub(self) struct Context {
+struct Context {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
+use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
 use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, SETTLED};
@@ -47,6 +48,8 @@ impl Mailroom {
         let row = self.store.write(move |tx| {
             let offered_at = tx.get(&INCOMING, &key)?.map_or(now, |row: IncomingRow| row.offered_at);
             let row = IncomingRow { offer: offer.clone(), offered_at };
+            // It may have been refused and dropped before: that must not take away what comes now.
+            Blobs::take_back(tx, incoming_owner(&from, &offer.envelope))?;
             tx.put(&INCOMING, &key, &row)?;
             Ok::<_, StoreError>(row)
         });
@@ -59,6 +62,15 @@ impl Mailroom {
     /// [`MailError::Store`].
     pub fn incoming(&self, from: &EntityId, envelope: &EnvelopeId) -> Result<Option<IncomingRow>, MailError> {
         Ok(self.store.read(|tx| tx.get(&INCOMING, &(*from, *envelope)))?)
+    }
+
+    /// The accepted offers of a counterpart that are not settled.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn all_incoming(&self, from: &EntityId) -> Result<Vec<IncomingRow>, MailError> {
+        let rows = self.store.read(|tx| tx.prefix(&INCOMING, from, usize::MAX))?;
+        Ok(rows.into_iter().map(|((_, _), row)| row).collect())
     }
 
     /// Forgets an envelope that was not committed, and frees its objects.

@@ -102,6 +102,7 @@ pub struct SettledRow {
 
 /// Something in the inbox.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages, so that a box would only cost")]
 pub enum InItem {
     /// A message from a counterpart.
     Message(InMessage),

@@ -75,6 +75,8 @@ struct Inner {
     /// This entity's card as armoured text, the same as in its file.
     card: String,
     unprotected: bool,
+    /// Seconds by which the clock jumped before this start.
+    clock_jump: Option<i64>,
     started: Instant,
     drafts: Drafts,
     /// Messages that are being sealed.

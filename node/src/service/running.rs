@@ -25,6 +25,7 @@ use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Owner;
 use crate::book::Book;
+use crate::clock;
 use crate::exchange::Exchange;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, outgoing_owner};
@@ -66,7 +67,8 @@ impl Running {
     pub(super) fn start(self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
         let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
-        let tasks = vec![("watching", watching), ("epochs", epochs), ("slots", rewriting)];
+        let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
+        let tasks = vec![("watching", watching), ("epochs", epochs), ("slots", rewriting), ("clock", noting)];
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;
@@ -127,6 +129,24 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(true) => exchange.rosters_changed().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+    }
+}
+
+/// Notes the clock now and then, and a last time at the end.
+async fn note_clock(store: Store, stop: CancellationToken) {
+    let mut ticks = interval(clock::NOTE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = ticks.tick() => false,
+        };
+        if let Err(error) = clock::note(&store).await {
+            tracing::warn!(%error, "cannot note the clock");
+        }
+        if last {
+            return;
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{files, setup};
+use crate::{clock, files, setup};
 
 /// Name of the database in the data directory.
 const STORE_NAME: &str = "pakt.redb";
@@ -55,6 +55,8 @@ struct Opened {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    /// Seconds by which the clock jumped while the node was down.
+    clock_jump: Option<i64>,
 }
 
 /// Starts a node; it runs until `shutdown` is cancelled or it fails. On return it listens.
@@ -85,7 +87,7 @@ async fn bring_up(
     unprotected: bool,
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, slots, entity, book, mailroom } = opened;
+    let Opened { store, blobs, slots, entity, book, mailroom, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
@@ -121,6 +123,7 @@ async fn bring_up(
         dial_rules,
         card,
         unprotected,
+        clock_jump,
         started: Instant::now(),
         drafts: Drafts::default(),
         submissions,
@@ -154,11 +157,15 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     let store_key = StoreKey::from_bytes(*keystore.store.as_bytes());
     let entity = Entity::new(keystore, config.name.clone(), config.number.clone())?;
     let store = Store::open(disk.clone(), &config.dir.join(STORE_NAME), store_key)?;
+    let clock_jump = clock::settle(&store)?;
+    if let Some(seconds) = clock_jump {
+        tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
+    }
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, slots, entity, book, mailroom })
+    Ok(Opened { store, blobs, slots, entity, book, mailroom, clock_jump })
 }
 
 /// Every file of the keys' folder is for its owner only.

@@ -72,6 +72,13 @@ impl Node {
                 file.display()
             ));
         }
+        if let Some(seconds) = self.inner.clock_jump {
+            let span = words::span(Duration::from_secs(seconds.unsigned_abs()));
+            let direction = if seconds > 0 { "forward" } else { "back" };
+            warnings.push(format!(
+                "the clock went {span} {direction} before this start: set it right; what waits keeps the time it had left"
+            ));
+        }
         if free < FREE_BYTES_MIN {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }

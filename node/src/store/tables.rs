@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::clock::ClockRow;
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -33,6 +34,9 @@ pub(super) struct Meta {
     /// The number of migrations that these tables have seen, plus one.
     pub(super) schema: u32,
 }
+
+/// What the clock showed last.
+pub(crate) const CLOCK: Table<(), ClockRow> = Table::new("clock-1");
 
 /// Where a sealed object lies, by the entity that it came from.
 pub(crate) const OBJECTS: Table<(EntityId, ObjectId), ObjectRow> = Table::new("objects-1");

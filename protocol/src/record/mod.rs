@@ -116,15 +116,10 @@ impl<T> fmt::Debug for Signed<T> {
 
 /// Checks a text field: its length in bytes, and that it holds no control or direction-changing characters.
 pub(crate) fn check_text(text: &str, bytes_max: usize, field: &'static str) -> Result<(), RecordError> {
-    if text.len() > bytes_max || text.chars().any(is_deceptive) {
+    if text.len() > bytes_max || text.chars().any(crate::content::name::is_deceptive) {
         return Err(RecordError::Field(field));
     }
     Ok(())
-}
-
-fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Text that two people may both call a name: not empty, at most 200 bytes, nothing invisible.

@@ -1,5 +1,7 @@
 //! Rosters: the groups that an entity shows to one counterpart, and the epoch key that envelopes are sealed to.
 
+use std::collections::BTreeSet;
+
 use pakt_keys::EntityId;
 use pakt_keys::sealing::EpochPublic;
 use pakt_keys::signing::Domain;
@@ -56,6 +58,10 @@ impl Roster {
     pub fn check(&self) -> Result<(), RecordError> {
         if self.groups.len() > ROSTER_GROUPS_MAX || !self.groups.windows(2).all(|pair| pair[0].name < pair[1].name) {
             return Err(RecordError::Field("a roster names at most 1,000 groups, in order, none twice"));
+        }
+        let ids: BTreeSet<GroupId> = self.groups.iter().map(|group| group.id).collect();
+        if ids.len() < self.groups.len() {
+            return Err(RecordError::Field("a roster names one group twice"));
         }
         self.groups.iter().try_for_each(|group| check_group_name(&group.name))
     }

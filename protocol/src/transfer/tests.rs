@@ -114,7 +114,7 @@ impl Pair {
             return false;
         };
         match output {
-            Output::Transmit(message) => self.to_receiver(message),
+            Output::Transmit(message) => self.hand_to_receiver(message),
             Output::Persist(_) => self.outgoing.handle_input(outgoing::Input::Persisted),
             Output::Event(outgoing::Event::NameObjects(first)) => {
                 let end = self.objects.min(first + ANNOUNCE_ENTRIES_MAX as u64);
@@ -131,7 +131,7 @@ impl Pair {
         true
     }
 
-    fn to_receiver(&mut self, message: Message) {
+    fn hand_to_receiver(&mut self, message: Message) {
         self.transmitted.push(name(&message));
         match message {
             Message::Offer(offer) => self.incoming = Some(Incoming::new(offer, Time(1))),

@@ -51,6 +51,11 @@ fn plant(pair: &Pair) -> Vec<String> {
         node.cli(&["group", "add", group]).expect(0);
         node.cli(&["group", "show", group, "--to", "all"]).expect(0);
     }
+    let (of_a, of_b): (Vec<_>, Vec<_>) = groups.iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    until(secs(20), "the groups are known", || {
+        let peers = pair.a.json(&["peers"]).to_string();
+        of_b.iter().all(|(_, group)| peers.contains(*group)).then_some(())
+    });
     let (subjects, bodies) = (all("Emne", SUBJECTS), all("Tekst", BODIES));
     let (names, contents) = (all("Fil", FILE_NAMES), all("Innhold", FILE_BODIES));
     let mut sent = Vec::new();
@@ -65,8 +70,9 @@ fn plant(pair: &Pair) -> Vec<String> {
         }
         let body = pair.path(&format!("body-{at}"));
         fs::write(&body, format!("Hei {}, svar følger.", bodies[at])).unwrap();
-        let (to, body, folder) = (pair.to_b(), text(&body), text(&folder));
-        let args = ["send", "--to", &to, "--subject", &subjects[at], "--body-file", &body, &folder];
+        let to = format!("{}/{}", pair.b.number(), of_b[at % of_b.len()].1);
+        let (from, body, folder) = (of_a[at % of_a.len()].1, text(&body), text(&folder));
+        let args = ["send", "--from", from, "--to", &to, "--subject", &subjects[at], "--body-file", &body, &folder];
         sent.push(id_of(&pair.a.json(&args)["envelopes"][0]));
     }
     sent.iter().for_each(|envelope| drop(pair.wait_delivered(envelope, secs(60))));

@@ -181,8 +181,16 @@ fn status_peers_and_doctor_have_their_fields() {
     }
     assert_eq!(peer["agreement"]["id"], pair.agreement);
     assert_eq!(peer["agreement"]["verified"], false);
-    for row in pair.a.json(&["doctor"].map(String::from)).as_array().into_iter().flatten() {
-        assert!(row.get("check").is_some() && row.get("ok").is_some(), "{row}");
+    // The keys lie open and the fingerprint was never compared: findings, and so exit 1.
+    let doctor = pair.a.cli_json(&["doctor"]).expect(1).json();
+    let rows = doctor.as_array().expect("doctor tells rows");
+    for row in rows {
+        let whole = ["check", "ok", "finding", "remedy"].iter().all(|key| row.get(key).is_some());
+        assert!(whole, "{row}");
+    }
+    for word in ["without a passphrase", "never compared"] {
+        let found = rows.iter().any(|row| row["ok"] == false && row["finding"].as_str().unwrap().contains(word));
+        assert!(found, "`{word}` is not a finding: {doctor}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! P32 from outside: kill -9 of the receiver and of the sender in the middle of transfers.
 //!
 //! Ten kills each; `PAKT_KILLS=50` for fifty. At least a third strike before 20 % and a third after 80 % of the
-//! content, one in four while the node recovers from the kill before.
+//! content, one in four while the node recovers from the kill before: as it starts, or when the transfer goes on.
 
 use std::time::Duration;
 
@@ -73,10 +73,17 @@ fn one_transfer(pair: &mut Pair, victim: Victim, round: u64, aims: &[f64]) -> Ve
 
     let mut struck = Vec::new();
     for (at, aim) in aims.iter().enumerate() {
-        let goal = if at == 0 { (CONTENT_BYTES as f64 * aim) as u64 } else { fetched(pair, before) + 300_000 };
-        struck.push(kill_at(pair, victim, before, goal));
-        victim_of(pair, victim).start();
+        let progress = match at {
+            0 => kill_at(pair, victim, before, (CONTENT_BYTES as f64 * aim) as u64),
+            _ if round.is_multiple_of(2) => kill_as_it_starts(pair, victim, before, round),
+            _ => {
+                victim_of(pair, victim).start();
+                kill_at(pair, victim, before, fetched(pair, before) + 300_000)
+            }
+        };
+        struck.push(progress);
     }
+    victim_of(pair, victim).start();
     pair.wait_delivered(&envelope, secs(60));
     let fetched = fetched(pair, before);
     let allowed = CONTENT_BYTES + CONTENT_BYTES / 100 + 500_000 + REFETCHED_BYTES_MAX * aims.len() as u64;
@@ -96,6 +103,14 @@ fn kill_at(pair: &mut Pair, victim: Victim, before: u64, goal: u64) -> f64 {
     assert!(arrived >= goal, "only {arrived} of {goal} bytes within a minute");
     victim_of(pair, victim).kill();
     arrived as f64 / CONTENT_BYTES as f64
+}
+
+/// Kills somewhere between the first step of a start and the first lane; gives the progress then.
+fn kill_as_it_starts(pair: &mut Pair, victim: Victim, before: u64, round: u64) -> f64 {
+    victim_of(pair, victim).spawn_run();
+    std::thread::sleep(Duration::from_millis(10 + round * 37 % 400));
+    victim_of(pair, victim).kill();
+    fetched(pair, before) as f64 / CONTENT_BYTES as f64
 }
 
 fn fetched(pair: &Pair, before: u64) -> u64 {

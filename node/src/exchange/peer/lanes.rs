@@ -28,6 +28,14 @@ pub(super) struct Dialing {
     asked_at: Option<Time>,
 }
 
+impl Dialing {
+    /// One dial of this kind is over, whichever it was.
+    fn forget_one(&mut self, kind: LaneKind) {
+        let over = self.content.iter().find(|(dialled, _)| *dialled == kind).copied();
+        over.map(|slot| self.content.remove(&slot));
+    }
+}
+
 /// Urgent and bulk lanes that are up.
 #[derive(Default)]
 pub(super) struct ContentLanes {
@@ -48,6 +56,10 @@ struct ContentLane {
 impl ContentLanes {
     pub(super) fn abort_all(&mut self) {
         self.lanes.values().for_each(|lane| lane.task.abort());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
     }
 
     fn count(&self, kind: LaneKind) -> usize {
@@ -100,32 +112,33 @@ impl PeerActor {
         self.tasks.spawn(async move {
             let mut last = None;
             for addr in addresses {
-                let target = DialTarget { agreement, entity, addr };
+                let target = DialTarget { agreement, entity, addr: addr.clone() };
                 let lane = match net.dial(target, kind).await {
                     Ok(lane) => open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused),
                     Err(error) => Err(error),
                 };
                 match lane {
                     Ok(lane) => return drop(actor.send(Command::Lane(lane)).await),
-                    Err(error) => last = Some(error),
+                    Err(error) => last = Some((addr, error)),
                 }
             }
             let _ = actor.send(Command::DialFailed(kind, last)).await;
         });
     }
 
-    pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, error: Option<DialError>) {
+    pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, failure: Option<(String, DialError)>) {
         if kind != LaneKind::Control {
-            self.dialing.content.clear();
+            // Asked for again when the timer of the missing lanes comes.
+            self.dialing.forget_one(kind);
             return;
         }
         self.dialing.control = false;
         if self.live.is_some() {
             return;
         }
-        if let Some(error) = error {
+        if let Some((addr, error)) = failure {
             tracing::debug!(agreement = %self.id, %error, "cannot dial");
-            self.show_offline(error.to_string());
+            self.show_offline(format!("{addr}: {error}"));
         }
         let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
         self.dialing.failures += 1;
@@ -149,6 +162,7 @@ impl PeerActor {
         let count = if kind == LaneKind::Urgent { 1 } else { self.context.settings.bulk_lanes };
         self.content_lanes.used_at = now();
         self.timers.set(Timer::Idle, now() + IDLE_MAX);
+        self.timers.set(Timer::Lanes, now() + ASK_AGAIN);
         let Some(live) = &mut self.live else { return };
         if live.dialer {
             return self.open_lanes(kind, count);
@@ -157,6 +171,16 @@ impl PeerActor {
         if self.content_lanes.count(kind) < usize::from(count) && !asked {
             self.dialing.asked_at = Some(now());
             live.lane.send(WantLanes { kind, count }.into());
+        }
+    }
+
+    /// Asks again for lanes that content waits for: a dial may have failed, or the request for one met a lost lane.
+    pub(super) fn want_missing_lanes(&mut self) {
+        for kind in [LaneKind::Urgent, LaneKind::Bulk] {
+            let sends = self.sending.values().any(|sending| sending.lane_kind() == kind);
+            if sends && self.content_lanes.count(kind) == 0 || self.shared.wants(kind) {
+                self.want_lanes(kind);
+            }
         }
     }
 
@@ -188,8 +212,7 @@ impl PeerActor {
     /// Takes a content lane into use.
     pub(super) fn take_content_lane(&mut self, lane: Lane) {
         if lane.dialer {
-            let dialled = self.dialing.content.iter().find(|(kind, _)| *kind == lane.kind).copied();
-            dialled.map(|slot| self.dialing.content.remove(&slot));
+            self.dialing.forget_one(lane.kind);
         }
         let in_force = self.agreement().is_some_and(|agreement| agreement.in_force(now()));
         if self.live.is_none() || !in_force {
@@ -228,12 +251,6 @@ impl PeerActor {
     pub(super) fn close_idle_lanes(&mut self) {
         if !self.sending.is_empty() || !self.receiving.is_empty() {
             self.timers.set(Timer::Idle, now() + IDLE_MAX);
-            // What waits for lanes that never came is asked for again.
-            for kind in [LaneKind::Urgent, LaneKind::Bulk] {
-                if self.shared.wants(kind) {
-                    self.want_lanes(kind);
-                }
-            }
             return;
         }
         self.end_content_lanes();
@@ -248,6 +265,7 @@ impl PeerActor {
         self.dialing.content.clear();
         self.dialing.asked_at = None;
         self.timers.clear(Timer::Idle);
+        self.timers.clear(Timer::Lanes);
         self.show_lanes();
     }
 

@@ -31,7 +31,7 @@ use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 use lanes::{ContentLanes, Dialing};
-use receiving::{OpenedContent, Receiving};
+use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
 use session::Live;
 
@@ -39,8 +39,8 @@ use session::Live;
 pub(in crate::exchange) enum Command {
     /// A lane is up, dialled by either side.
     Lane(Lane),
-    /// This side could not dial a lane.
-    DialFailed(LaneKind, Option<DialError>),
+    /// This side could not dial a lane: the last address that was tried, and why.
+    DialFailed(LaneKind, Option<(String, DialError)>),
     /// A control frame arrived.
     Frame { session: u64, message: Message },
     /// The control lane ended.
@@ -104,6 +104,10 @@ pub(super) enum Timer {
     Dial,
     /// Closing content lanes that nobody uses.
     Idle,
+    /// Forgetting accepted offers that nobody will continue.
+    Stale,
+    /// Asking again for content lanes that did not come up.
+    Lanes,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -205,6 +209,7 @@ impl PeerActor {
         let stop = self.context.stop.clone();
         self.load_deliveries().await;
         self.timers.set(Timer::Dial, now());
+        self.timers.set(Timer::Stale, now() + STALE_FIRST);
         loop {
             let wait = self.timers.next().map_or(LOOK_AROUND, |at| at.since(now()).min(LOOK_AROUND));
             tokio::select! {
@@ -246,6 +251,8 @@ impl PeerActor {
                 Timer::Session => self.tick_session().await,
                 Timer::Dial => self.dial_control(),
                 Timer::Idle => self.close_idle_lanes(),
+                Timer::Stale => self.forget_stale().await,
+                Timer::Lanes => self.want_missing_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

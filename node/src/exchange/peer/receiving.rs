@@ -10,11 +10,13 @@ use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
-use super::{Command, PeerActor};
+use super::{Command, PeerActor, Timer, now};
 use crate::ambient;
 use crate::blob::Blobs;
+use crate::book::Standing;
 use crate::content::{ReadManifestError, check_table, read_manifest};
 use crate::exchange::pull::Pull;
 use crate::mailroom::inbox::Arrival;
@@ -22,6 +24,13 @@ use crate::mailroom::rows::{InMessage, SettledRow};
 use crate::mailroom::{MailError, incoming_owner};
 use crate::net::LaneKind;
 use crate::store::StoreError;
+
+/// After a start stale offers are looked for once those that are still wanted may have come again.
+pub(super) const STALE_FIRST: Duration = Duration::from_secs(600);
+/// And then this often.
+const STALE_EVERY: Duration = Duration::from_secs(3_600);
+/// Only the sender expires; its clock may be wrong, and it may ask for a while how an envelope ended.
+const STALE_AFTER_HOLD: Duration = Duration::from_secs(86_400);
 
 /// An incoming transfer.
 pub(super) struct Receiving {
@@ -305,6 +314,29 @@ impl PeerActor {
         });
         let settled = SettledRow { core: open.hash, receipt };
         self.context.mailroom.commit(self.entity, envelope, Arrival { message, key, segments, settled }).await
+    }
+
+    /// Drops what was received in part of envelopes whose sender has given them up without being able to say so, or whose
+    /// agreement has ended: nobody will ever ask for it.
+    pub(super) async fn forget_stale(&mut self) {
+        self.timers.set(Timer::Stale, now() + STALE_EVERY);
+        // Offers are kept by counterpart: its newest agreement decides.
+        let newest = self.context.book.by_entity(&self.entity);
+        let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
+        let rows = match self.context.mailroom.all_incoming(&self.entity) {
+            Ok(rows) => rows,
+            Err(error) => return tracing::error!(agreement = %self.id, %error, "accepted offers could not be read"),
+        };
+        for row in rows {
+            let envelope = row.offer.envelope;
+            let hold = Duration::from_secs(row.offer.seconds_left.into());
+            let is_over = ambient::now() >= row.offered_at + hold + STALE_AFTER_HOLD;
+            let is_stale = is_over || agreement.standing == Standing::Ended;
+            if is_stale && !self.receiving.contains_key(&envelope) {
+                tracing::info!(%envelope, peer = %self.entity, "an envelope that nobody continues was dropped");
+                self.drop_incoming(envelope).await;
+            }
+        }
     }
 
     /// The session is over: what was under way will be offered again.

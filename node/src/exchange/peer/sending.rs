@@ -189,7 +189,7 @@ impl PeerActor {
         let started = self.prepare(envelope);
         match started {
             Ok(sending) => {
-                let kind = if sending.core.priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk };
+                let kind = sending.lane_kind();
                 self.sending.insert(envelope, sending);
                 // Dialled while the offer is on its way, so that the first object need not wait for it.
                 self.want_lanes(kind);
@@ -384,8 +384,7 @@ impl PeerActor {
             agreement.in_force(now())
                 || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
         });
-        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.wire_bytes() == 0)
-        {
+        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty()) {
             return;
         }
         self.end_content();
@@ -406,6 +405,11 @@ impl PeerActor {
 }
 
 impl Sending {
+    /// The kind of lane that its content is meant for.
+    pub(super) fn lane_kind(&self) -> LaneKind {
+        if self.core.priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk }
+    }
+
     fn name_objects(&mut self, first: u64) {
         let first = usize::try_from(first).unwrap_or(usize::MAX).min(self.objects.len());
         let end = self.objects.len().min(first + ANNOUNCE_ENTRIES_MAX);

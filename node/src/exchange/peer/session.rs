@@ -205,6 +205,7 @@ impl PeerActor {
         self.tell_session(Input::EndTaken(taken)).await;
         if ended {
             self.enforce_terms().await;
+            self.forget_stale().await;
         }
     }
 
@@ -232,6 +233,7 @@ impl PeerActor {
             self.tell_session(Input::Ended(Box::new(statement.clone()))).await;
         }
         self.enforce_terms().await;
+        self.forget_stale().await;
         if self.live.is_none() {
             self.timers.set(Timer::Dial, now());
         }

@@ -62,7 +62,7 @@ pub enum OrderError {
 }
 
 /// Checks that rows come as a tree; holds one path.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TreeOrder {
     /// The path of the last row.
     path: Vec<Component>,

@@ -137,7 +137,7 @@ pub fn display_safe(text: &str) -> Cow<'_, str> {
 
 /// Control characters, and the invisible ones that change how their neighbours are read. The
 /// joiners U+200C and U+200D stay: Persian and emoji need them.
-fn is_deceptive(c: char) -> bool {
+pub(crate) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
