@@ -48,9 +48,7 @@ pub async fn no_such_route() -> ApiError {
 /// What a wrong method gets.
 pub async fn no_such_method() -> Response {
     let error = ServiceError::new(ErrorCode::Usage, "this route does not take that method", "see /v1/openapi.json");
-    let mut response = ApiError(error).into_response();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+    super::problem_response(&Problem { status: StatusCode::METHOD_NOT_ALLOWED.as_u16(), ..Problem::from(error) })
 }
 
 /// State and counts of this node.

@@ -1,9 +1,10 @@
-//! The commands that work without a node, as a person or a script meets them: exit code, message, and nothing written
+//! The command line and the API of one node without a counterpart, as a person or a script meets them: exit code, message, and nothing written
 //! when something is wrong.
 
 // A test's own set-up may fail as loudly as the test.
 #![allow(clippy::unwrap_used)]
 
+mod api;
 mod damage;
 mod records;
 mod setup;
