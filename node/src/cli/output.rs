@@ -42,7 +42,7 @@ impl Output {
     /// When `out` cannot be written.
     pub fn file<T: Serialize>(self, value: &T, file: &str, out: Option<&Path>) -> Result<(), ServiceError> {
         if let Some(path) = out {
-            files::write_public(path, file.as_bytes())?;
+            files::write_result(path, file.as_bytes())?;
             if !self.json {
                 self.note(&format!("wrote {}", path.display()));
             }

@@ -38,6 +38,17 @@ fn init_makes_a_private_node_and_names_the_next_steps() {
 }
 
 #[test]
+fn the_card_is_public_whatever_the_umask() {
+    let home = tempfile::tempdir().unwrap();
+    let init = "umask 077; exec \"$0\" init --dir n --name A --number NO:ORGNR:999000101 --listen 127.0.0.1:0";
+    let mut shell = std::process::Command::new("sh");
+    let made = shell.args(["-c", init, env!("CARGO_BIN_EXE_pakt")]).current_dir(home.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mode = |name: &str| fs::metadata(home.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("n/card.pakt"), mode("n/config.toml")), (0o644, 0o600));
+}
+
+#[test]
 fn init_refuses_what_no_node_can_be_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("used")).unwrap();
