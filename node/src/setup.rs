@@ -330,22 +330,33 @@ fn inconsistent(error: &dyn std::fmt::Display) -> ServiceError {
 /// The passphrase in force: the flag's file, the systemd credential, or the file of the configuration.
 ///
 /// # Errors
-/// `locked` when a file is named and gives no passphrase.
+/// `locked` when a file is named and gives no passphrase, or can be read by others.
 pub fn passphrase(config: &Config, flag: Option<&Path>) -> Result<Option<Zeroizing<Vec<u8>>>, ServiceError> {
     if let Some(file) = flag {
         return read_passphrase(file).map(Some);
     }
-    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let file = Path::new(&dir).join(CREDENTIAL_NAME);
-        if file.exists() {
-            return read_passphrase(&file).map(Some);
-        }
+    let credential = credentials_dir().map(|dir| dir.join(CREDENTIAL_NAME)).filter(|file| file.exists());
+    if let Some(file) = credential {
+        return read_passphrase(&file).map(Some);
     }
     config.passphrase_file.as_deref().map(read_passphrase).transpose()
 }
 
+/// Where the service manager puts the credentials of this process.
+fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+fn is_credential(file: &Path) -> bool {
+    credentials_dir().is_some_and(|dir| file.starts_with(dir))
+}
+
 /// Reads a passphrase: the file without its last line break.
 fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+    // The service manager guards its credentials by other means than the mode; a pipe has no rights worth a look.
+    if file.is_file() && !is_credential(file) {
+        files::refuse_open_to_others(file)?;
+    }
     let locked = |message: String| {
         ServiceError::new(ErrorCode::Locked, message, "give the file with the passphrase: --passphrase-file FILE")
     };

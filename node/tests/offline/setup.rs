@@ -8,6 +8,12 @@ use crate::{init, listing, pakt};
 
 const NUMBER: &str = "NO:ORGNR:999000101";
 
+/// A file that only its owner reads, as a passphrase must be.
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    set_mode(path, 0o600);
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -54,7 +60,9 @@ fn init_refuses_what_no_node_can_be_and_leaves_nothing() {
     fs::create_dir(home.path().join("used")).unwrap();
     fs::write(home.path().join("used/file"), "x").unwrap();
     fs::write(home.path().join("taken"), "x").unwrap();
-    fs::write(home.path().join("empty"), "\n").unwrap();
+    write_private(&home.path().join("empty"), "\n");
+    write_private(&home.path().join("shared"), "riktig hest\n");
+    set_mode(&home.path().join("shared"), 0o640);
     let before = listing(home.path());
     let check = |code: i32, says: &str, change: &[&str]| {
         let mut args =
@@ -78,7 +86,8 @@ fn init_refuses_what_no_node_can_be_and_leaves_nothing() {
     check(2, "--advertise", &["--advertise", "no port"]);
     check(2, "--allow-range", &["--allow-range", "10.0.0.0/40"]);
     check(1, "taken", &["--recovery-file", "taken"]);
-    check(6, "empty", &["--passphrase-file", "empty"]);
+    check(6, "holds no passphrase", &["--passphrase-file", "empty"]);
+    check(6, "chmod 600 shared", &["--passphrase-file", "shared"]);
     check(6, "absent", &["--passphrase-file", "absent"]);
 }
 
@@ -94,8 +103,9 @@ fn an_empty_folder_may_become_a_node() {
 #[test]
 fn a_locked_or_open_or_damaged_keystore_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("right"), "riktig hest\n").unwrap();
-    fs::write(home.path().join("wrong"), "feil hest\n").unwrap();
+    let right = home.path().join("right");
+    write_private(&right, "riktig hest\n");
+    write_private(&home.path().join("wrong"), "feil hest\n");
     let args = ["init", "--dir", "n", "--name", "A", "--number", NUMBER, "--listen", "127.0.0.1:0"];
     pakt(home.path(), &[&args[..], &["--passphrase-file", "right", "--recovery-file", "r"]].concat()).expect(0);
     let keystore = home.path().join("n/keys/keystore");
@@ -112,6 +122,11 @@ fn a_locked_or_open_or_damaged_keystore_is_refused_by_name() {
     check("passphrase", &[]);
     check("passphrase", &["--passphrase-file", "wrong"]);
     check("absent", &["--passphrase-file", "absent"]);
+    for mode in [0o640, 0o604, 0o666] {
+        set_mode(&right, mode);
+        check("chmod 600 right", &["--passphrase-file", "right"]);
+    }
+    set_mode(&right, 0o600);
 
     for mode in [0o640, 0o604, 0o660] {
         set_mode(&keystore, mode);
