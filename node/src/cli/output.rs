@@ -148,6 +148,11 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// How many of something: `1 file`, `2 files`.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A time span for people: its two largest units.
 pub fn span(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
@@ -191,6 +196,14 @@ mod tests {
         check(120_400_000, "120 MB");
         check(999_900_000, "1.0 GB");
         check(u64::MAX, "18447 PB");
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let check = |count: u64, text: &str| assert_eq!(counted(count, "file"), text);
+        check(0, "0 files");
+        check(1, "1 file");
+        check(2, "2 files");
     }
 
     #[test]
