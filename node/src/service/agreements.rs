@@ -20,8 +20,6 @@ use crate::book::{self, Agreement, TermsDraft, read_card};
 const CONTACT_WAIT: Duration = Duration::from_secs(10);
 /// Proposals in one request.
 const CARDS_MAX: usize = 256;
-/// A start of "now" reaches this far back, so that a counterpart whose clock is behind does not have to wait for it.
-const START_SLACK: Duration = Duration::from_secs(30 * 86_400);
 
 impl Node {
     /// This entity's card, armoured.
@@ -187,7 +185,7 @@ fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
         accept_by: terms.accept_by,
         purposes: terms.purposes,
         legal_basis: terms.legal_basis,
-        valid_from: if terms.valid_from == now { now - START_SLACK } else { terms.valid_from },
+        valid_from: terms.valid_from,
         valid_until: terms.valid_until,
         message_bytes_max: terms.max_message_bytes,
         hold_seconds,
@@ -261,12 +259,14 @@ mod tests {
 
     #[test]
     fn terms_without_a_start_reach_back_and_a_written_start_stays() {
+        let back = NOW - Duration::from_secs(30 * 86_400);
         let check = |toml: Option<&str>, from: Time| {
             let draft = terms_draft(toml, NOW).unwrap();
             assert_eq!(draft.valid_from, from, "{toml:?}");
         };
-        check(None, NOW - START_SLACK);
-        check(Some(""), NOW - START_SLACK);
+        check(None, back);
+        check(Some(""), back);
+        check(Some("valid_from = \"0s\""), NOW);
         check(Some("valid_from = 2026-09-01"), Time::from_seconds(1_788_220_800));
         check(Some("valid_from = \"1d\""), NOW + Duration::from_secs(86_400));
     }
