@@ -15,6 +15,7 @@ use crate::ambient;
 use crate::api::terms::TermsInput;
 use crate::api::types::*;
 use crate::book::{self, Agreement, TermsDraft, read_card};
+use crate::exchange::NoContact;
 
 /// How long `accept` waits for the proposer's node.
 const CONTACT_WAIT: Duration = Duration::from_secs(10);
@@ -82,13 +83,7 @@ impl Node {
         let exchange = &self.inner.exchange;
         exchange.agreement_changed(&agreement.id).await;
         let confirmed = exchange.contact_confirmed(&agreement.id, CONTACT_WAIT).await;
-        let note = match &confirmed {
-            Ok(()) => "countersigned; the proposer's node has it".to_owned(),
-            Err(why) => format!(
-                "countersigned, but the proposer's node could not be reached: {why}. This node keeps trying; if nobody \
-                 can dial, mail the agreement to the proposer, who runs `pakt agreement import FILE`"
-            ),
-        };
+        let note = accepted_note(confirmed.as_ref().err());
         let agreement = self.inner.book.get(&agreement.id).unwrap_or(agreement);
         Ok(Accepted { summary: summary(&agreement, ambient::now()), file, delivered: confirmed.is_ok(), note })
     }
@@ -151,6 +146,21 @@ impl Node {
         let candidates = all.iter().enumerate().map(|(at, agreement)| (agreement.id.to_string(), at));
         let at = ids::pick("agreement", typed, "pakt agreement list", candidates)?;
         Ok(all[at].clone())
+    }
+}
+
+/// What became of a countersigned agreement, and what is left to do.
+fn accepted_note(missed: Option<&NoContact>) -> String {
+    const MAIL: &str = "mail the agreement to the proposer, who runs `pakt agreement import FILE`";
+    match missed {
+        None => "countersigned; the proposer's node has it".to_owned(),
+        Some(NoContact::NoAddress) => {
+            format!("countersigned, but the proposer's card names no address, so that nobody can dial it: {MAIL}")
+        }
+        Some(NoContact::Unreached(why)) => format!(
+            "countersigned, but the proposer's node could not be reached: {why}. This node keeps trying; if nobody can \
+             dial, {MAIL}"
+        ),
     }
 }
 
@@ -280,6 +290,18 @@ mod tests {
         assert_eq!((draft.retention_seconds, draft.messages_per_hour), (Some(864_000), Some(5)));
         assert_eq!(draft.purposes, ["a", "b"]);
         assert_eq!(terms_draft(Some("hold = \"99h\""), NOW).unwrap_err().code, ErrorCode::Usage);
+    }
+
+    #[test]
+    fn accepting_says_when_the_file_must_be_mailed() {
+        let check = |missed: Option<NoContact>, says: &str, mail: bool| {
+            let note = accepted_note(missed.as_ref());
+            assert!(note.starts_with("countersigned") && note.contains(says), "{note}");
+            assert_eq!(note.contains("agreement import"), mail, "{note}");
+        };
+        check(None, "has it", false);
+        check(Some(NoContact::NoAddress), "no address", true);
+        check(Some(NoContact::Unreached("it timed out".into())), "it timed out. This node keeps trying", true);
     }
 
     #[test]
