@@ -12,7 +12,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
-use super::output::{Output, counted, facts, moment, safe, size, span, table, with_hint};
+use super::output::{Output, coming, counted, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
 use super::save::{self, Saved};
@@ -366,8 +366,8 @@ fn envelope_text(envelope: &OutboxEnvelope) -> String {
         rows.push(("why", safe(reason)));
     }
     if envelope.state.tier() == 0 && !envelope.state.is_failure() {
-        if let Some(next) = &envelope.next_attempt_at {
-            rows.push(("next attempt", moment(next)));
+        if let Some(next) = envelope.next_attempt_at.as_deref().and_then(coming) {
+            rows.push(("next attempt", next));
         }
         rows.push(("expires", moment(&envelope.expires_at)));
     }

@@ -178,6 +178,13 @@ pub fn moment(text: &str) -> String {
     }
 }
 
+/// A point in time for people, if it is still to come.
+pub fn coming(text: &str) -> Option<String> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    let is_ahead = u64::try_from(at.as_microsecond()).is_ok_and(|at| at > crate::ambient::now().0);
+    is_ahead.then(|| moment(text))
+}
+
 /// Text from outside, safe to show.
 pub fn safe(text: &str) -> String {
     pakt_protocol::content::name::display_safe(text).into_owned()
@@ -213,6 +220,14 @@ mod tests {
         check(61, "1 min 1 s");
         check(90_061, "1 d 1 h");
         check(86_405, "1 d");
+    }
+
+    #[test]
+    fn only_what_is_still_to_come_is_coming() {
+        let check = |text: &str, shown: Option<&str>| assert_eq!(coming(text).as_deref(), shown);
+        check("2020-01-01T00:00:00Z", None);
+        check("soon", None);
+        check("9000-01-01T00:00:00.5Z", Some("9000-01-01 00:00:00 UTC"));
     }
 
     #[test]

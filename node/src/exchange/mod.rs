@@ -95,6 +95,8 @@ pub struct PeerState {
     pub since: Option<Time>,
     /// Why it is down.
     pub reason: Option<String>,
+    /// When it is dialled next, or the moment at which the dial under way began; none while this side cannot dial.
+    pub next_dial_at: Option<Time>,
     /// The lanes that are up.
     pub lanes: Vec<LaneInfo>,
 }
