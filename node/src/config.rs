@@ -188,7 +188,7 @@ impl Config {
                 Some(list(&self.allow_range)),
             ),
             (
-                "File with the passphrase of the keystore, if it is not given at every start. `--passphrase-file` and\n# a systemd credential `pakt-passphrase` go before it. Keep it off this disk, or it protects nothing.",
+                "File with the passphrase of the keystore, as `pakt init` was told. `--passphrase-file` and a systemd\n# credential `pakt-passphrase` go before it. Keep that file off this disk, or it protects nothing.",
                 "passphrase_file",
                 path(&self.passphrase_file),
             ),

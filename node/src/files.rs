@@ -26,15 +26,24 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the file system, as a sentence that names the file.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
-    write_atomic(path, bytes, 0o600).map_err(|e| write_error(path, &e))
+    write_atomic(path, bytes, 0o600, |_| Ok(())).map_err(|e| write_error(path, &e))
 }
 
-/// Writes a file of mode 0644, durably, taking the place of an older one in one step.
+/// Writes a file of mode 0644 whatever the umask, durably, taking the place of an older one in one step.
 ///
 /// # Errors
 /// Those of the file system, as a sentence that names the file.
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
-    write_atomic(path, bytes, 0o644).map_err(|e| write_error(path, &e))
+    let widened = |file: &File| file.set_permissions(fs::Permissions::from_mode(0o644));
+    write_atomic(path, bytes, 0o600, widened).map_err(|e| write_error(path, &e))
+}
+
+/// Writes a file with the rights that the caller's umask leaves, durably, taking the place of an older one in one step.
+///
+/// # Errors
+/// Those of the file system, as a sentence that names the file.
+pub fn write_result(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
+    write_atomic(path, bytes, 0o644, |_| Ok(())).map_err(|e| write_error(path, &e))
 }
 
 /// Writes a file of mode 0600, durably, and only if nothing has that name yet.
@@ -51,11 +60,18 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
     write().map_err(|e| write_error(path, &e))
 }
 
-fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// `finished` sees the whole file before it gets its name.
+fn write_atomic(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    finished: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary_name(path);
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
+        finished(&file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_parent(path)

@@ -84,9 +84,9 @@ pub struct Initialised {
     pub recovery_file: PathBuf,
     /// Whether the keys lie there without a passphrase.
     pub unprotected: bool,
-    /// The file that `run` must be given.
+    /// Whether the settings name no file with the passphrase, so that `run` must be told where it lies.
     #[serde(skip)]
-    pub passphrase_file: Option<PathBuf>,
+    pub passphrase_unnamed: bool,
 }
 
 /// Creates a node.
@@ -107,8 +107,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         listen,
         advertise: options.advertise.clone(),
         allow_range: options.allow_range.clone(),
-        // Where the passphrase lies is for the operator to say at every start, or to write into the settings.
-        passphrase_file: None,
+        passphrase_file: options.passphrase_file.as_ref().filter(|file| lasts(file)).map(absolute),
         recovery_file: Some(match &options.recovery_file {
             Some(file) => absolute(file),
             None => dir.path.join(RECOVERY_NAME),
@@ -120,7 +119,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
     };
     let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice))?;
     dir.keep();
-    Ok(Initialised { passphrase_file: options.passphrase_file.as_ref().map(absolute), ..made })
+    Ok(made)
 }
 
 fn check(options: &InitOptions) -> Result<(), ServiceError> {
@@ -287,7 +286,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
         card: card_path,
         recovery_file: recovery_path,
         unprotected: passphrase.is_none(),
-        passphrase_file: None,
+        passphrase_unnamed: passphrase.is_some() && config.passphrase_file.is_none(),
     })
 }
 
@@ -330,22 +329,38 @@ fn inconsistent(error: &dyn std::fmt::Display) -> ServiceError {
 /// The passphrase in force: the flag's file, the systemd credential, or the file of the configuration.
 ///
 /// # Errors
-/// `locked` when a file is named and gives no passphrase.
+/// `locked` when a file is named and gives no passphrase, or can be read by others.
 pub fn passphrase(config: &Config, flag: Option<&Path>) -> Result<Option<Zeroizing<Vec<u8>>>, ServiceError> {
     if let Some(file) = flag {
         return read_passphrase(file).map(Some);
     }
-    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let file = Path::new(&dir).join(CREDENTIAL_NAME);
-        if file.exists() {
-            return read_passphrase(&file).map(Some);
-        }
+    let credential = credentials_dir().map(|dir| dir.join(CREDENTIAL_NAME)).filter(|file| file.exists());
+    if let Some(file) = credential {
+        return read_passphrase(&file).map(Some);
     }
     config.passphrase_file.as_deref().map(read_passphrase).transpose()
 }
 
+/// Where the service manager puts the credentials of this process.
+fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// Whether a file with the passphrase will be there at the next start: not a pipe, nor a credential of this process.
+fn lasts(file: &Path) -> bool {
+    file.is_file() && !is_credential(file)
+}
+
+fn is_credential(file: &Path) -> bool {
+    credentials_dir().is_some_and(|dir| file.starts_with(dir))
+}
+
 /// Reads a passphrase: the file without its last line break.
 fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+    // The service manager guards its credentials by other means than the mode; a pipe has no rights worth a look.
+    if lasts(file) {
+        files::refuse_open_to_others(file)?;
+    }
     let locked = |message: String| {
         ServiceError::new(ErrorCode::Locked, message, "give the file with the passphrase: --passphrase-file FILE")
     };

@@ -119,9 +119,7 @@ fn bind_socket(socket: &Path, group: Option<&str>) -> anyhow::Result<UnixListene
     let mode = match group {
         None => 0o600,
         Some(name) => {
-            let gid = group_id(name)?;
-            std::os::unix::fs::chown(&temporary, None, Some(gid))
-                .with_context(|| format!("cannot give the API socket to group {name}"))?;
+            give_to_group(&temporary, name)?;
             0o660
         }
     };
@@ -148,17 +146,34 @@ pub fn with_short_path<T>(socket: &Path, then: impl FnOnce(&Path) -> io::Result<
     then(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
 }
 
+/// Makes `path` belong to the group that `[api] group` in the configuration names.
+///
+/// # Errors
+/// `failed` with the setting, the path and what to do: usually this user is no member of the group.
+pub(crate) fn give_to_group(path: &Path, name: &str) -> Result<(), ServiceError> {
+    let gid = group_id(name)?;
+    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|e| {
+        let message = format!("config.toml: [api] group: {} cannot be given to group {name}: {e}", path.display());
+        let hint = format!(
+            "make the user who runs this node a member of it (usermod -aG {name} USER, then log in or start the service \
+             anew), or name another group in config.toml"
+        );
+        ServiceError::new(ErrorCode::Failed, message, hint)
+    })
+}
+
 /// The number of a Unix group, from its name or written as a number.
-pub(crate) fn group_id(name: &str) -> anyhow::Result<u32> {
+fn group_id(name: &str) -> Result<u32, ServiceError> {
     if let Ok(gid) = name.parse() {
         return Ok(gid);
     }
-    let table = fs::read_to_string("/etc/group").context("cannot read /etc/group")?;
+    let table = fs::read_to_string("/etc/group").map_err(|e| files::read_error(Path::new("/etc/group"), &e))?;
     let row = table.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|row| row.first() == Some(&name));
-    match row.and_then(|row| row.get(2)?.parse().ok()) {
-        Some(gid) => Ok(gid),
-        None => bail!("[api] group: there is no Unix group {name} on this machine"),
-    }
+    row.and_then(|row| row.get(2)?.parse().ok()).ok_or_else(|| {
+        let message = format!("config.toml: [api] group: there is no Unix group {name} on this machine");
+        let hint = format!("create it (groupadd --system {name}), or correct or remove that line");
+        ServiceError::new(ErrorCode::Failed, message, hint)
+    })
 }
 
 // ------------------------------------------------------------------------------------------------------------- TCP
@@ -279,6 +294,18 @@ mod tests {
     fn a_group_is_found_by_name_or_number() {
         assert_eq!(group_id("root").unwrap(), 0);
         assert_eq!(group_id("1234").unwrap(), 1234);
-        assert!(group_id("no-such-group-anywhere").is_err());
+        let unknown = group_id("no-such-group-anywhere").unwrap_err();
+        assert!(unknown.message.contains("[api] group") && unknown.hint.contains("groupadd"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_given_is_named_with_its_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join(SOCKET_NAME);
+        let error = give_to_group(&absent, "root").unwrap_err();
+        for part in ["config.toml", "[api] group", "group root", SOCKET_NAME] {
+            assert!(error.message.contains(part), "{error:?}");
+        }
+        assert!(error.hint.contains("usermod -aG root"), "{error:?}");
     }
 }

@@ -28,8 +28,9 @@ purposes = []
 # The legal basis of the exchange, in your own words.
 legal_basis = ""
 
-# From when until when: a date (2027-01-31), a time (2027-01-31T12:00:00Z), or a time span from now ("365d").
-# valid_from = "0s"
+# From when until when: a date (2027-01-31), a time (2027-01-31T12:00:00Z), or a time span from now ("365d"), back
+# with a minus ("-30d"). It begins in the past by default: a counterpart whose clock is behind must not have to wait.
+valid_from = "-30d"
 valid_until = "365d"
 
 # The other side must accept before this: a date, a time, or a time span from now.
@@ -102,7 +103,7 @@ impl Default for Written {
         Self {
             purposes: Vec::new(),
             legal_basis: String::new(),
-            valid_from: TomlTime::Text("0s".into()),
+            valid_from: TomlTime::Text("-30d".into()),
             valid_until: TomlTime::Text("365d".into()),
             accept_by: TomlTime::Text("30d".into()),
             max_message: TomlSize::Text("100GB".into()),
@@ -228,6 +229,9 @@ fn point(key: &str, written: &TomlTime, now: Time) -> Result<Time, ServiceError>
     if let Ok(span) = humantime::parse_duration(&text) {
         return Ok(now + span);
     }
+    if let Some(Ok(span)) = text.strip_prefix('-').map(humantime::parse_duration) {
+        return Ok(now - span);
+    }
     let timestamp = text.parse::<Timestamp>().ok().or_else(|| {
         // A day without a time: its end, so that "until the 31st" includes the 31st; a start begins the day.
         let date: Date = text.parse().ok()?;
@@ -289,6 +293,7 @@ mod tests {
         let defaults = TermsInput::defaults(NOW);
         assert_eq!(defaults.max_message_bytes, 100_000_000_000);
         assert_eq!(defaults.accept_by, NOW + Duration::from_secs(30 * 86400));
+        assert_eq!(defaults.valid_from, NOW - Duration::from_secs(30 * 86400));
     }
 
     #[test]
@@ -301,6 +306,13 @@ mod tests {
         check("valid_until = \"2027-01-31\"", "2027-02-01T00:00:00Z");
         check("valid_until = 2027-01-31T12:00:00Z", "2027-01-31T12:00:00Z");
         check("valid_until = \"1d\"", "2026-09-22T14:13:20Z");
+        let starts = |text: &str, expected: &str| {
+            let terms = TermsInput::parse(text, NOW).unwrap();
+            assert_eq!(super::super::types::time_text(terms.valid_from), expected);
+        };
+        starts("valid_from = 2027-01-31", "2027-01-31T00:00:00Z");
+        starts("valid_from = \"0s\"", "2026-09-21T14:13:20Z");
+        starts("valid_from = \"-1d\"", "2026-09-20T14:13:20Z");
     }
 
     #[test]
@@ -330,6 +342,9 @@ mod tests {
         check("max_mesage = \"1GB\"", "max_mesage");
         check("valid_until = 2020-01-01", "valid_until");
         check("accept_by = \"0s\"", "accept_by");
+        check("accept_by = \"-1d\"", "accept_by");
+        check("valid_until = \"-1d\"", "valid_until");
+        check("valid_from = \"--1d\"", "valid_from");
         check("valid_until = \"tomorrow\"", "valid_until");
         check("= 3", "cannot be used");
     }

@@ -121,7 +121,7 @@ async fn propose(
             std::fs::create_dir_all(folder).map_err(|e| files::read_error(folder, &e))?;
             for proposal in many {
                 let name = format!("{}.proposal", proposal.summary.number.replace(':', "-"));
-                files::write_public(&folder.join(&name), proposal.file.as_bytes())?;
+                files::write_result(&folder.join(&name), proposal.file.as_bytes())?;
                 output.note(&format!("wrote {}", folder.join(&name).display()));
             }
             if output.json {

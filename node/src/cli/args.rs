@@ -139,7 +139,7 @@ pub struct InitArgs {
     /// Address at which counterparts reach this node; may be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Vec<String>,
-    /// File with the passphrase that protects the keys.
+    /// File with the passphrase that protects the keys; config.toml then names it, so that `run` and `doctor` find it.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// Where the recovery file is written; it belongs on another machine or medium.
@@ -153,7 +153,7 @@ pub struct InitArgs {
 /// `pakt run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// File with the passphrase that protects the keys.
+    /// File with the passphrase; else the systemd credential `pakt-passphrase`, else the file that config.toml names.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// How log lines on stderr look.
@@ -164,7 +164,7 @@ pub struct RunArgs {
 /// `pakt doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// File with the passphrase that protects the keys.
+    /// File with the passphrase; else the systemd credential `pakt-passphrase`, else the file that config.toml names.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 }

@@ -36,7 +36,7 @@ pub async fn doctor(client: &Client, dir: &Path, output: Output, args: &DoctorAr
     findings.disk(&config);
     findings.permissions(&config);
     findings.recovery(&config);
-    findings.keystore(&config, args.passphrase_file.as_deref());
+    findings.keystore(&config, args.passphrase_file.as_deref(), status.is_ok());
     findings.card(&config);
     findings.listen(&config, status.is_ok());
     match status {
@@ -137,7 +137,7 @@ impl Findings {
         }
     }
 
-    fn keystore(&mut self, config: &Config, passphrase: Option<&Path>) {
+    fn keystore(&mut self, config: &Config, passphrase: Option<&Path>, running: bool) {
         match setup::is_unprotected(config) {
             Ok(true) => {
                 let finding = "unprotected: the keys lie on disk without a passphrase".into();
@@ -147,11 +147,23 @@ impl Findings {
                     "whoever reads this disk is this entity; start over with `pakt init --passphrase-file`",
                 );
             }
+            Ok(false) if running && matches!(setup::passphrase(config, passphrase), Ok(None)) => {
+                self.fine("keystore", "protected; the running node was given the passphrase".into());
+            }
             Ok(false) => match setup::unlock(config, passphrase) {
                 Ok(_) => self.fine("keystore", "protected, and the passphrase opens it".into()),
-                Err(error) => self.bad("keystore", error.message, error.hint),
+                Err(error) => self.bad_unless_known("keystore", error),
             },
-            Err(error) => self.bad("keystore", error.message, error.hint),
+            Err(error) => self.bad_unless_known("keystore", error),
+        }
+    }
+
+    /// A finding that another check has not made already: open files are found by more than one.
+    fn bad_unless_known(&mut self, check: &str, error: ServiceError) {
+        let known =
+            |finding: &Finding| !finding.ok && !finding.remedy.is_empty() && error.hint.ends_with(&finding.remedy);
+        if !self.0.iter().any(known) {
+            self.bad(check, error.message, error.hint);
         }
     }
 
@@ -188,7 +200,7 @@ impl Findings {
     }
 
     async fn online(&mut self, client: &Client, status: &Status) {
-        self.fine("node", format!("runs since {}", span(Duration::from_secs(status.uptime_s))));
+        self.fine("node", format!("running for {}", span(Duration::from_secs(status.uptime_s))));
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),

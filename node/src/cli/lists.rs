@@ -1,5 +1,6 @@
 //! The commands that ask the node and print what it says: groups, peers, inbox, outbox, receipts, status.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
-use super::output::{Output, facts, moment, safe, size, span, table, with_hint};
+use super::output::{Output, coming, counted, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
 use super::save::{self, Saved};
@@ -25,15 +26,17 @@ pub async fn group(client: &Client, output: Output, command: GroupCommand) -> Re
     let groups: Vec<Group> = match command {
         GroupCommand::List => {
             let groups: Vec<Group> = client.get("/v1/groups").await?;
-            output.result(&groups, |groups| group_table(groups));
+            let names = names_for(client, output, &groups).await;
+            output.result(&groups, |groups| group_table(groups, &names));
             return Ok(Exit::DONE);
         }
         GroupCommand::Add { name } => vec![client.post("/v1/groups", &GroupRequest { name }).await?],
         GroupCommand::Show { name, to } => vec![audience(client, &name, "show", to).await?],
         GroupCommand::Hide { name, to } => vec![audience(client, &name, "hide", to).await?],
     };
+    let names = names_for(client, output, &groups).await;
     if let Some(group) = groups.first() {
-        output.result(group, |_| group_table(&groups));
+        output.result(group, |_| group_table(&groups, &names));
     }
     Ok(Exit::DONE)
 }
@@ -42,8 +45,33 @@ async fn audience(client: &Client, name: &str, action: &str, to: String) -> Resu
     client.post(&format!("/v1/groups/{}/{action}", escaped(name)), &GroupAudience { to }).await
 }
 
-fn group_table(groups: &[Group]) -> String {
-    let shown = |group: &Group| if group.shown_to.is_empty() { "nobody".into() } else { group.shown_to.join(", ") };
+/// What people call the entities that see these groups, by id. Where names cannot be had the ids remain.
+async fn names_for(client: &Client, output: Output, groups: &[Group]) -> BTreeMap<String, String> {
+    let is_id = |shown: &String| shown != "all";
+    if output.json || !groups.iter().flat_map(|group| &group.shown_to).any(is_id) {
+        return BTreeMap::new();
+    }
+    let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await.unwrap_or_default();
+    names(&agreements)
+}
+
+/// Names by entity id; the number stands with a name that several entities have.
+fn names(agreements: &[AgreementSummary]) -> BTreeMap<String, String> {
+    let is_shared =
+        |one: &AgreementSummary| agreements.iter().any(|other| other.name == one.name && other.entity != one.entity);
+    let named = |one: &AgreementSummary| {
+        let name = if is_shared(one) { format!("{} ({})", one.name, one.number) } else { one.name.clone() };
+        (one.entity.clone(), name)
+    };
+    // The newest agreement comes first, and its name counts.
+    agreements.iter().rev().map(named).collect()
+}
+
+fn group_table(groups: &[Group], names: &BTreeMap<String, String>) -> String {
+    let shown = |group: &Group| {
+        let to: Vec<_> = group.shown_to.iter().map(|to| names.get(to).unwrap_or(to).as_str()).collect();
+        if to.is_empty() { "nobody".into() } else { to.join(", ") }
+    };
     table(&["GROUP", "SHOWN TO"], groups.iter().map(|group| vec![safe(&group.name), safe(&shown(group))]).collect())
 }
 
@@ -135,7 +163,7 @@ fn inbox_table(items: &[InboxItem]) -> String {
             } else {
                 safe(&item.subject)
             },
-            format!("{} files, {}", item.files, size(item.bytes)),
+            format!("{}, {}", counted(item.files, "file"), size(item.bytes)),
         ]
     };
     table(&["ID", "RECEIVED", "FROM", "GROUP", "SUBJECT", "CONTENT"], items.iter().map(row).collect())
@@ -143,18 +171,20 @@ fn inbox_table(items: &[InboxItem]) -> String {
 
 fn inbox_text(detail: &InboxDetail) -> String {
     let item = &detail.item;
-    let head = facts(&[
+    let mut head = vec![
         ("from", format!("{}/{}", safe(&item.from.name), safe(&item.from.group))),
         ("to", safe(&item.group)),
         ("subject", safe(&item.subject)),
         ("received", moment(&item.received_at)),
         ("priority", item.priority.as_str().into()),
-        ("purpose", detail.purpose.as_deref().map(safe).unwrap_or_default()),
-        ("content", format!("{} files, {}", item.files, size(item.bytes))),
-    ]);
+    ];
+    if let Some(purpose) = detail.purpose.as_deref().filter(|purpose| !purpose.is_empty()) {
+        head.push(("purpose", safe(purpose)));
+    }
+    head.push(("content", format!("{}, {}", counted(item.files, "file"), size(item.bytes))));
     let text: Vec<String> = detail.text.lines().map(safe).collect();
     let files = detail.tree.iter().map(|file| vec![size(file.bytes), safe(&file.path)]).collect::<Vec<_>>();
-    let mut parts = vec![head];
+    let mut parts = vec![facts(&head)];
     if !text.is_empty() {
         parts.push(text.join("\n"));
     }
@@ -199,7 +229,7 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     let result = SaveResult { id: id.to_owned(), to, saved };
     output.result(&result, |result| {
         let Saved { files, bytes, .. } = &result.saved;
-        format!("saved {files} files, {} to {}", size(*bytes), result.to.display())
+        format!("saved {}, {} to {}", counted(*files, "file"), size(*bytes), result.to.display())
     });
     Ok(())
 }
@@ -313,7 +343,7 @@ fn message_text(message: &OutboxMessage) -> String {
         ("from", safe(&message.from)),
         ("subject", safe(&message.subject)),
         ("submitted", moment(&message.submitted_at)),
-        ("content", format!("{} files, {}", message.files, size(message.bytes))),
+        ("content", format!("{}, {}", counted(message.files, "file"), size(message.bytes))),
     ]);
     let envelopes = message.envelopes.iter().map(envelope_text);
     std::iter::once(head).chain(envelopes).collect::<Vec<_>>().join("\n\n")
@@ -336,8 +366,8 @@ fn envelope_text(envelope: &OutboxEnvelope) -> String {
         rows.push(("why", safe(reason)));
     }
     if envelope.state.tier() == 0 && !envelope.state.is_failure() {
-        if let Some(next) = &envelope.next_attempt_at {
-            rows.push(("next attempt", moment(next)));
+        if let Some(next) = envelope.next_attempt_at.as_deref().and_then(coming) {
+            rows.push(("next attempt", next));
         }
         rows.push(("expires", moment(&envelope.expires_at)));
     }
@@ -415,7 +445,7 @@ fn status_text(status: &Status) -> String {
         ("queued", format!("{}, of these {} held", status.queued, status.held)),
         ("peers online", status.peers_online.to_string()),
         ("keys", keys.to_owned()),
-        ("store", format!("{} objects, {}, {} free", store.objects, size(store.bytes), size(store.free))),
+        ("store", format!("{}, {}, {} free", counted(store.objects, "object"), size(store.bytes), size(store.free))),
     ];
     if let Some(tcp) = &status.api_tcp {
         rows.insert(5, ("API on TCP", tcp.clone()));
@@ -424,4 +454,42 @@ fn status_text(status: &Status) -> String {
         rows.push(("warning", safe(warning)));
     }
     facts(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreement(entity: &str, name: &str, number: &str) -> AgreementSummary {
+        AgreementSummary {
+            id: "a".into(),
+            version: 1,
+            state: AgreementState::Active,
+            entity: entity.into(),
+            name: name.into(),
+            number: number.into(),
+            purposes: vec![],
+            valid_from: String::new(),
+            valid_until: String::new(),
+            fingerprint: String::new(),
+            verified: true,
+        }
+    }
+
+    #[test]
+    fn groups_name_those_who_see_them() {
+        let agreements =
+            [agreement("ent1a", "Nord", "N:1"), agreement("ent1b", "Sør", "N:2"), agreement("ent1c", "Sør", "N:3")];
+        let names = names(&agreements);
+        let check = |shown_to: &[&str], says: &str| {
+            let shown_to = shown_to.iter().map(|to| (*to).to_owned()).collect();
+            let text = group_table(&[Group { name: "Radiology".into(), shown_to }], &names);
+            assert!(text.ends_with(says), "{text}");
+        };
+        check(&[], "nobody");
+        check(&["all"], "all");
+        check(&["ent1a"], "Nord");
+        check(&["ent1a", "ent1c"], "Nord, Sør (N:3)");
+        check(&["ent1unknown"], "ent1unknown");
+    }
 }

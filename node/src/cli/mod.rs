@@ -187,10 +187,7 @@ fn init_text(made: &setup::Initialised) -> String {
                 .to_owned(),
         );
     }
-    let passphrase = made
-        .passphrase_file
-        .as_ref()
-        .map_or_else(String::new, |file| format!(" --passphrase-file {}", shell_word(&file.display().to_string())));
+    let passphrase = if made.passphrase_unnamed { " --passphrase-file FILE" } else { "" };
     lines.push(format!(
         "Next:\n  pakt run --dir {dir}{passphrase}\n  pakt card --dir {dir} --out my.card\n  \
          pakt agreement propose --dir {dir} --with their.card --out our.proposal"

@@ -42,7 +42,7 @@ impl Output {
     /// When `out` cannot be written.
     pub fn file<T: Serialize>(self, value: &T, file: &str, out: Option<&Path>) -> Result<(), ServiceError> {
         if let Some(path) = out {
-            files::write_public(path, file.as_bytes())?;
+            files::write_result(path, file.as_bytes())?;
             if !self.json {
                 self.note(&format!("wrote {}", path.display()));
             }
@@ -148,6 +148,11 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// How many of something: `1 file`, `2 files`.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A time span for people: its two largest units.
 pub fn span(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
@@ -173,6 +178,13 @@ pub fn moment(text: &str) -> String {
     }
 }
 
+/// A point in time for people, if it is still to come.
+pub fn coming(text: &str) -> Option<String> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    let is_ahead = u64::try_from(at.as_microsecond()).is_ok_and(|at| at > crate::ambient::now().0);
+    is_ahead.then(|| moment(text))
+}
+
 /// Text from outside, safe to show.
 pub fn safe(text: &str) -> String {
     pakt_protocol::content::name::display_safe(text).into_owned()
@@ -194,12 +206,28 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_is_no_plural() {
+        let check = |count: u64, text: &str| assert_eq!(counted(count, "file"), text);
+        check(0, "0 files");
+        check(1, "1 file");
+        check(2, "2 files");
+    }
+
+    #[test]
     fn spans_have_two_units() {
         let check = |seconds: u64, text: &str| assert_eq!(span(Duration::from_secs(seconds)), text);
         check(0, "0 s");
         check(61, "1 min 1 s");
         check(90_061, "1 d 1 h");
         check(86_405, "1 d");
+    }
+
+    #[test]
+    fn only_what_is_still_to_come_is_coming() {
+        let check = |text: &str, shown: Option<&str>| assert_eq!(coming(text).as_deref(), shown);
+        check("2020-01-01T00:00:00Z", None);
+        check("soon", None);
+        check("9000-01-01T00:00:00.5Z", Some("9000-01-01 00:00:00 UTC"));
     }
 
     #[test]

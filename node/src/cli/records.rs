@@ -14,7 +14,7 @@ use pakt_protocol::record::card::Card;
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
 use serde::Serialize;
 
-use super::output::{facts, moment, safe, size, span};
+use super::output::{counted, facts, moment, safe, size, span};
 use crate::api::types::{ErrorCode, Party, ServiceError, Terms, time_text};
 use crate::files;
 
@@ -308,7 +308,7 @@ impl ShownReceipt {
             ("at", moment(&self.at)),
             ("envelope", self.envelope.clone()),
             ("message", self.message.clone()),
-            ("content", format!("{} files, {}", self.files, size(self.bytes))),
+            ("content", format!("{}, {}", counted(self.files, "file"), size(self.bytes))),
             ("agreement", self.agreement.clone()),
         ])
     }

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::Exit;
 use super::args::RunArgs;
 use super::output::Output;
-use crate::api::listen::ApiServer;
+use crate::api::listen::{ApiServer, give_to_group};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{Config, LogFormat};
 use crate::service::{self, Node};
@@ -124,13 +124,11 @@ impl Signals {
 
 /// Lets the API's group reach the socket: through the data directory, but not into it.
 fn open_dir_to(dir: &Path, group: &str) -> Result<(), ServiceError> {
-    let open = || -> anyhow::Result<()> {
-        let gid = crate::api::listen::group_id(group)?;
-        std::os::unix::fs::chown(dir, None, Some(gid))?;
-        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o710))?;
-        Ok(())
-    };
-    open().map_err(failed)
+    give_to_group(dir, group)?;
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o710)).map_err(|e| {
+        let message = format!("config.toml: [api] group: {} cannot be opened to group {group}: {e}", dir.display());
+        ServiceError::new(ErrorCode::Failed, message, "let the owner of that folder run the node")
+    })
 }
 
 /// A failure as people read it: with its own code if it carries one.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::args::{SendArgs, WaitFor};
 use super::client::{Client, escaped};
-use super::output::{Output, moment, report, safe, size};
+use super::output::{Output, coming, moment, report, safe, size};
 use super::progress::Progress;
 use super::tar_out::{PIECES_MAX, StreamEnd, write_tree};
 use super::walk::{self, Tree};
@@ -222,8 +222,8 @@ fn describe(sent: &Sent) -> String {
         if envelope.state.tier() > 0 {
             line.push_str(&format!("  {:.1} s  {} on the wire", envelope.seconds, size(envelope.bytes_on_wire)));
         } else if !envelope.state.is_failure() {
-            if let Some(next) = &envelope.next_attempt_at {
-                line.push_str(&format!("  next attempt {}", moment(next)));
+            if let Some(next) = envelope.next_attempt_at.as_deref().and_then(coming) {
+                line.push_str(&format!("  next attempt {next}"));
             }
             line.push_str(&format!("  expires {}", moment(&envelope.expires_at)));
         }

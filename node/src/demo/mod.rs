@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::cli::args::DemoArgs;
-use crate::cli::output::{Output, facts, size};
+use crate::cli::output::{Output, counted, facts, size};
 use crate::cli::progress::Progress;
 use crate::cli::walk::Tree;
 use crate::cli::{Exit, shell_word};
@@ -93,7 +93,7 @@ async fn demo(output: Output, args: &DemoArgs, folder: &Path) -> Result<Report, 
     let zuid = Desk::open(folder, "zuid", "Kliniek Zuid", "NL:KVK:99000102").await?;
     agree(output, folder, &nord, &zuid).await?;
 
-    output.note(&format!("sending {} files, {}", sent.files, size(sent.bytes)));
+    output.note(&format!("sending {}, {}", counted(sent.files, "file"), size(sent.bytes)));
     let to = format!("{}/Reception", zuid.number);
     let send = ["send", "--to", &to, "--subject", "MR head", "--wait", "delivered", "--json", text(&path)?];
     let answer = nord.command(&send).await?;
@@ -181,7 +181,7 @@ async fn verify_receipt(
 impl Report {
     fn text(&self) -> String {
         let mut rows = vec![
-            ("content", format!("{} files, {}", self.files, size(self.bytes))),
+            ("content", format!("{}, {}", counted(self.files, "file"), size(self.bytes))),
             ("time", format!("{:.2} s from submission to durable receipt", self.seconds)),
             ("on the wire", format!("{}, both directions", size(self.bytes_on_wire))),
             ("ratio", format!("{:.2} : 1, content to wire", self.ratio)),

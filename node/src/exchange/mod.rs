@@ -95,8 +95,19 @@ pub struct PeerState {
     pub since: Option<Time>,
     /// Why it is down.
     pub reason: Option<String>,
+    /// When it is dialled next, or the moment at which the dial under way began; none while this side cannot dial.
+    pub next_dial_at: Option<Time>,
     /// The lanes that are up.
     pub lanes: Vec<LaneInfo>,
+}
+
+/// Why a proposer does not hold the countersigned agreement yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoContact {
+    /// Its card names no address, so that nobody can dial it.
+    NoAddress,
+    /// It was dialled in vain; why, for people.
+    Unreached(String),
 }
 
 /// How far an envelope under way is.
@@ -205,11 +216,16 @@ impl Exchange {
         }
     }
 
-    /// Waits until the proposer holds the countersigned agreement.
+    /// Waits until the proposer holds the countersigned agreement; not at all when it has no address to be dialled at,
+    /// as a proposer does not dial before it holds the agreement.
     ///
     /// # Errors
-    /// Why it does not hold it yet, for people.
-    pub async fn contact_confirmed(&self, id: &AgreementId, wait: Duration) -> Result<(), String> {
+    /// Why it does not hold it yet.
+    pub async fn contact_confirmed(&self, id: &AgreementId, wait: Duration) -> Result<(), NoContact> {
+        let agreement = self.inner.context.book.get(id);
+        if agreement.is_some_and(|agreement| agreement.contact.is_some() && agreement.addresses.is_empty()) {
+            return Err(NoContact::NoAddress);
+        }
         let mut changes = self.inner.context.book.changes();
         let confirmed = async {
             loop {
@@ -223,7 +239,10 @@ impl Exchange {
         };
         match tokio::time::timeout(wait, confirmed).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.peer(id).reason.unwrap_or_else(|| "the proposer's node does not answer".to_owned())),
+            Err(_) => {
+                let reason = self.peer(id).reason;
+                Err(NoContact::Unreached(reason.unwrap_or_else(|| "the proposer's node does not answer".to_owned())))
+            }
         }
     }
 

@@ -15,13 +15,12 @@ use crate::ambient;
 use crate::api::terms::TermsInput;
 use crate::api::types::*;
 use crate::book::{self, Agreement, TermsDraft, read_card};
+use crate::exchange::NoContact;
 
 /// How long `accept` waits for the proposer's node.
 const CONTACT_WAIT: Duration = Duration::from_secs(10);
 /// Proposals in one request.
 const CARDS_MAX: usize = 256;
-/// A start of "now" reaches this far back, so that a counterpart whose clock is behind does not have to wait for it.
-const START_SLACK: Duration = Duration::from_secs(30 * 86_400);
 
 impl Node {
     /// This entity's card, armoured.
@@ -84,13 +83,7 @@ impl Node {
         let exchange = &self.inner.exchange;
         exchange.agreement_changed(&agreement.id).await;
         let confirmed = exchange.contact_confirmed(&agreement.id, CONTACT_WAIT).await;
-        let note = match &confirmed {
-            Ok(()) => "countersigned; the proposer's node has it".to_owned(),
-            Err(why) => format!(
-                "countersigned, but the proposer's node could not be reached: {why}. This node keeps trying; if nobody \
-                 can dial, mail the agreement to the proposer, who runs `pakt agreement import FILE`"
-            ),
-        };
+        let note = accepted_note(confirmed.as_ref().err());
         let agreement = self.inner.book.get(&agreement.id).unwrap_or(agreement);
         Ok(Accepted { summary: summary(&agreement, ambient::now()), file, delivered: confirmed.is_ok(), note })
     }
@@ -156,6 +149,21 @@ impl Node {
     }
 }
 
+/// What became of a countersigned agreement, and what is left to do.
+fn accepted_note(missed: Option<&NoContact>) -> String {
+    const MAIL: &str = "mail the agreement to the proposer, who runs `pakt agreement import FILE`";
+    match missed {
+        None => "countersigned; the proposer's node has it".to_owned(),
+        Some(NoContact::NoAddress) => {
+            format!("countersigned, but the proposer's card names no address, so that nobody can dial it: {MAIL}")
+        }
+        Some(NoContact::Unreached(why)) => format!(
+            "countersigned, but the proposer's node could not be reached: {why}. This node keeps trying; if nobody can \
+             dial, {MAIL}"
+        ),
+    }
+}
+
 /// Whether a fingerprint was typed, which must then be that of the entity that `of` finds in the file.
 fn checked_file(file: &str, typed: Option<&str>, of: impl FnOnce(&[u8]) -> Answer<EntityId>) -> Answer<bool> {
     let Some(typed) = typed else { return Ok(false) };
@@ -187,7 +195,7 @@ fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
         accept_by: terms.accept_by,
         purposes: terms.purposes,
         legal_basis: terms.legal_basis,
-        valid_from: if terms.valid_from == now { now - START_SLACK } else { terms.valid_from },
+        valid_from: terms.valid_from,
         valid_until: terms.valid_until,
         message_bytes_max: terms.max_message_bytes,
         hold_seconds,
@@ -261,12 +269,14 @@ mod tests {
 
     #[test]
     fn terms_without_a_start_reach_back_and_a_written_start_stays() {
+        let back = NOW - Duration::from_secs(30 * 86_400);
         let check = |toml: Option<&str>, from: Time| {
             let draft = terms_draft(toml, NOW).unwrap();
             assert_eq!(draft.valid_from, from, "{toml:?}");
         };
-        check(None, NOW - START_SLACK);
-        check(Some(""), NOW - START_SLACK);
+        check(None, back);
+        check(Some(""), back);
+        check(Some("valid_from = \"0s\""), NOW);
         check(Some("valid_from = 2026-09-01"), Time::from_seconds(1_788_220_800));
         check(Some("valid_from = \"1d\""), NOW + Duration::from_secs(86_400));
     }
@@ -280,6 +290,18 @@ mod tests {
         assert_eq!((draft.retention_seconds, draft.messages_per_hour), (Some(864_000), Some(5)));
         assert_eq!(draft.purposes, ["a", "b"]);
         assert_eq!(terms_draft(Some("hold = \"99h\""), NOW).unwrap_err().code, ErrorCode::Usage);
+    }
+
+    #[test]
+    fn accepting_says_when_the_file_must_be_mailed() {
+        let check = |missed: Option<NoContact>, says: &str, mail: bool| {
+            let note = accepted_note(missed.as_ref());
+            assert!(note.starts_with("countersigned") && note.contains(says), "{note}");
+            assert_eq!(note.contains("agreement import"), mail, "{note}");
+        };
+        check(None, "has it", false);
+        check(Some(NoContact::NoAddress), "no address", true);
+        check(Some(NoContact::Unreached("it timed out".into())), "it timed out. This node keeps trying", true);
     }
 
     #[test]

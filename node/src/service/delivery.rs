@@ -42,8 +42,7 @@ pub(super) fn shown(
     let delivered = state.tier() > 0;
     let (live_wire, live_durable) = live.map_or((0, 0), |live| (live.wire_bytes, live.durable_bytes));
     let total = message.counts.sealed_bytes;
-    // Before the next attempt comes the counterpart: an attempt that was due while it is away is due at any moment.
-    let next = (state == EnvelopeState::Queued).then(|| time_text(row.delivery.next_attempt_at.max(now)));
+    let next = if state == EnvelopeState::Queued { next_attempt(row, peer, now) } else { None };
     OutboxEnvelope {
         id: row.id.to_string(),
         message: row.message.to_string(),
@@ -56,12 +55,22 @@ pub(super) fn shown(
         bytes_total: total,
         bytes_durable: if delivered { total } else { row.durable_bytes.max(live_durable).min(total) },
         seconds: seconds_to(row, state).as_secs_f64(),
-        next_attempt_at: next,
+        next_attempt_at: next.map(time_text),
         expires_at: time_text(row.delivery.expires_at),
         reason: if delivered { None } else { row_reason(row, peer) },
         reason_code: if state.is_failure() { row.delivery.reason.map(code_of) } else { None },
         history: history_of(row),
         receipts: receipts_of(row),
+    }
+}
+
+/// When an envelope that waits is tried next, never in the past. While the counterpart is away that is when it is
+/// dialled; none when it has to dial this node.
+fn next_attempt(row: &OutEnvelope, peer: Option<&PeerState>, now: Time) -> Option<Time> {
+    let due = row.delivery.next_attempt_at.max(now);
+    match peer.filter(|peer| !peer.online) {
+        Some(away) => away.next_dial_at.map(|dial| due.max(dial)),
+        None => Some(due),
     }
 }
 
@@ -260,6 +269,21 @@ mod tests {
         check(State::Expired, Reason::HoldTimeOver, Some(1));
         check(State::Queued, Reason::NotConfirmed, Some(1));
         check(State::Queued, Reason::Refused(Refusal::Busy), None);
+    }
+
+    #[test]
+    fn the_next_attempt_is_the_next_dial_while_the_counterpart_is_away() {
+        let now = NOW + Duration::from_secs(9);
+        let check = |online: bool, next_dial_at: Option<Time>, state: State, expected: Option<Time>| {
+            let peer = PeerState { next_dial_at, ..peer(online, None) };
+            assert_eq!(view(&row(state, None, &[]), Some(&peer)).next_attempt_at, expected.map(time_text));
+        };
+        let later = now + Duration::from_secs(20);
+        check(false, Some(later), State::Queued, Some(later));
+        check(false, Some(NOW), State::Queued, Some(now));
+        check(false, None, State::Queued, None);
+        check(true, Some(later), State::Queued, Some(now));
+        check(false, Some(later), State::Transferring, None);
     }
 
     #[test]

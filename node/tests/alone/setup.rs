@@ -8,6 +8,12 @@ use crate::{init, listing, pakt};
 
 const NUMBER: &str = "NO:ORGNR:999000101";
 
+/// A file that only its owner reads, as a passphrase must be.
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    set_mode(path, 0o600);
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -38,12 +44,25 @@ fn init_makes_a_private_node_and_names_the_next_steps() {
 }
 
 #[test]
+fn the_card_is_public_whatever_the_umask() {
+    let home = tempfile::tempdir().unwrap();
+    let init = "umask 077; exec \"$0\" init --dir n --name A --number NO:ORGNR:999000101 --listen 127.0.0.1:0";
+    let mut shell = std::process::Command::new("sh");
+    let made = shell.args(["-c", init, env!("CARGO_BIN_EXE_pakt")]).current_dir(home.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mode = |name: &str| fs::metadata(home.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("n/card.pakt"), mode("n/config.toml")), (0o644, 0o600));
+}
+
+#[test]
 fn init_refuses_what_no_node_can_be_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("used")).unwrap();
     fs::write(home.path().join("used/file"), "x").unwrap();
     fs::write(home.path().join("taken"), "x").unwrap();
-    fs::write(home.path().join("empty"), "\n").unwrap();
+    write_private(&home.path().join("empty"), "\n");
+    write_private(&home.path().join("shared"), "riktig hest\n");
+    set_mode(&home.path().join("shared"), 0o640);
     let before = listing(home.path());
     let check = |code: i32, says: &str, change: &[&str]| {
         let mut args =
@@ -67,7 +86,8 @@ fn init_refuses_what_no_node_can_be_and_leaves_nothing() {
     check(2, "--advertise", &["--advertise", "no port"]);
     check(2, "--allow-range", &["--allow-range", "10.0.0.0/40"]);
     check(1, "taken", &["--recovery-file", "taken"]);
-    check(6, "empty", &["--passphrase-file", "empty"]);
+    check(6, "holds no passphrase", &["--passphrase-file", "empty"]);
+    check(6, "chmod 600 shared", &["--passphrase-file", "shared"]);
     check(6, "absent", &["--passphrase-file", "absent"]);
 }
 
@@ -83,14 +103,17 @@ fn an_empty_folder_may_become_a_node() {
 #[test]
 fn a_locked_or_open_or_damaged_keystore_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("right"), "riktig hest\n").unwrap();
-    fs::write(home.path().join("wrong"), "feil hest\n").unwrap();
+    let right = home.path().join("right");
+    write_private(&right, "riktig hest\n");
+    write_private(&home.path().join("wrong"), "feil hest\n");
     let args = ["init", "--dir", "n", "--name", "A", "--number", NUMBER, "--listen", "127.0.0.1:0"];
     pakt(home.path(), &[&args[..], &["--passphrase-file", "right", "--recovery-file", "r"]].concat()).expect(0);
     let keystore = home.path().join("n/keys/keystore");
     let good = fs::read(&keystore).unwrap();
     let config = home.path().join("n/config.toml");
-    let without = fs::read_to_string(&config).unwrap();
+    let settings = fs::read_to_string(&config).unwrap();
+    let without = settings.lines().filter(|line| !line.starts_with("passphrase_file")).collect::<Vec<_>>().join("\n");
+    fs::write(&config, &without).unwrap();
 
     let check = |says: &str, args: &[&str]| {
         let before = listing(&home.path().join("n"));
@@ -101,6 +124,11 @@ fn a_locked_or_open_or_damaged_keystore_is_refused_by_name() {
     check("passphrase", &[]);
     check("passphrase", &["--passphrase-file", "wrong"]);
     check("absent", &["--passphrase-file", "absent"]);
+    for mode in [0o640, 0o604, 0o666] {
+        set_mode(&right, mode);
+        check("chmod 600 right", &["--passphrase-file", "right"]);
+    }
+    set_mode(&right, 0o600);
 
     for mode in [0o640, 0o604, 0o660] {
         set_mode(&keystore, mode);
@@ -176,7 +204,8 @@ fn doctor_names_each_finding_with_its_remedy() {
     assert_eq!(findings(1), ["recovery", "keystore"]);
     set_mode(&home.path().join("n/recovery.pakt"), 0o600);
     set_mode(&home.path().join("n"), 0o755);
-    assert_eq!(findings(1), ["permissions", "recovery", "keystore", "keystore"][..3]);
+    // What keeps the keystore from being opened is said once.
+    assert_eq!(findings(1), ["permissions", "recovery"]);
     set_mode(&home.path().join("n"), 0o700);
     fs::write(home.path().join("n/card.pakt"), "x").unwrap();
     assert_eq!(findings(1), ["recovery", "keystore", "card"]);
@@ -186,6 +215,39 @@ fn doctor_names_each_finding_with_its_remedy() {
     assert_eq!(findings(1), ["recovery", "keystore", "card", "listen"]);
     drop(taken);
     pakt(home.path(), &["doctor", "--dir", "absent"]).expect(4);
+}
+
+#[test]
+fn the_passphrase_is_found_where_init_was_told() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("other disk")).unwrap();
+    let right = home.path().join("other disk/right");
+    write_private(&right, "riktig hest\n");
+    let args = ["init", "--dir", "n", "--name", "A", "--number", NUMBER, "--listen", "127.0.0.1:0"];
+    let file = ["--passphrase-file", "other disk/right", "--recovery-file", "r"];
+    let told = pakt(home.path(), &[&args[..], &file].concat()).expect(0);
+    assert!(!told.out.contains("--passphrase-file"), "{}", told.out);
+    let config = fs::read_to_string(home.path().join("n/config.toml")).unwrap();
+    assert!(config.contains(right.to_str().unwrap()), "{config}");
+    assert!(!config.contains("hest"), "{config}");
+    // From any folder, as the path is a whole one.
+    let keystore = |args: &[&str]| {
+        let dir = home.path().join("n");
+        let told = pakt(
+            &home.path().join("other disk"),
+            &[&["doctor", "--json", "--dir", dir.to_str().unwrap()], args].concat(),
+        );
+        let rows = told.json();
+        let rows = rows.as_array().unwrap().iter().filter(|row| row["ok"] == false);
+        rows.map(|row| format!("{}: {}", row["check"], row["finding"])).collect::<Vec<_>>()
+    };
+    assert!(keystore(&[]).iter().all(|found| !found.contains("keystore")), "{:?}", keystore(&[]));
+    write_private(&home.path().join("other disk/wrong"), "feil hest\n");
+    assert!(keystore(&["--passphrase-file", "wrong"]).iter().any(|found| found.contains("keystore")));
+    set_mode(&right, 0o644);
+    let found = keystore(&[]).join("\n");
+    assert!(found.contains("permissions") && !found.contains("keystore"), "said once: {found}");
+    pakt(home.path(), &["run", "--dir", "n"]).expect(6);
 }
 
 #[test]

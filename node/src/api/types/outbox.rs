@@ -160,7 +160,8 @@ pub struct OutboxEnvelope {
     pub bytes_durable: u64,
     /// Seconds from submission to the shown state.
     pub seconds: f64,
-    /// When it is tried again; absent while it moves or when it is final.
+    /// When it is tried again, never in the past; absent while it moves, when it is final, and while only the
+    /// counterpart can dial.
     pub next_attempt_at: Option<String>,
     /// End of the hold time.
     pub expires_at: String,

@@ -80,6 +80,7 @@ impl PeerActor {
         if self.live.is_some() || self.dialing.control {
             return;
         }
+        lock(&self.shown).next_dial_at = None;
         if !agreement.should_dial(now()) {
             self.explain_not_dialling(&agreement);
             return;
@@ -89,6 +90,7 @@ impl PeerActor {
             return;
         }
         self.dialing.control = true;
+        lock(&self.shown).next_dial_at = Some(ambient::now());
         let addresses = agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect();
         self.spawn_dial(LaneKind::Control, 0, addresses, agreement.terms.version);
     }
@@ -142,7 +144,12 @@ impl PeerActor {
         }
         let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
         self.dialing.failures += 1;
-        self.timers.set(Timer::Dial, now() + jitter(wait));
+        self.plan_dial(jitter(wait));
+    }
+
+    fn plan_dial(&mut self, wait: Duration) {
+        self.timers.set(Timer::Dial, now() + wait);
+        lock(&self.shown).next_dial_at = Some(ambient::now() + wait);
     }
 
     /// A control lane is up: later failures start from the shortest wait again.
@@ -150,11 +157,12 @@ impl PeerActor {
         self.dialing.control = false;
         self.dialing.failures = 0;
         self.timers.clear(Timer::Dial);
+        lock(&self.shown).next_dial_at = None;
     }
 
     /// Dials again soon after a lane was lost.
     pub(super) fn dial_again(&mut self) {
-        self.timers.set(Timer::Dial, now() + jitter(Duration::from_millis(200)));
+        self.plan_dial(jitter(Duration::from_millis(200)));
     }
 
     /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.

@@ -67,6 +67,7 @@ pub(in crate::exchange) struct Shown {
     online: bool,
     since: Option<Time>,
     reason: Option<String>,
+    next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
 }
 
@@ -90,6 +91,7 @@ impl Shown {
             online: self.online,
             since: self.since,
             reason: self.reason.clone(),
+            next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
         }
     }
