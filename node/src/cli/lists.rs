@@ -229,7 +229,7 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     let result = SaveResult { id: id.to_owned(), to, saved };
     output.result(&result, |result| {
         let Saved { files, bytes, .. } = &result.saved;
-        format!("saved {}, {} to {}", counted(*files, "file"), size(*bytes), result.to.display())
+        format!("saved {}, {} to {}", crate::cli::output::counted(*files, "file"), size(*bytes), result.to.display())
     });
     Ok(())
 }
