@@ -208,9 +208,9 @@ async fn save_item(client: &Client, output: Output, id: &str, to: PathBuf) -> Re
     let bar = Progress::new().bytes(detail.item.bytes, "saving");
     let reader = SyncIoBridge::new(StreamReader::new(content));
     let target = to.clone();
-    let counted = bar.clone();
+    let moving = bar.clone();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let content = Counted { reader, bar: counted, interrupted: Arc::clone(&interrupted) };
+    let content = Counted { reader, bar: moving, interrupted: Arc::clone(&interrupted) };
     let mut work = tokio::task::spawn_blocking(move || save::save(&detail, content, &target));
     let saved = tokio::select! {
         saved = &mut work => saved,

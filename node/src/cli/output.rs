@@ -73,13 +73,13 @@ impl Output {
         if self.yes || !std::io::stdin().is_terminal() {
             return Ok(());
         }
-        eprint!("{question} [y/N] ");
+        eprint!("{question} (yes/no) ");
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
-        if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
             return Ok(());
         }
-        Err(ServiceError::new(ErrorCode::Failed, "nothing was done", "answer y, or give --yes"))
+        Err(ServiceError::new(ErrorCode::Failed, "nothing was done", "answer yes, or give --yes"))
     }
 }
 

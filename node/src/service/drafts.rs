@@ -10,7 +10,7 @@ use pakt_protocol::content::manifest::ManifestHead;
 use pakt_protocol::record::roster::RosterGroup;
 use pakt_protocol::time::Time;
 
-use super::peers::not_in_force;
+use super::peers::{not_in_force, reason_of};
 use super::{Answer, Node, errors, words};
 use crate::ambient;
 use crate::api::types::*;
@@ -161,8 +161,19 @@ impl Node {
                 self.check_writable(&agreement, now)?;
                 Ok(Recipient { agreement, group })
             }
+            Err(FindError::NoRoster) => Err(match self.entity_of(text) {
+                Some(agreement) => self.never_online(text, &agreement, now),
+                None => not_found(text, FindError::NoRoster),
+            }),
             Err(error) => Err(not_found(text, error)),
         }
+    }
+
+    /// Nothing is known of the groups yet: what keeps the counterpart away is what there is to do.
+    fn never_online(&self, text: &str, agreement: &Agreement, now: Time) -> ServiceError {
+        let why = reason_of(agreement, &self.inner.exchange.peer(&agreement.id), now);
+        let told = not_found(text, FindError::NoRoster);
+        ServiceError { message: format!("{}; nothing was queued. It is not online: {why}", told.message), ..told }
     }
 
     /// The counterpart in ENTITY/GROUP, by the longest beginning that names one.
@@ -213,7 +224,7 @@ fn not_found(text: &str, error: FindError) -> ServiceError {
         FindError::NoRoster => (
             ErrorCode::NotFound,
             format!("{text}: not known yet: the peer has not been online since the agreement was made"),
-            "see `pakt peers` for why it is not online; send again once it was",
+            "ask its operator whether the node runs, see `pakt peers` and `pakt doctor`; send again once it was online",
         ),
     };
     ServiceError::new(code, message, hint)

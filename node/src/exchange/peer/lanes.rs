@@ -147,7 +147,8 @@ impl PeerActor {
         self.plan_dial(jitter(wait));
     }
 
-    fn plan_dial(&mut self, wait: Duration) {
+    /// Dials after `wait`, and says so.
+    pub(super) fn plan_dial(&mut self, wait: Duration) {
         self.timers.set(Timer::Dial, now() + wait);
         lock(&self.shown).next_dial_at = Some(ambient::now() + wait);
     }

@@ -223,7 +223,7 @@ impl PeerActor {
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
-        self.timers.set(Timer::Dial, now() + Duration::from_secs(10));
+        self.plan_dial(Duration::from_secs(10));
     }
 
     /// The agreement was completed or ended on this side.
