@@ -84,8 +84,9 @@ mod tests {
     #[test]
     fn sixteen_bit_samples_gain_by_planes() {
         let dir = tempfile::tempdir().unwrap();
-        let noise = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(2_246_822_519) >> 24;
-        let samples: Vec<u8> = (0..200_000).flat_map(|n| (1000 + noise(n) as u16).to_le_bytes()).collect();
+        let mut noise = vec![0; 200_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let samples: Vec<u8> = noise.iter().flat_map(|&n| (1000 + u16::from(n)).to_le_bytes()).collect();
         fs::write(dir.path().join("image"), samples).unwrap();
         let ratios = Ratios::of(dir.path()).unwrap();
         assert!(ratios.planes16_zstd > ratios.zstd_3, "{ratios:?}");
