@@ -42,7 +42,6 @@ pub(super) struct ContentLanes {
     lanes: HashMap<u64, ContentLane>,
     next: u64,
     ended_bytes: u64,
-    used_at: Time,
 }
 
 struct ContentLane {
@@ -169,7 +168,6 @@ impl PeerActor {
     /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.
     pub(super) fn want_lanes(&mut self, kind: LaneKind) {
         let count = if kind == LaneKind::Urgent { 1 } else { self.context.settings.bulk_lanes };
-        self.content_lanes.used_at = now();
         self.timers.set(Timer::Idle, now() + IDLE_MAX);
         self.timers.set(Timer::Lanes, now() + ASK_AGAIN);
         let Some(live) = &mut self.live else { return };
