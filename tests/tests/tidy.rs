@@ -354,6 +354,12 @@ fn text_files() -> BTreeMap<String, String> {
     found
 }
 
+/// Cargo marks its target directory only if it made it itself; `tests/prepare-python` may have come first.
 fn is_foreign(path: &Path, name: &str) -> bool {
-    name == ".git" || name == "__pycache__" || path.join("CACHEDIR.TAG").exists() || path.join("pyvenv.cfg").exists()
+    let built = path == workspace().join("target");
+    built
+        || name == ".git"
+        || name == "__pycache__"
+        || path.join("CACHEDIR.TAG").exists()
+        || path.join("pyvenv.cfg").exists()
 }
