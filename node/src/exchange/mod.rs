@@ -1,7 +1,7 @@
 //! Everything that happens between this node and its counterparts, on top of lanes.
 //!
-//! One actor per agreement ([`peer`]) owns the session and the transfer and delivery machines of `pakt_protocol` and does
-//! what they ask for; lanes that carry content ([`bulk`]) run beside it. Nothing here decides what the protocol does.
+//! One actor per agreement (`peer`) owns the session and the transfer and delivery machines of `pakt_protocol` and does
+//! what they ask for; lanes that carry content (`bulk`) run beside it. Nothing here decides what the protocol does.
 //!
 //! **Invariants:** what a machine wants durable is durable before its next message leaves; no actor ever waits for a
 //! lane; every queue is bounded.
