@@ -100,9 +100,8 @@ pub enum Event {
     LookUp(Offer),
     /// Start receiving.
     Receive(Offer),
-    /// Say whether this withdrawn envelope was committed.
-    LookUpWithdrawn(EnvelopeId),
-    /// For the incoming transfer of this envelope.
+    /// For the incoming transfer of this envelope; a withdrawal of one that is not under way is answered by
+    /// [`Input::Settled`].
     Incoming(EnvelopeId, Message),
     /// For the outgoing transfer of this envelope.
     Outgoing(EnvelopeId, Message),

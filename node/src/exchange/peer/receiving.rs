@@ -75,17 +75,8 @@ impl PeerActor {
         if self.receiving.contains_key(&envelope) {
             self.input_receiving(envelope, Input::Message(message)).await;
         } else if matches!(message, Message::Withdraw(_)) {
-            self.look_up_withdrawn_now(envelope).await;
+            self.look_up_withdrawn(envelope).await;
         }
-    }
-
-    async fn look_up_withdrawn_now(&mut self, envelope: EnvelopeId) {
-        let settled = self.context.mailroom.settled(&self.entity, &envelope);
-        let receipt = settled.ok().flatten().map(|settled| settled.receipt);
-        if receipt.is_none() {
-            self.drop_incoming(envelope).await;
-        }
-        Box::pin(self.tell_session(pakt_protocol::session::Input::Settled(envelope, receipt))).await;
     }
 
     async fn input_receiving(&mut self, envelope: EnvelopeId, input: Input) {

@@ -178,7 +178,6 @@ impl PeerActor {
             Event::Live => self.resume_sending().await,
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
-            Event::LookUpWithdrawn(envelope) => self.look_up_withdrawn(envelope).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
             Event::Outgoing(envelope, message) => self.tell_sending(envelope, message).await,
             Event::OpenLanes(kind, count) => self.open_lanes(kind, count),
@@ -280,7 +279,9 @@ impl PeerActor {
         Ok((view, settled.map(|settled| settled.receipt)))
     }
 
-    async fn look_up_withdrawn(&mut self, envelope: pakt_protocol::ids::EnvelopeId) {
+    /// Answers a withdrawal of what is not under way: with the receipt if it was committed, else by dropping it. What
+    /// cannot be looked up is not answered; the sender asks again.
+    pub(super) async fn look_up_withdrawn(&mut self, envelope: pakt_protocol::ids::EnvelopeId) {
         match self.context.mailroom.settled(&self.entity, &envelope) {
             Ok(settled) => {
                 let receipt = settled.map(|settled| settled.receipt);
