@@ -157,15 +157,13 @@ impl Files {
     }
 
     fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        let file = match self.disk.create(path) {
+        match self.disk.write_whole(path, bytes) {
             Err(DiskError::Exists) => {
                 self.disk.remove(path)?;
-                self.disk.create(path)
+                self.disk.write_whole(path, bytes)
             }
-            created => created,
-        }?;
-        file.write_at(0, bytes)?;
-        file.sync()
+            written => written,
+        }
     }
 
     /// Removes files that no index entry speaks of; what remains is swept away after the next start.
@@ -182,16 +180,12 @@ impl Files {
     }
 
     pub(super) fn read(&self, origin: EntityId, id: ObjectId, row: ObjectRow) -> Result<Bytes, BlobError> {
-        let file = match self.disk.open(&self.path(&origin, &id, row.batch)) {
-            Err(DiskError::NotFound) => return Err(BlobError::Missing),
-            opened => opened?,
-        };
-        if file.len()? != u64::from(row.bytes) {
-            return Err(BlobError::Damaged(id));
-        }
-        let mut bytes = vec![0; row.bytes as usize];
-        file.read_at(0, &mut bytes)?;
-        Ok(bytes.into())
+        let bytes = self.disk.read_whole(&self.path(&origin, &id, row.batch), row.bytes as usize);
+        bytes.map_err(|error| match error {
+            DiskError::NotFound => BlobError::Missing,
+            DiskError::WrongLength => BlobError::Damaged(id),
+            error => error.into(),
+        })
     }
 
     /// Removes the files of earlier runs for which `row` knows no entry; returns how many.

@@ -29,11 +29,13 @@ mod index;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use busy::Busy;
 use files::Files;
 pub use index::{ObjectRow, Owner, Usage};
 use pool::Pool;
+use warm::Warm;
 
 /// Bytes that stay free for records and receipts when content fills the disk.
 pub const RESERVE_BYTES: u64 = 16 << 20;
@@ -109,6 +111,7 @@ struct Inner {
     pool: Pool,
     wake: SyncSender<()>,
     cleaner: Mutex<Option<JoinHandle<()>>>,
+    warm: Warm,
 }
 
 impl Blobs {
@@ -138,7 +141,7 @@ impl Blobs {
         // One wake-up that waits is as good as many.
         let (wake, woken) = sync_channel(1);
         let inner =
-            Inner { store, files, busy: Arc::default(), pool: Pool::start(writers)?, wake, cleaner: Mutex::default() };
+            Inner { store, files, busy: Arc::default(), pool: Pool::start(writers)?, wake, cleaner: Mutex::default(), warm: Warm::default() };
         let inner = Arc::new(inner);
         if background {
             let weak = Arc::downgrade(&inner);
@@ -276,6 +279,11 @@ impl Blobs {
         Ok(self.inner.store.read(|tx| tx.get(&OBJECTS, &(origin, id)))?)
     }
 
+    /// Keeps a few of the objects that were just written in memory, until newer ones come: they will be asked for soon.
+    pub fn keep_warm(&self, origin: EntityId, objects: &[(ObjectId, Bytes)]) {
+        self.inner.warm.put(origin, objects);
+    }
+
     /// As [`Blobs::read`], and compares the hash of the bytes with the id.
     ///
     /// # Errors
@@ -286,6 +294,14 @@ impl Blobs {
             return Err(BlobError::Damaged(id));
         }
         Ok(bytes)
+    }
+
+    /// The object, from memory if it was written a moment ago and never left it, else as [`Blobs::read_verified`].
+    ///
+    /// # Errors
+    /// As [`Blobs::read`].
+    pub fn read_to_serve(&self, origin: EntityId, id: ObjectId) -> Result<Bytes, BlobError> {
+        self.inner.warm.get(origin, id).map_or_else(|| self.read_verified(origin, id), Ok)
     }
 
     /// Notes in the caller's commit that `owner` needs an object; false if it is not there.

@@ -317,6 +317,9 @@ impl Writes {
         // A task of its own: it runs to its end in any case, so that no file is left without its row.
         self.running.push(tokio::spawn(async move {
             let result = blobs.write_batch_pinned(origin, owner, &batch.objects).await;
+            if result.is_ok() {
+                blobs.keep_warm(origin, &batch.objects);
+            }
             drop(batch);
             result
         }));

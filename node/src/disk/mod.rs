@@ -12,11 +12,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 mod fault;
 mod fault_model;
 #[cfg(test)]
 mod matrix;
 mod real;
+mod whole;
 
 pub use fault::{Crash, Fault, FaultDisk, FaultPlan};
 pub use real::RealDisk;
@@ -36,6 +39,9 @@ pub enum DiskError {
     /// There is one already.
     #[error("the file exists already")]
     Exists,
+    /// A file is not as long as it was when it was written.
+    #[error("a file has another length than it was written with; check the disk")]
+    WrongLength,
     /// The disk did not confirm that written bytes are durable; what was written since the last sync may be lost.
     #[error("the disk failed to make data durable ({0}); check the disk, then start again")]
     Unsynced(io::ErrorKind),
@@ -79,6 +85,7 @@ impl From<DiskError> for io::Error {
             DiskError::Full => io::ErrorKind::StorageFull,
             DiskError::NotFound => io::ErrorKind::NotFound,
             DiskError::Exists => io::ErrorKind::AlreadyExists,
+            DiskError::WrongLength => io::ErrorKind::InvalidData,
             DiskError::Unsynced(kind) | DiskError::Io(kind) => *kind,
         };
         io::Error::new(kind, error)
@@ -152,6 +159,29 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`DiskError::NotFound`], or when the disk fails.
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError>;
+
+    /// Makes a new file that holds `bytes` and returns once they are durable; its name is after [`Disk::sync_dir`]. The
+    /// file may be padded, so that only [`Disk::read_whole`] reads it.
+    ///
+    /// # Errors
+    /// As [`Disk::create`], [`DiskFile::write_at`] and [`DiskFile::sync`]; a part of the file may then be left.
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        write_new(self, path, bytes)
+    }
+
+    /// Reads a file that was written with [`Disk::write_whole`] and held `bytes` bytes.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`], [`DiskError::WrongLength`], or when the disk fails.
+    fn read_whole(&self, path: &Path, bytes: usize) -> Result<Bytes, DiskError> {
+        let file = self.open(path)?;
+        if file.len()? != bytes as u64 {
+            return Err(DiskError::WrongLength);
+        }
+        let mut out = vec![0; bytes];
+        file.read_at(0, &mut out)?;
+        Ok(out.into())
+    }
 
     /// Renames a file within one file system, replacing `to` if it exists; atomic, durable after [`Disk::sync_dir`].
     ///
@@ -253,7 +283,7 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Di
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+fn write_new(disk: &(impl Disk + ?Sized), path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let file = disk.create(path)?;
     file.write_at(0, bytes)?;
     file.sync()

@@ -8,7 +8,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirEntry, Disk, DiskError, DiskFile, DiskLock};
+use bytes::Bytes;
+
+use super::{DirEntry, Disk, DiskError, DiskFile, DiskLock, whole};
 
 /// The disk that the operating system shows; paths are taken as they are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,7 +23,7 @@ impl RealDisk {
     }
 }
 
-fn options() -> OpenOptions {
+pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
@@ -34,6 +36,14 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
         Ok(Arc::new(RealFile(options().open(path)?)))
+    }
+
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        whole::write(path, bytes)
+    }
+
+    fn read_whole(&self, path: &Path, bytes: usize) -> Result<Bytes, DiskError> {
+        whole::read(path, bytes)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {

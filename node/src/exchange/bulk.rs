@@ -149,11 +149,11 @@ async fn serve(
     Ok(())
 }
 
-/// The object, read and compared with its name: a flipped bit on disk is never served.
+/// The object; one that comes from the disk was compared with its name: a flipped bit is never served.
 async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u64) -> Option<Bytes> {
     let id = around.shared.served(envelope, index)?;
     let around = around.clone();
-    let read = tokio::task::spawn_blocking(move || around.blobs.read_verified(around.own, id)).await;
+    let read = tokio::task::spawn_blocking(move || around.blobs.read_to_serve(around.own, id)).await;
     match read {
         Ok(Ok(bytes)) => Some(bytes),
         Ok(Err(error)) => {

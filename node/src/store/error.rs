@@ -71,6 +71,7 @@ impl From<DiskError> for StoreError {
             DiskError::Full => StoreError::Full,
             DiskError::NotFound => StoreError::Io(io::ErrorKind::NotFound),
             DiskError::Exists => StoreError::Io(io::ErrorKind::AlreadyExists),
+            DiskError::WrongLength => StoreError::Io(io::ErrorKind::InvalidData),
             DiskError::Unsynced(kind) | DiskError::Io(kind) => StoreError::Io(kind),
         }
     }
