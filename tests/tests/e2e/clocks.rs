@@ -9,13 +9,13 @@ use pakt_tests::wait::{secs, until};
 use pakt_tests::{tools, tree, turn};
 
 /// The library that moves a process's wall clock.
-fn faketime() -> Option<String> {
+pub(crate) fn faketime() -> Option<String> {
     let triples = fs::read_dir("/usr/lib").ok()?.flatten().map(|item| item.path());
     let found: Option<PathBuf> = triples.map(|dir| dir.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
     found.map(|path| path.to_string_lossy().into_owned())
 }
 
-fn move_clock(node: &mut TestNode, library: &str, by: &str) {
+pub(crate) fn move_clock(node: &mut TestNode, library: &str, by: &str) {
     node.set_env("LD_PRELOAD", library);
     node.set_env("FAKETIME", by);
     node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

@@ -18,6 +18,7 @@ mod kills;
 mod lifecycle;
 mod queue;
 mod refusals;
+mod resume;
 mod second_reader;
 mod snapshots;
 mod strangers;
