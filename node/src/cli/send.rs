@@ -75,6 +75,8 @@ fn new_message(args: &SendArgs) -> Result<NewMessage, ServiceError> {
         priority: args.priority.into(),
         purpose: args.purpose.clone(),
         bytes: None,
+        files: None,
+        folders: None,
     })
 }
 
@@ -92,6 +94,8 @@ async fn submit(
             None => Tree::scan(&args.path)?,
         };
         message.bytes = Some(tree.bytes);
+        message.files = Some(tree.files);
+        message.folders = Some(tree.entries.len() as u64 - tree.files);
         let draft: Draft = client.post("/v1/drafts", &message).await?;
         match stream(client, &draft, tree, &args.path, progress).await {
             Err(StreamEnd::Changed(_)) if Instant::now() < deadline => {}

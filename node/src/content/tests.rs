@@ -42,8 +42,8 @@ impl Node {
     }
 
     async fn seal_at_most(&self, tar: Vec<u8>, owner: Owner, bytes_max: u64) -> Result<SealedTree, SealTreeError> {
-        let (head, base) = (head(), SealBase::from_bytes([3; 32]));
-        seal_tree(Cursor::new(tar), head, base, &self.blobs, OWN, owner, bytes_max, &self.pool).await
+        let what = SealTree { bytes_max, ..what(owner) };
+        seal_tree(Cursor::new(tar), what, &self.blobs, &self.pool).await
     }
 
     fn manifest(&self, sealed: &SealedTree) -> Manifest {
@@ -74,6 +74,10 @@ impl Node {
         }
         panic!("{:?}, {} files", self.blobs.usage(), self.objects().len());
     }
+}
+
+fn what(owner: Owner) -> SealTree {
+    SealTree::new(head(), SealBase::from_bytes([3; 32]), OWN, owner)
 }
 
 fn head() -> ManifestHead {
@@ -349,8 +353,7 @@ async fn a_reader_that_breaks_is_told_apart_from_an_end() {
         Ok(bytes::Bytes::from(tar[..1_000_000].to_vec())),
         Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
     ]));
-    let base = SealBase::from_bytes([3; 32]);
-    let sealed = seal_tree(broken, head(), base, &node.blobs, OWN, OWNER, u64::MAX, &node.pool).await;
+    let sealed = seal_tree(broken, what(OWNER), &node.blobs, &node.pool).await;
     assert!(matches!(sealed, Err(SealTreeError::Read(std::io::ErrorKind::ConnectionReset))));
     node.assert_empty().await;
 }
@@ -362,10 +365,7 @@ async fn dropped_at_any_point_it_leaves_nothing() {
         let node = Node::start();
         let (mut user, stream) = tokio::io::duplex(64 << 10);
         let (blobs, pool) = (node.blobs.clone(), node.pool.clone());
-        let sealing = tokio::spawn(async move {
-            let base = SealBase::from_bytes([3; 32]);
-            seal_tree(stream, head(), base, &blobs, OWN, OWNER, u64::MAX, &pool).await.map(drop)
-        });
+        let sealing = tokio::spawn(async move { seal_tree(stream, what(OWNER), &blobs, &pool).await.map(drop) });
         user.write_all(&tar[..written]).await.unwrap();
         // A slow stream does not keep what it has brought in memory.
         if written >= 2_500_000 {

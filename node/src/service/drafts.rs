@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::roster::RosterGroup;
 use pakt_protocol::time::Time;
 
+use super::delivery::priority_for;
 use super::peers::{not_in_force, reason_of};
 use super::{Answer, Node, errors, words};
 use crate::ambient;
@@ -38,6 +41,8 @@ pub(super) struct Waiting {
     pub(super) priority: Priority,
     /// Plain bytes that every recipient's agreement allows.
     pub(super) bytes_max: u64,
+    /// What a walk of the content found, if one was made.
+    pub(super) extent: Option<Extent>,
     since: Instant,
 }
 
@@ -109,8 +114,18 @@ impl Node {
         };
         head.check().map_err(|error| ServiceError::new(ErrorCode::Usage, error.to_string(), "send it as a file"))?;
         let since = Instant::now();
-        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, since };
-        Ok(Draft { id: self.inner.drafts.add(draft)? })
+        let extent = match (message.files, message.folders, message.bytes) {
+            (Some(files), Some(folders), Some(plain_bytes)) => Some(Extent { files, folders, plain_bytes }),
+            _ => None,
+        };
+        let to: Vec<AgreementId> = recipients.iter().map(|recipient| recipient.agreement.id).collect();
+        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, extent, since };
+        let id = self.inner.drafts.add(draft)?;
+        // Lanes take some round trips, which pass while the content is being sealed.
+        for agreement in to {
+            self.inner.exchange.expect(&agreement, priority_for(message.priority)).await;
+        }
+        Ok(Draft { id })
     }
 
     /// The group that was named, or the only one.
@@ -293,6 +308,7 @@ mod tests {
             head: ManifestHead::default(),
             priority: Priority::Normal,
             bytes_max: 0,
+            extent: None,
             since,
         }
     }
