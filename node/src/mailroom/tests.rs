@@ -96,6 +96,10 @@ async fn content(
 
 /// Seals and submits one message, as the service does; whether it was acknowledged.
 async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
+    // It was offered while it was being read.
+    if mailroom.note_early(AGREEMENT, ENVELOPE).await.is_err() {
+        return false;
+    }
     let dedup = SealBase::from_bytes([8; 32]);
     let what = SealTree::new(head(), dedup, OWN, outgoing_owner(&MESSAGE));
     let sealed = seal_tree(Cursor::new(tar()), what, &mailroom.blobs, pool).await;
@@ -137,6 +141,7 @@ async fn verify_send(mailroom: &Mailroom, pool: &ContentPool, acknowledged: bool
     if open.is_empty() {
         return;
     }
+    assert_eq!(mailroom.early_offers(&AGREEMENT).unwrap(), [], "it would be withdrawn {context:?}");
     let message = mailroom.message(&MESSAGE).unwrap();
     let objects = mailroom.objects(&MESSAGE).unwrap();
     let key = ManifestKey::from_bytes(*mailroom.manifest_key(&MESSAGE).unwrap());

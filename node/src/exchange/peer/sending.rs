@@ -85,7 +85,10 @@ impl PeerActor {
         let envelope = row.id;
         let whole = match self.whole(row) {
             Ok(whole) => whole,
-            Err(error) => return tracing::error!(%envelope, %error, "a submitted envelope could not be read"),
+            Err(error) => {
+                self.sending.remove(&envelope);
+                return tracing::error!(%envelope, %error, "a submitted envelope could not be read");
+            }
         };
         let Some(sending) = self.sending.get_mut(&envelope) else { return };
         let mut delivery = Delivery::new(whole.row.delivery.clone(), now());
