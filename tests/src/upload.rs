@@ -11,6 +11,7 @@ const BLOCK_BYTES: usize = 512;
 
 /// One message of one folder with one file of noise, under way into a node.
 pub struct Upload {
+    draft: String,
     socket: UnixStream,
     noise: blake3::OutputReader,
     bytes: u64,
@@ -64,7 +65,7 @@ impl Upload {
         socket.write_all(head.as_bytes()).expect("the node listens");
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
-        let mut upload = Upload { socket, noise: hasher.finalize_xof(), bytes, written: 0 };
+        let mut upload = Upload { draft: id, socket, noise: hasher.finalize_xof(), bytes, written: 0 };
         upload.put(&header("study/", b'5', 0));
         upload.put(&header("study/image.bin", b'0', bytes));
         upload
@@ -81,6 +82,14 @@ impl Upload {
             self.put(&piece[..now]);
             left -= now as u64;
         }
+    }
+
+    /// Sealed bytes that every recipient holds by now.
+    pub fn bytes_durable(&self, node: &TestNode) -> u64 {
+        let mut socket = connect(node);
+        let head = format!("GET /v1/drafts/{} HTTP/1.1\r\nhost: pakt\r\nconnection: close\r\n\r\n", self.draft);
+        socket.write_all(head.as_bytes()).expect("the node listens");
+        read_reply(socket).body["bytes_durable"].as_u64().unwrap_or(0)
     }
 
     /// Hands over the rest and gives the answer.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
-use pakt_protocol::ids::AgreementId;
+use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::record::roster::RosterGroup;
 use pakt_protocol::time::Time;
 
@@ -50,11 +50,35 @@ pub(super) struct Waiting {
 #[derive(Default)]
 pub(super) struct Drafts {
     waiting: Mutex<HashMap<String, Waiting>>,
+    /// Those that were taken, until they are messages or nothing.
+    sealing: Mutex<HashMap<String, Vec<EnvelopeId>>>,
+}
+
+/// A draft that is being sealed, for as long as this is held.
+pub(super) struct Sealing<'a> {
+    drafts: &'a Drafts,
+    id: String,
+}
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        self.drafts.lock_sealing().remove(&self.id);
+    }
 }
 
 impl Drafts {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_sealing(&self) -> MutexGuard<'_, HashMap<String, Vec<EnvelopeId>>> {
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which envelopes a draft that was taken becomes.
+    pub(super) fn begin_sealing(&self, id: String, envelopes: &[EnvelopeId]) -> Sealing<'_> {
+        self.lock_sealing().insert(id.clone(), envelopes.to_vec());
+        Sealing { drafts: self, id }
     }
 
     fn add(&self, draft: Waiting) -> Answer<String> {
@@ -71,11 +95,13 @@ impl Drafts {
 
     pub(super) fn take(&self, id: &str) -> Answer<Waiting> {
         let taken = self.lock().remove(id).filter(|draft| draft.since.elapsed() < DRAFT_AGE_MAX);
-        taken.ok_or_else(|| {
-            let message = "there is no such draft: it was used, or its content came too late";
-            ServiceError::new(ErrorCode::NotFound, message, "begin the message again")
-        })
+        taken.ok_or_else(no_such_draft)
     }
+}
+
+fn no_such_draft() -> ServiceError {
+    let message = "there is no such draft: it was used, or its content came too late";
+    ServiceError::new(ErrorCode::NotFound, message, "begin the message again")
 }
 
 impl Node {
@@ -126,6 +152,16 @@ impl Node {
             self.inner.exchange.expect(&agreement, priority_for(message.priority)).await;
         }
         Ok(Draft { id })
+    }
+
+    /// How much of a message has arrived while its content is still being given.
+    ///
+    /// # Errors
+    /// `not_found` before that, and once it is a message.
+    pub fn draft_progress(&self, id: &str) -> Answer<DraftProgress> {
+        let envelopes = self.inner.drafts.lock_sealing().get(id).cloned().ok_or_else(no_such_draft)?;
+        let durable = |envelope| self.inner.exchange.progress(envelope).map_or(0, |progress| progress.durable_bytes);
+        Ok(DraftProgress { bytes_durable: envelopes.iter().map(durable).min().unwrap_or(0) })
     }
 
     /// The group that was named, or the only one.

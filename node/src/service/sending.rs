@@ -61,13 +61,14 @@ impl Node {
     pub async fn submit(&self, draft: String, content: Content) -> Answer<Sent> {
         let waiting = self.inner.drafts.take(&draft)?;
         let node = self.clone();
-        let work = self.inner.submissions.spawn(async move { node.seal_and_submit(waiting, content).await });
+        let work = self.inner.submissions.spawn(async move { node.seal_and_submit(draft, waiting, content).await });
         work.await.unwrap_or_else(|_| Err(errors::broken_off()))
     }
 
-    async fn seal_and_submit(&self, waiting: Waiting, content: Content) -> Answer<Sent> {
+    async fn seal_and_submit(&self, draft: String, waiting: Waiting, content: Content) -> Answer<Sent> {
         let inner = &self.inner;
         let ids = Ids::draw(&waiting);
+        let _sealing = inner.drafts.begin_sealing(draft, &ids.envelopes);
         let dedup = inner.book.dedup_secret(&waiting.from.id, ambient::now()).await?;
         let durable = self.offer_early(&waiting, &ids).await;
         let what = SealTree {

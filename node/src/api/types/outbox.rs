@@ -74,6 +74,13 @@ pub struct Draft {
     pub id: String,
 }
 
+/// How far a message is while its content is still being read.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DraftProgress {
+    /// Sealed bytes that every recipient has reported as durable.
+    pub bytes_durable: u64,
+}
+
 /// A message that is sealed and durable.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Sent {
