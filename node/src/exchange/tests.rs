@@ -19,6 +19,7 @@ use pakt_protocol::record::address::Address;
 use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::receipt::verify_from;
+use pakt_protocol::record::roster::GroupId;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
@@ -118,17 +119,7 @@ impl TestNode {
         let own = self.entity.id();
         let durable = DurableSoFar::default();
         if let Some(extent) = extent {
-            let offer = EarlyOffer {
-                envelope,
-                group: group.id,
-                priority: Priority::Normal,
-                agreement_version: 1,
-                extent,
-                bounds: extent.bounds(&head),
-                expires_at: now() + Duration::from_secs(60),
-                objects: durable.follow(),
-            };
-            self.exchange.offer_early(agreement, offer).await;
+            self.offer_early(agreement, (envelope, group.id), extent, &head, &durable).await;
         }
         let what = SealTree {
             extent,
@@ -157,19 +148,7 @@ impl TestNode {
             agreement_version: 1,
             root_hash: sealed.root_hash,
         };
-        let out = OutMessage {
-            id: message,
-            sequence: 0,
-            from_group: self.book.groups()[0].id,
-            from_name: "Reception".into(),
-            subject: "Knee".into(),
-            priority: Priority::Normal,
-            purpose: None,
-            submitted_at: ambient::now(),
-            counts,
-            key: None,
-            envelopes: vec![envelope],
-        };
+        let out = self.message(message, envelope, counts);
         let delivery = Record::new(Priority::Normal, Duration::from_secs(60), now());
         let row = OutEnvelope {
             id: envelope,
@@ -189,6 +168,43 @@ impl TestNode {
         self.mailroom.submit(out, vec![row], &sealed.manifest_key, sealed.objects).await.unwrap();
         self.exchange.submitted(agreement, envelope).await;
         Ok(())
+    }
+
+    async fn offer_early(
+        &self,
+        agreement: &AgreementId,
+        (envelope, group): (EnvelopeId, GroupId),
+        extent: Extent,
+        head: &ManifestHead,
+        durable: &DurableSoFar,
+    ) {
+        let offer = EarlyOffer {
+            envelope,
+            group,
+            priority: Priority::Normal,
+            agreement_version: 1,
+            extent,
+            bounds: extent.bounds(head),
+            expires_at: now() + Duration::from_secs(60),
+            objects: durable.follow(),
+        };
+        self.exchange.offer_early(agreement, offer).await;
+    }
+
+    fn message(&self, id: MessageId, envelope: EnvelopeId, counts: Counts) -> OutMessage {
+        OutMessage {
+            id,
+            sequence: 0,
+            from_group: self.book.groups()[0].id,
+            from_name: "Reception".into(),
+            subject: "Knee".into(),
+            priority: Priority::Normal,
+            purpose: None,
+            submitted_at: ambient::now(),
+            counts,
+            key: None,
+            envelopes: vec![envelope],
+        }
     }
 
     /// Bytes that are stored as coming from `origin`.
