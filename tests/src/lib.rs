@@ -17,5 +17,6 @@ pub mod source;
 pub mod tools;
 pub mod tree;
 pub mod turn;
+pub mod upload;
 pub mod wait;
 pub mod wire;

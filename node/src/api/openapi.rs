@@ -25,6 +25,7 @@ use super::{events, routes};
         routes::group_show,
         routes::group_hide,
         routes::draft,
+        routes::draft_progress,
         routes::submit,
         routes::outbox_list,
         routes::outbox_show,

@@ -169,6 +169,13 @@ pub async fn draft(State(api): State<ApiState>, body: JsonBody<NewMessage>) -> A
     Ok(Json(api.node.draft(message).await?))
 }
 
+/// How much of a message has arrived while its content is still being given.
+#[utoipa::path(get, path = "/v1/drafts/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = DraftProgress), (status = "default", body = Problem)))]
+pub async fn draft_progress(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<DraftProgress> {
+    Ok(Json(api.node.draft_progress(&id)?))
+}
+
 /// Give a message its content as a tar stream; answers once it is sealed and durable.
 #[utoipa::path(put, path = "/v1/drafts/{id}/content", params(("id" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/x-tar"),

@@ -60,6 +60,9 @@ impl Progress {
                 let name = format!("{}/{}", safe(&envelope.name), safe(&envelope.group));
                 let bar = self.bytes(envelope.bytes_total, &name);
                 bar.enable_steady_tick(Duration::from_secs(1));
+                // What arrived while it was still being read is no measure of the time that is left.
+                bar.set_position(envelope.bytes_durable);
+                bar.reset_eta();
                 self.envelopes.insert(envelope.id.clone(), bar);
             }
             let Some(bar) = self.envelopes.get(&envelope.id) else { continue };

@@ -3,9 +3,11 @@
 //! **Invariant:** nothing is sent when a path is missing, is no file or folder, or changes while it is read.
 //! **Invariant:** exit code 0 without `--wait` means: sealed and durable here, PATH is no longer needed.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,6 +25,8 @@ use crate::api::types::*;
 const SUBJECT_FILE_BYTES_MAX: u64 = 4 << 10;
 /// A letter, not a book; content of any size goes into files.
 const BODY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// How often is asked how much has arrived while the content is still being read.
+const ARRIVED_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait before following an outgoing message again after the stream of events broke.
 const EVENTS_RETRY: Duration = Duration::from_millis(500);
 
@@ -75,6 +79,8 @@ fn new_message(args: &SendArgs) -> Result<NewMessage, ServiceError> {
         priority: args.priority.into(),
         purpose: args.purpose.clone(),
         bytes: None,
+        files: None,
+        folders: None,
     })
 }
 
@@ -92,6 +98,8 @@ async fn submit(
             None => Tree::scan(&args.path)?,
         };
         message.bytes = Some(tree.bytes);
+        message.files = Some(tree.files);
+        message.folders = Some(tree.entries.len() as u64 - tree.files);
         let draft: Draft = client.post("/v1/drafts", &message).await?;
         match stream(client, &draft, tree, &args.path, progress).await {
             Err(StreamEnd::Changed(_)) if Instant::now() < deadline => {}
@@ -138,12 +146,32 @@ async fn stream(
         }
     });
     let path = format!("/v1/drafts/{}/content", escaped(&draft.id));
-    let answer = client.upload(&path, Box::pin(pieces)).await;
+    let answer = tokio::select! {
+        answer = client.upload(&path, Box::pin(pieces)) => answer,
+        never = show_arrived(client, draft, &bar) => match never {},
+    };
     bar.finish_and_clear();
     let written = writer.await.unwrap_or(Err(StreamEnd::Stopped));
     match (written, answer) {
         (Err(end @ (StreamEnd::Changed(_) | StreamEnd::Failed(_))), _) => Err(end),
         (_, answer) => answer.map_err(StreamEnd::Failed),
+    }
+}
+
+/// Shows beside the bar how much the receivers hold already.
+async fn show_arrived(client: &Client, draft: &Draft, bar: &ProgressBar) -> Infallible {
+    if bar.is_hidden() {
+        return std::future::pending().await;
+    }
+    let path = format!("/v1/drafts/{}", escaped(&draft.id));
+    loop {
+        tokio::time::sleep(ARRIVED_EVERY).await;
+        // It is only to look at: whatever is wrong shows in the answer to the upload.
+        if let Ok(DraftProgress { bytes_durable }) = client.get(&path).await
+            && bytes_durable > 0
+        {
+            bar.set_message(format!("sealing, {} arrived", size(bytes_durable)));
+        }
     }
 }
 

@@ -5,12 +5,14 @@
 //! Blobs -> pool: open, decode -> pool: Unpacker, tar rows -> tar
 //! ```
 //! [`seal_tree`] makes the objects of an outgoing message, [`read_manifest`] and [`check_table`] judge an incoming one,
-//! [`tar_stream`] gives its tree back. What is done to the bytes is decided in `pakt_protocol::content`; here is who
+//! [`tar_stream`] gives its tree back; [`DurableSoFar`] tells what of an outgoing
+//! message can leave already. What is done to the bytes is decided in `pakt_protocol::content`; here is who
 //! does it, on which thread, and how much of it at a time.
 //!
 //! **Invariant:** memory does not grow with the message, but for a few dozen bytes per object.
 //! **Invariant:** names of files reach no log: errors print without them.
 
+mod durable;
 mod open;
 mod pool;
 mod seal;
@@ -19,8 +21,9 @@ mod tar_out;
 #[cfg(test)]
 mod tests;
 
+pub use durable::{DurableSoFar, Follower};
 pub use open::{ReadManifestError, check_table, read_manifest};
 pub use pool::{ContentPool, PoolStopped};
-pub use seal::{SealedTree, seal_tree};
+pub use seal::{SealTree, SealedTree, seal_tree};
 pub use tar_in::{EntryProblem, SealTreeError};
 pub use tar_out::{TarStreamError, tar_stream};

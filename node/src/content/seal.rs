@@ -7,10 +7,13 @@
 //! One loop, in the caller's task, moves everything on; it does no work on content itself. What is under way is bounded
 //! by the pool's budget; a chunk counts from leaving the packer until it is durable.
 //!
+//! Whoever offers the message meanwhile is told of each object once it is durable ([`DurableSoFar`]), in the order of the
+//! chunk table; sealing never waits for it.
+//!
 //! **Invariant:** when [`seal_tree`] returns a tree, all its objects are durable and pinned; when it fails or is
 //! dropped, nothing of it stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use futures::stream::{self, FusedStream, FuturesUnordered, StreamExt};
 use pakt_keys::EntityId;
 use pakt_keys::object::SealBase;
 use pakt_protocol::content::encode::Effort;
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::{ManifestHead, ManifestKey, SegmentWriter, Totals};
 use pakt_protocol::content::pack::PlainChunk;
 use pakt_protocol::content::seal::{ChunkEntry, SealedChunk, seal_chunk};
@@ -32,8 +36,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::durable::DurableSoFar;
 use super::pool::{ContentPool, Hold, PoolStopped};
-use super::tar_in::{PIECES_MAX, STEPS_MAX, SealTreeError, Step, pack_tar, pump};
+use super::tar_in::{Allowed, PIECES_MAX, STEPS_MAX, SealTreeError, Step, pack_tar, pump};
 use crate::ambient;
 use crate::blob::{BlobError, Blobs, Owner};
 
@@ -64,8 +69,34 @@ pub struct SealedTree {
     pub sealed_bytes: u64,
 }
 
-/// Seals the tree in the stream `tar` under the group's dedup secret, and stores its objects as coming from `own`,
-/// pinned for `owner`, which was never used before.
+/// What is to be sealed, beside the content itself.
+pub struct SealTree {
+    /// Subject, text and the like.
+    pub head: ManifestHead,
+    /// The sending group's dedup secret.
+    pub dedup: SealBase,
+    /// Whom the objects come from: this entity.
+    pub own: EntityId,
+    /// Whom they are pinned for; never used before.
+    pub owner: Owner,
+    /// Plain bytes allowed.
+    pub bytes_max: u64,
+    /// What was told of the content before, if anything: more than this means that it has changed.
+    pub extent: Option<Extent>,
+    /// How hard to try to make it small.
+    pub effort: Effort,
+    /// Told what is durable already.
+    pub durable: Option<DurableSoFar>,
+}
+
+impl SealTree {
+    /// Content of any size at the usual effort, that nobody waits for before it is whole.
+    pub fn new(head: ManifestHead, dedup: SealBase, own: EntityId, owner: Owner) -> SealTree {
+        SealTree { head, dedup, own, owner, bytes_max: u64::MAX, extent: None, effort: Effort::LINE, durable: None }
+    }
+}
+
+/// Seals the tree in the stream `tar` and stores its objects, pinned for their owner.
 ///
 /// Entries must come in tree order: each directory before what it holds, names in the order of their bytes. What is
 /// stored already is pinned and not written again.
@@ -73,18 +104,17 @@ pub struct SealedTree {
 /// Cancel safety: when dropped, what was written is removed in the background.
 ///
 /// # Errors
-/// [`SealTreeError`]; everything that was written has been released then.
-#[expect(clippy::too_many_arguments, reason = "what to seal, for whom, where to: each is one thing")]
+/// [`SealTreeError`]; everything that was written has been released then, or will be as soon as nobody follows
+/// [`SealTree::durable`] any more.
 pub async fn seal_tree(
     tar: impl AsyncRead + Send + Unpin + 'static,
-    head: ManifestHead,
-    dedup: SealBase,
+    what: SealTree,
     blobs: &Blobs,
-    own: EntityId,
-    owner: Owner,
-    bytes_max: u64,
     pool: &ContentPool,
 ) -> Result<SealedTree, SealTreeError> {
+    let SealTree { head, dedup, own, owner, bytes_max, extent, effort, durable } = what;
+    let writes =
+        Writes { blobs: blobs.clone(), origin: own, owner, running: FuturesUnordered::new(), begun: false, durable };
     let mut rng = ambient::rng();
     let manifest_key = ManifestKey::generate(&mut rng);
     let bases = Arc::new(Bases { dedup, random: SealBase::generate(&mut rng) });
@@ -94,16 +124,20 @@ pub async fn seal_tree(
     let mut sealer = Sealer {
         pool: pool.clone(),
         bases,
+        effort,
         manifest: SegmentWriter::new(manifest_key.clone(), head)?,
         sealing: FuturesUnordered::new(),
         early: BTreeMap::new(),
         content: Vec::new(),
         segments: Vec::new(),
         batch: Batch::default(),
-        writes: Writes { blobs: blobs.clone(), origin: own, owner, running: FuturesUnordered::new(), begun: false },
+        written: BTreeSet::new(),
+        told: 0,
+        writes,
     };
+    let allowed = Allowed { bytes_max, extent };
     let packing =
-        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, bytes_max, &thread_pool));
+        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, allowed, &thread_pool));
     // The pump ends before the last step comes, or with the thread.
     let pumping = async {
         pump(tar, to_thread).await;
@@ -138,6 +172,7 @@ struct Sealed {
 struct Sealer {
     pool: ContentPool,
     bases: Arc<Bases>,
+    effort: Effort,
     manifest: SegmentWriter,
     /// At most [`SEALING_MAX`].
     sealing: FuturesUnordered<BoxFuture<'static, Result<Sealed, PoolStopped>>>,
@@ -146,6 +181,10 @@ struct Sealer {
     content: Vec<ObjectEntry>,
     segments: Vec<ObjectEntry>,
     batch: Batch,
+    /// Places in the chunk table of objects that are durable before an earlier one.
+    written: BTreeSet<u64>,
+    /// Objects that followers were told of.
+    told: u64,
     writes: Writes,
 }
 
@@ -168,7 +207,7 @@ impl Sealer {
         while !(held.is_terminated() && self.sealing.is_empty()) {
             self.write_full_batches();
             tokio::select! {
-                Some(written) = self.writes.running.next() => settle(written)?,
+                Some(written) = self.writes.running.next() => self.take_written(settle(written)?),
                 Some(sealed) = self.sealing.next() => self.take_sealed(sealed?),
                 Some((step, hold)) = held.next(), if self.may_take() => self.take_step(step, hold.transpose()?),
                 () = tokio::time::sleep_until(self.batch.since + BATCH_AGE_MAX), if self.may_write() => self.write_batch(),
@@ -182,7 +221,7 @@ impl Sealer {
             self.write_batch();
         }
         while let Some(written) = self.writes.running.next().await {
-            settle(written)?;
+            self.take_written(settle(written)?);
         }
         Ok(sums)
     }
@@ -193,19 +232,30 @@ impl Sealer {
         }
         self.take_segments();
         if let (Some(chunk), Some(hold)) = (step.chunk, hold) {
-            self.sealing.push(Box::pin(seal(self.pool.clone(), self.bases.clone(), chunk, hold)));
+            self.sealing.push(Box::pin(seal(self.pool.clone(), self.bases.clone(), self.effort, chunk, hold)));
         }
     }
 
     fn take_sealed(&mut self, sealed: Sealed) {
         let Sealed { index, chunk, hold } = sealed;
-        self.batch.push(chunk.entry.id, chunk.sealed, Some(hold));
+        self.batch.push(chunk.entry.id, chunk.sealed, Some((index, hold)));
         self.early.insert(index, chunk.entry);
         while let Some(entry) = self.early.remove(&(self.content.len() as u64)) {
             self.content.push(ObjectEntry { id: entry.id, bytes: entry.sealed_bytes() as u32 });
             self.manifest.push_chunk(entry);
         }
         self.take_segments();
+    }
+
+    /// Tells followers of what is durable now, up to the first object that is not.
+    fn take_written(&mut self, places: Vec<u64>) {
+        let Some(durable) = &self.writes.durable else { return };
+        self.written.extend(places);
+        let first = self.told;
+        while self.written.remove(&self.told) {
+            self.told += 1;
+        }
+        durable.add(&self.content[first as usize..self.told as usize]);
     }
 
     fn take_segments(&mut self) {
@@ -237,6 +287,7 @@ impl Sealer {
 
     fn into_tree(mut self, manifest_key: ManifestKey, totals: Totals, root_hash: [u8; 32]) -> SealedTree {
         self.writes.begun = false;
+        self.writes.durable = None;
         let mut objects = std::mem::take(&mut self.content);
         objects.append(&mut self.segments);
         let sealed_bytes = objects.iter().map(|object| u64::from(object.bytes)).sum();
@@ -244,10 +295,16 @@ impl Sealer {
     }
 }
 
-async fn seal(pool: ContentPool, bases: Arc<Bases>, plain: PlainChunk, mut hold: Hold) -> Result<Sealed, PoolStopped> {
+async fn seal(
+    pool: ContentPool,
+    bases: Arc<Bases>,
+    effort: Effort,
+    plain: PlainChunk,
+    mut hold: Hold,
+) -> Result<Sealed, PoolStopped> {
     let PlainChunk { index, bytes } = plain;
     let sealed = pool.run(move |scratch| {
-        let chunk = seal_chunk(&bytes, &bases.dedup, &bases.random, Effort::LINE, &mut scratch.encode);
+        let chunk = seal_chunk(&bytes, &bases.dedup, &bases.random, effort, &mut scratch.encode);
         (chunk, bytes)
     });
     let (chunk, buffer) = sealed.await?;
@@ -256,14 +313,15 @@ async fn seal(pool: ContentPool, bases: Arc<Bases>, plain: PlainChunk, mut hold:
     Ok(Sealed { index, chunk, hold })
 }
 
-fn settle(written: Result<Result<(), BlobError>, tokio::task::JoinError>) -> Result<(), SealTreeError> {
+fn settle(written: Result<Written, tokio::task::JoinError>) -> Result<Vec<u64>, SealTreeError> {
     Ok(written.map_err(|_| PoolStopped)??)
 }
 
 /// Objects that wait for a write.
 struct Batch {
     objects: Vec<(ObjectId, Bytes)>,
-    holds: Vec<Option<Hold>>,
+    /// For each content object its place in the chunk table, and its share of the budget.
+    holds: Vec<Option<(u64, Hold)>>,
     bytes: usize,
     /// When the oldest of them came.
     since: Instant,
@@ -276,7 +334,7 @@ impl Default for Batch {
 }
 
 impl Batch {
-    fn push(&mut self, id: ObjectId, sealed: Vec<u8>, hold: Option<Hold>) {
+    fn push(&mut self, id: ObjectId, sealed: Vec<u8>, hold: Option<(u64, Hold)>) {
         if self.objects.is_empty() {
             self.since = Instant::now();
         }
@@ -300,14 +358,18 @@ impl Batch {
     }
 }
 
+/// The places in the chunk table of the content objects that a write made durable.
+type Written = Result<Vec<u64>, BlobError>;
+
 /// Writes under way, and the promise to take them back unless all is well.
 struct Writes {
     blobs: Blobs,
     origin: EntityId,
     owner: Owner,
-    running: FuturesUnordered<JoinHandle<Result<(), BlobError>>>,
+    running: FuturesUnordered<JoinHandle<Written>>,
     /// Whether there may be something to take back.
     begun: bool,
+    durable: Option<DurableSoFar>,
 }
 
 impl Writes {
@@ -320,20 +382,26 @@ impl Writes {
             if result.is_ok() {
                 blobs.keep_warm(origin, &batch.objects);
             }
-            drop(batch);
-            result
+            result.map(|()| batch.holds.into_iter().flatten().map(|(place, _)| place).collect())
         }));
     }
 
-    /// Lets writes end, then releases the owner.
+    /// Lets writes end, then releases the owner; does not wait for those who follow what is durable.
     async fn undo(mut self) {
-        if let Some(undoing) = self.undo_in_background() {
+        let followed = self.durable.as_ref().is_some_and(DurableSoFar::is_followed);
+        if let Some(undoing) = self.undo_in_background()
+            && !followed
+        {
             // Fails only if the runtime is shutting down.
             let _ = undoing.await;
         }
     }
 
     fn undo_in_background(&mut self) -> Option<JoinHandle<()>> {
+        let durable = self.durable.take();
+        if let Some(durable) = &durable {
+            durable.break_off();
+        }
         if !std::mem::take(&mut self.begun) {
             return None;
         }
@@ -341,6 +409,9 @@ impl Writes {
         let mut running = std::mem::take(&mut self.running);
         let undo = async move {
             while running.next().await.is_some() {}
+            if let Some(durable) = durable {
+                durable.let_go().await;
+            }
             if let Err(error) = blobs.release(owner).await {
                 tracing::warn!(%error, "cannot release the objects of a message that was broken off");
             }

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use pakt_keys::object::SealBase;
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::{HeadError, OrderError, TreeEntry};
 use pakt_protocol::content::name::{Component, NameError, display_safe};
 use pakt_protocol::content::pack::{PackError, Packed, Packer, PlainChunk};
@@ -81,6 +82,9 @@ pub enum SealTreeError {
         /// Plain bytes allowed.
         bytes_max: u64,
     },
+    /// More content than was told before it was read.
+    #[error("the content changed while it was read: there is more of it than before; nothing was sent, send it again")]
+    Changed,
     /// More files and directories, or longer names, than a message holds.
     #[error("a message holds at most {TREE_ENTRIES_MAX} files and directories; send them as several messages")]
     TooManyEntries,
@@ -107,7 +111,9 @@ impl SealTreeError {
     /// Whether the same content may be accepted later.
     pub fn is_transient(&self) -> bool {
         match self {
-            SealTreeError::Truncated | SealTreeError::Read(_) | SealTreeError::Stopped(_) => true,
+            SealTreeError::Truncated | SealTreeError::Read(_) | SealTreeError::Changed | SealTreeError::Stopped(_) => {
+                true
+            }
             SealTreeError::Blob(error) => error.is_transient(),
             _ => false,
         }
@@ -119,6 +125,15 @@ impl std::fmt::Debug for SealTreeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SealTreeError({self})")
     }
+}
+
+/// How much content there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowed {
+    /// Plain bytes that the recipients take.
+    pub(super) bytes_max: u64,
+    /// What was told of it before.
+    pub(super) extent: Option<Extent>,
 }
 
 /// What the packer made: rows of the tree, then at most one chunk.
@@ -157,7 +172,7 @@ pub(super) fn pack_tar(
     pieces: mpsc::Receiver<Piece>,
     steps: mpsc::Sender<Step>,
     base: &SealBase,
-    bytes_max: u64,
+    allowed: Allowed,
     pool: &ContentPool,
 ) -> Result<(), SealTreeError> {
     let header_left = Rc::new(Cell::new(HEADER_BYTES_MAX));
@@ -168,9 +183,8 @@ pub(super) fn pack_tar(
         steps,
         step: Step::default(),
         pool,
-        bytes_left: bytes_max,
-        bytes_max,
-        entries: 0,
+        allowed,
+        seen: Extent::default(),
         name_bytes: 0,
     };
     let result = packing.take_archive(&mut archive, &header_left);
@@ -212,9 +226,8 @@ struct Packing<'a> {
     steps: mpsc::Sender<Step>,
     step: Step,
     pool: &'a ContentPool,
-    bytes_left: u64,
-    bytes_max: u64,
-    entries: u64,
+    allowed: Allowed,
+    seen: Extent,
     name_bytes: u64,
 }
 
@@ -236,7 +249,7 @@ impl Packing<'_> {
         };
         let kind = entry_kind(entry).map_err(|problem| refuse(problem, &entry.path_bytes()))?;
         let path = components(&entry.path_bytes(), kind).map_err(|problem| refuse(problem, &entry.path_bytes()))?;
-        self.count_entry(&path)?;
+        self.count_entry(&path, (kind != EntryType::Directory).then_some(entry.size()))?;
         let order = |error: PackError, bytes: &[u8]| match error {
             PackError::Order(error) => refuse(error.into(), bytes),
             PackError::FileChanged | PackError::OutOfTurn => Stop::Stream,
@@ -246,8 +259,6 @@ impl Packing<'_> {
             return self.drain();
         }
         let bytes = entry.size();
-        let too_large = SealTreeError::TooLarge { bytes_max: self.bytes_max };
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(too_large)?;
         self.packer.begin_file(&path, bytes).map_err(|error| order(error, &entry.path_bytes()))?;
         loop {
             match entry.read(buffer).map_err(|_| Stop::Stream)? {
@@ -261,13 +272,27 @@ impl Packing<'_> {
         self.drain()
     }
 
-    fn count_entry(&mut self, path: &[Component]) -> Result<(), SealTreeError> {
-        self.entries += 1;
-        self.name_bytes += path.last().map_or(0, |name| name.as_str().len() as u64);
-        if self.entries > TREE_ENTRIES_MAX || self.name_bytes > TREE_NAME_BYTES_MAX {
-            return Err(SealTreeError::TooManyEntries);
+    /// Counts an entry, a file with its bytes, before anything of it is taken.
+    fn count_entry(&mut self, path: &[Component], file_bytes: Option<u64>) -> Result<(), Stop> {
+        match file_bytes {
+            Some(bytes) => {
+                self.seen.files += 1;
+                self.seen.plain_bytes = self.seen.plain_bytes.saturating_add(bytes);
+            }
+            None => self.seen.folders += 1,
         }
-        Ok(())
+        self.name_bytes += path.last().map_or(0, |name| name.as_str().len() as u64);
+        let Allowed { bytes_max, extent } = self.allowed;
+        let (seen, told) = (self.seen, extent.unwrap_or(self.seen));
+        if seen.plain_bytes > bytes_max {
+            Err(SealTreeError::TooLarge { bytes_max }.into())
+        } else if seen.files > told.files || seen.folders > told.folders || seen.plain_bytes > told.plain_bytes {
+            Err(SealTreeError::Changed.into())
+        } else if seen.files + seen.folders > TREE_ENTRIES_MAX || self.name_bytes > TREE_NAME_BYTES_MAX {
+            Err(SealTreeError::TooManyEntries.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands on what the packer has made.

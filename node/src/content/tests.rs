@@ -8,6 +8,7 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 use pakt_keys::object::SealBase;
 use pakt_keys::store_seal::StoreKey;
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::{Bounds, Manifest, ManifestHead, ManifestKey};
 use pakt_protocol::ids::ObjectId;
 use pakt_protocol::limits::PATH_DEPTH_MAX;
@@ -42,8 +43,8 @@ impl Node {
     }
 
     async fn seal_at_most(&self, tar: Vec<u8>, owner: Owner, bytes_max: u64) -> Result<SealedTree, SealTreeError> {
-        let (head, base) = (head(), SealBase::from_bytes([3; 32]));
-        seal_tree(Cursor::new(tar), head, base, &self.blobs, OWN, owner, bytes_max, &self.pool).await
+        let what = SealTree { bytes_max, ..what(owner) };
+        seal_tree(Cursor::new(tar), what, &self.blobs, &self.pool).await
     }
 
     fn manifest(&self, sealed: &SealedTree) -> Manifest {
@@ -74,6 +75,10 @@ impl Node {
         }
         panic!("{:?}, {} files", self.blobs.usage(), self.objects().len());
     }
+}
+
+fn what(owner: Owner) -> SealTree {
+    SealTree::new(head(), SealBase::from_bytes([3; 32]), OWN, owner)
 }
 
 fn head() -> ManifestHead {
@@ -349,8 +354,7 @@ async fn a_reader_that_breaks_is_told_apart_from_an_end() {
         Ok(bytes::Bytes::from(tar[..1_000_000].to_vec())),
         Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
     ]));
-    let base = SealBase::from_bytes([3; 32]);
-    let sealed = seal_tree(broken, head(), base, &node.blobs, OWN, OWNER, u64::MAX, &node.pool).await;
+    let sealed = seal_tree(broken, what(OWNER), &node.blobs, &node.pool).await;
     assert!(matches!(sealed, Err(SealTreeError::Read(std::io::ErrorKind::ConnectionReset))));
     node.assert_empty().await;
 }
@@ -362,10 +366,7 @@ async fn dropped_at_any_point_it_leaves_nothing() {
         let node = Node::start();
         let (mut user, stream) = tokio::io::duplex(64 << 10);
         let (blobs, pool) = (node.blobs.clone(), node.pool.clone());
-        let sealing = tokio::spawn(async move {
-            let base = SealBase::from_bytes([3; 32]);
-            seal_tree(stream, head(), base, &blobs, OWN, OWNER, u64::MAX, &pool).await.map(drop)
-        });
+        let sealing = tokio::spawn(async move { seal_tree(stream, what(OWNER), &blobs, &pool).await.map(drop) });
         user.write_all(&tar[..written]).await.unwrap();
         // A slow stream does not keep what it has brought in memory.
         if written >= 2_500_000 {
@@ -388,6 +389,74 @@ async fn p31_a_full_disk_leaves_nothing() {
     let sealed = node.seal(tar_of(&small_tree()), OWNER).await;
     assert!(matches!(sealed, Err(SealTreeError::Blob(BlobError::Full))), "{sealed:?}");
     node.assert_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_durable_is_told_in_order_while_the_rest_is_read() {
+    let node = Node::start();
+    let tar = tar_of(&small_tree());
+    let (mut user, stream) = tokio::io::duplex(64 << 10);
+    let durable = DurableSoFar::default();
+    let mut follower = durable.follow();
+    let (blobs, pool) = (node.blobs.clone(), node.pool.clone());
+    let asked = SealTree { durable: Some(durable.clone()), ..what(OWNER) };
+    let sealing = tokio::spawn(async move { seal_tree(stream, asked, &blobs, &pool).await });
+    user.write_all(&tar[..2_500_000]).await.unwrap();
+    assert!(follower.more().await);
+    let first = follower.entries(0, usize::MAX);
+    for entry in &first {
+        assert_eq!(node.blobs.read_verified(OWN, entry.id).unwrap().len(), entry.bytes as usize);
+    }
+    user.write_all(&tar[2_500_000..]).await.unwrap();
+    user.shutdown().await.unwrap();
+    let sealed = sealing.await.unwrap().unwrap();
+    let told = follower.entries(0, usize::MAX);
+    assert_eq!(told[..first.len()], first, "what was told stays");
+    assert_eq!(told, sealed.objects[..sealed.totals.chunks as usize], "all content, in the order of the table");
+    drop((durable, sealed));
+    assert!(follower.more().await && !follower.more().await, "a message that is whole is not broken off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_broken_off_is_readable_until_nobody_follows() {
+    let node = Node::start();
+    let tar = tar_of(&small_tree());
+    let (mut user, stream) = tokio::io::duplex(64 << 10);
+    let durable = DurableSoFar::default();
+    let mut follower = durable.follow();
+    let (blobs, pool) = (node.blobs.clone(), node.pool.clone());
+    let asked = SealTree { durable: Some(durable), ..what(OWNER) };
+    let sealing = tokio::spawn(async move { seal_tree(stream, asked, &blobs, &pool).await });
+    user.write_all(&tar[..2_500_000]).await.unwrap();
+    assert!(follower.more().await);
+    drop(user);
+    assert!(matches!(sealing.await.unwrap(), Err(SealTreeError::Truncated)), "not waited for");
+    while follower.more().await {}
+    node.blobs.reap().await.unwrap();
+    for entry in follower.entries(0, usize::MAX) {
+        assert!(node.blobs.read_verified(OWN, entry.id).is_ok());
+    }
+    drop(follower);
+    node.assert_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_was_told_has_changed() {
+    let node = Node::start();
+    let tar = tar_of(&small_tree());
+    let totals = node.seal(tar.clone(), [5; 16]).await.unwrap().totals;
+    let told = Extent { files: totals.files, folders: totals.entries - totals.files, plain_bytes: totals.bytes };
+    let check = async |extent: Extent, owner: u8, fits: bool| {
+        let asked = SealTree { extent: Some(extent), ..what([owner; 16]) };
+        let sealed = seal_tree(Cursor::new(tar.clone()), asked, &node.blobs, &node.pool).await;
+        assert_eq!(sealed.is_ok(), fits, "{extent:?}");
+        assert!(fits || matches!(sealed, Err(SealTreeError::Changed)), "{extent:?}");
+    };
+    check(told, 6, true).await;
+    check(Extent { plain_bytes: told.plain_bytes + 1, files: told.files + 1, ..told }, 7, true).await;
+    check(Extent { plain_bytes: told.plain_bytes - 1, ..told }, 8, false).await;
+    check(Extent { files: told.files - 1, ..told }, 9, false).await;
+    check(Extent { folders: told.folders - 1, ..told }, 10, false).await;
 }
 
 fn flip(node: &Node, path: &Path, place: u64) {

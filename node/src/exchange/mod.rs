@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
+use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use crate::book::{Book, Standing};
 use crate::entity::Entity;
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
+pub use peer::EarlyOffer;
 use peer::{Command, PeerActor};
 
 /// Sealed bytes of all counterparts that were asked for and are not yet durable.
@@ -201,6 +203,17 @@ impl Exchange {
     /// Tells the agreement's actor that it was made, completed or ended.
     pub async fn agreement_changed(&self, id: &AgreementId) {
         self.tell(id, Command::AgreementChanged).await;
+    }
+
+    /// A message of this priority is about to be sent under an agreement: its lanes are dialled meanwhile.
+    pub async fn expect(&self, agreement: &AgreementId, priority: Priority) {
+        self.tell(agreement, Command::Expect(peer::lane_kind_of(priority))).await;
+    }
+
+    /// Offers an envelope while its content is still being read, if the counterpart is there. It is taken back when its
+    /// content breaks off; once the message is durable it is to be given to [`Exchange::submitted`].
+    pub async fn offer_early(&self, agreement: &AgreementId, offer: EarlyOffer) {
+        self.tell(agreement, Command::Early(Box::new(offer))).await;
     }
 
     /// Takes up an envelope that is durable in the mailroom.

@@ -48,9 +48,10 @@ pub(super) struct Shared {
     serving: Mutex<HashMap<EnvelopeId, Served>>,
 }
 
+#[derive(Default)]
 struct Served {
-    objects: Arc<Vec<ObjectEntry>>,
-    bytes: Arc<AtomicU64>,
+    objects: Vec<ObjectEntry>,
+    bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -134,9 +135,9 @@ impl Shared {
         eligible(kind).iter().find_map(|priority| queue.by_priority[*priority as usize].pop_front())
     }
 
-    /// Allows the counterpart to pull these objects.
-    pub(super) fn serve(&self, envelope: EnvelopeId, objects: Arc<Vec<ObjectEntry>>) {
-        lock(&self.serving).insert(envelope, Served { objects, bytes: Arc::default() });
+    /// Allows the counterpart to pull these objects as well; they follow those of earlier calls in the envelope's order.
+    pub(super) fn serve(&self, envelope: EnvelopeId, _priority: Priority, entries: &[ObjectEntry]) {
+        lock(&self.serving).entry(envelope).or_default().objects.extend_from_slice(entries);
     }
 
     /// Ends that.
@@ -213,9 +214,13 @@ mod tests {
     fn p13_only_offered_envelopes_are_served() {
         let shared = shared();
         let entry = ObjectEntry { id: ObjectId([7; 32]), bytes: 1 };
-        shared.serve(EnvelopeId([1; 16]), Arc::new(vec![entry]));
+        let later = ObjectEntry { id: ObjectId([8; 32]), bytes: 1 };
+        shared.serve(EnvelopeId([1; 16]), Priority::Normal, &[entry]);
         assert_eq!(shared.served(&EnvelopeId([1; 16]), 0), Some(entry.id));
-        for (envelope, index) in [(1, 1), (1, u64::MAX), (2, 0)] {
+        assert_eq!(shared.served(&EnvelopeId([1; 16]), 1), None, "not named yet");
+        shared.serve(EnvelopeId([1; 16]), Priority::Normal, &[later]);
+        assert_eq!(shared.served(&EnvelopeId([1; 16]), 1), Some(later.id));
+        for (envelope, index) in [(1, 2), (1, u64::MAX), (2, 0)] {
             assert_eq!(shared.served(&EnvelopeId([envelope; 16]), index), None);
         }
         shared.stop_serving(&EnvelopeId([1; 16]));

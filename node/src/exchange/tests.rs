@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pakt_keys::keystore::Keystore;
@@ -10,6 +11,7 @@ use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
 use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::codec;
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
 use pakt_protocol::delivery::{Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
@@ -17,12 +19,15 @@ use pakt_protocol::record::address::Address;
 use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::receipt::verify_from;
+use pakt_protocol::record::roster::GroupId;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::blob::Blobs;
 use crate::book::TermsDraft;
-use crate::content::{ContentPool, seal_tree};
+use crate::content::{ContentPool, DurableSoFar, SealTree, SealTreeError, seal_tree};
 use crate::disk::RealDisk;
 use crate::mailroom::outgoing_owner;
 use crate::mailroom::rows::{InItem, OutEnvelope, OutMessage};
@@ -30,8 +35,9 @@ use crate::net::{DialRules, NetConfig};
 use crate::slots::Slots;
 use crate::store::Store;
 
+#[derive(Clone)]
 struct TestNode {
-    _folder: TempDir,
+    _folder: Arc<TempDir>,
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
@@ -82,7 +88,7 @@ async fn node(name: &str, number: &str) -> TestNode {
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
-    TestNode { _folder: folder, entity, book, mailroom, net, exchange, pool: ContentPool::start().unwrap() }
+    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool: ContentPool::start().unwrap() }
 }
 
 impl TestNode {
@@ -92,18 +98,35 @@ impl TestNode {
     }
 
     async fn send(&self, agreement: &AgreementId, bytes: usize) -> EnvelopeId {
+        let envelope = EnvelopeId(ambient::random());
+        self.submit(agreement, envelope, std::io::Cursor::new(tar_of(bytes)), None).await.unwrap();
+        envelope
+    }
+
+    /// Seals and submits one message, as the service does; it is offered early if its extent is told.
+    async fn submit(
+        &self,
+        agreement: &AgreementId,
+        envelope: EnvelopeId,
+        tar: impl AsyncRead + Send + Unpin + 'static,
+        extent: Option<Extent>,
+    ) -> Result<(), SealTreeError> {
         let row = self.book.get(agreement).unwrap();
         let group = row.roster.as_ref().expect("the counterpart was online").groups[0].clone();
-        let (message, envelope) = (MessageId(ambient::random()), EnvelopeId(ambient::random()));
+        let message = MessageId(ambient::random());
         let head = ManifestHead { subject: "Knee".into(), from_group: "Reception".into(), ..ManifestHead::default() };
-        let tar = tar_of(bytes);
         let dedup = SealBase::generate(&mut ambient::rng());
         let own = self.entity.id();
-        let owner = outgoing_owner(&message);
-        let sealed =
-            seal_tree(std::io::Cursor::new(tar), head, dedup, &self.mailroom.blobs, own, owner, u64::MAX, &self.pool)
-                .await
-                .unwrap();
+        let durable = DurableSoFar::default();
+        if let Some(extent) = extent {
+            self.offer_early(agreement, (envelope, group.id), extent, &head, &durable).await;
+        }
+        let what = SealTree {
+            extent,
+            durable: Some(durable.clone()),
+            ..SealTree::new(head, dedup, own, outgoing_owner(&message))
+        };
+        let sealed = seal_tree(tar, what, &self.mailroom.blobs, &self.pool).await?;
         let counts = Counts {
             files: sealed.totals.files,
             plain_bytes: sealed.totals.bytes,
@@ -125,19 +148,7 @@ impl TestNode {
             agreement_version: 1,
             root_hash: sealed.root_hash,
         };
-        let out = OutMessage {
-            id: message,
-            sequence: 0,
-            from_group: self.book.groups()[0].id,
-            from_name: "Reception".into(),
-            subject: "Knee".into(),
-            priority: Priority::Normal,
-            purpose: None,
-            submitted_at: ambient::now(),
-            counts,
-            key: None,
-            envelopes: vec![envelope],
-        };
+        let out = self.message(message, envelope, counts);
         let delivery = Record::new(Priority::Normal, Duration::from_secs(60), now());
         let row = OutEnvelope {
             id: envelope,
@@ -156,8 +167,62 @@ impl TestNode {
         };
         self.mailroom.submit(out, vec![row], &sealed.manifest_key, sealed.objects).await.unwrap();
         self.exchange.submitted(agreement, envelope).await;
-        envelope
+        Ok(())
     }
+
+    async fn offer_early(
+        &self,
+        agreement: &AgreementId,
+        (envelope, group): (EnvelopeId, GroupId),
+        extent: Extent,
+        head: &ManifestHead,
+        durable: &DurableSoFar,
+    ) {
+        let offer = EarlyOffer {
+            envelope,
+            group,
+            priority: Priority::Normal,
+            agreement_version: 1,
+            extent,
+            bounds: extent.bounds(head),
+            expires_at: now() + Duration::from_secs(60),
+            objects: durable.follow(),
+        };
+        self.exchange.offer_early(agreement, offer).await;
+    }
+
+    fn message(&self, id: MessageId, envelope: EnvelopeId, counts: Counts) -> OutMessage {
+        OutMessage {
+            id,
+            sequence: 0,
+            from_group: self.book.groups()[0].id,
+            from_name: "Reception".into(),
+            subject: "Knee".into(),
+            priority: Priority::Normal,
+            purpose: None,
+            submitted_at: ambient::now(),
+            counts,
+            key: None,
+            envelopes: vec![envelope],
+        }
+    }
+
+    /// Bytes that are stored as coming from `origin`.
+    fn stored(&self, origin: &TestNode) -> u64 {
+        self.mailroom.blobs.usage_of(origin.entity.id()).unwrap().bytes
+    }
+
+    /// Waits until nothing of `origin` is stored, and nothing that it offered is remembered.
+    async fn holds_nothing_of(&self, origin: &TestNode) {
+        let from = origin.entity.id();
+        until("nothing is stored", || self.stored(origin) == 0).await;
+        until("nothing is awaited", || self.mailroom.all_incoming(&from).unwrap().is_empty()).await;
+    }
+}
+
+/// The extent of [`tar_of`] so many bytes.
+fn extent(bytes: usize) -> Option<Extent> {
+    Some(Extent { files: 1, folders: 0, plain_bytes: bytes as u64 })
 }
 
 /// One file of incompressible bytes in a folder.
@@ -226,6 +291,104 @@ async fn p6_an_end_stops_everything_and_both_know() {
     b.exchange.agreement_changed(&id).await;
     until("both know", || a.book.get(&id).unwrap().peer_end.is_some() && b.book.get(&id).unwrap().end_confirmed).await;
     until("offline", || !a.exchange.peer(&id).online && !b.exchange.peer(&id).online).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+const EARLY_BYTES: usize = 24 << 20;
+
+/// A message whose first half has been read and has arrived for the most part, and whose second half has not.
+struct HalfWay {
+    envelope: EnvelopeId,
+    submitting: JoinHandle<Result<(), SealTreeError>>,
+    content: DuplexStream,
+    rest: Vec<u8>,
+}
+
+impl HalfWay {
+    async fn begin(from: &TestNode, to: &TestNode, agreement: &AgreementId) -> HalfWay {
+        let envelope = EnvelopeId(ambient::random());
+        let (mut content, reader) = tokio::io::duplex(64 << 10);
+        let (node, id) = (from.clone(), *agreement);
+        let submitting = tokio::spawn(async move { node.submit(&id, envelope, reader, extent(EARLY_BYTES)).await });
+        let mut first = tar_of(EARLY_BYTES);
+        let rest = first.split_off(EARLY_BYTES / 2);
+        let before = to.stored(from);
+        content.write_all(&first).await.unwrap();
+        until("content has arrived", || to.stored(from) > before + EARLY_BYTES as u64 / 3).await;
+        assert!(from.mailroom.envelope(&envelope).is_err(), "nothing is submitted yet");
+        assert_eq!(from.mailroom.early_offers(agreement).unwrap(), [envelope], "a crash would find it");
+        HalfWay { envelope, submitting, content, rest }
+    }
+
+    async fn finish(mut self) -> EnvelopeId {
+        self.content.write_all(&self.rest).await.unwrap();
+        self.content.shutdown().await.unwrap();
+        self.submitting.await.unwrap().unwrap();
+        self.envelope
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_leaves_before_it_is_fully_read() {
+    let (a, b, id) = pair().await;
+    let envelope = HalfWay::begin(&a, &b, &id).await.finish().await;
+    until("delivered", || a.mailroom.envelope(&envelope).unwrap().delivery.state == State::Delivered).await;
+    let row = a.mailroom.envelope(&envelope).unwrap();
+    let states: Vec<State> = row.delivery.history.iter().map(|(state, _)| *state).collect();
+    assert_eq!(states, [State::Queued, State::Offered, State::Transferring, State::Delivered]);
+    let expected = EARLY_BYTES as u64..EARLY_BYTES as u64 * 105 / 100;
+    assert!(expected.contains(&row.wire_bytes), "{} bytes for {EARLY_BYTES}", row.wire_bytes);
+    assert!(a.mailroom.early_offers(&id).unwrap().is_empty());
+    let InItem::Message(message) = b.mailroom.item(&envelope.0).unwrap() else { panic!("a message") };
+    assert_eq!(message.counts.plain_bytes, EARLY_BYTES as u64);
+    until("no space is promised any more", || b.exchange.inner.context.promised.load(Relaxed) == 0).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_breaks_off_is_withdrawn() {
+    let (a, b, id) = pair().await;
+    let HalfWay { submitting, content, .. } = HalfWay::begin(&a, &b, &id).await;
+    drop(content);
+    assert!(matches!(submitting.await.unwrap(), Err(SealTreeError::Truncated)));
+    b.holds_nothing_of(&a).await;
+    a.holds_nothing_of(&a).await;
+    until("it is forgotten", || a.mailroom.early_offers(&id).unwrap().is_empty()).await;
+    assert!(b.mailroom.inbox(None).unwrap().is_empty());
+    // The session was not harmed.
+    let next = a.send(&id, 100).await;
+    until("delivered", || a.mailroom.envelope(&next).unwrap().delivery.state == State::Delivered).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_offer_that_is_refused_ends_as_it_would_have_later() {
+    let (a, b, id) = pair().await;
+    // The counterpart hides the group behind this side's back.
+    let group = b.book.groups()[0].clone();
+    b.book.group_hide(&group.name, None).await.unwrap();
+    let envelope = EnvelopeId(ambient::random());
+    a.submit(&id, envelope, std::io::Cursor::new(tar_of(EARLY_BYTES)), extent(EARLY_BYTES)).await.unwrap();
+    until("refused", || a.mailroom.envelope(&envelope).unwrap().delivery.state == State::Refused).await;
+    assert!(a.mailroom.early_offers(&id).unwrap().is_empty());
+    b.holds_nothing_of(&a).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_an_end_takes_early_content_with_it() {
+    let (a, b, id) = pair().await;
+    let early = HalfWay::begin(&a, &b, &id).await;
+    a.book.end(&id).await.unwrap();
+    a.exchange.agreement_changed(&id).await;
+    b.holds_nothing_of(&a).await;
+    until("it is forgotten", || a.mailroom.early_offers(&id).unwrap().is_empty()).await;
+    early.submitting.abort();
+    a.holds_nothing_of(&a).await;
     a.stop().await;
     b.stop().await;
 }

@@ -16,7 +16,7 @@ use super::{MailError, Mailroom, outgoing_owner};
 use crate::ambient;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
-use crate::store::tables::{OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
+use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
 use crate::store::{StoreError, WriteTx};
 
 /// Object entries in one row of the store.
@@ -53,6 +53,7 @@ impl Mailroom {
                     envelope.sequence = tx.next_sequence("envelopes")?;
                     tx.put(&OUT_ENVELOPES, &envelope.id, envelope)?;
                     tx.put(&OPEN_ENVELOPES, &(envelope.agreement, envelope.sequence), &envelope.id)?;
+                    tx.remove(&EARLY, &(envelope.agreement, envelope.id))?;
                 }
                 tx.put(&OUT_MESSAGES, &message.id, &message)
             })

@@ -29,7 +29,7 @@ use super::inbox::Arrival;
 use super::rows::{InItem, InMessage, OutEnvelope, OutMessage, SettledRow};
 use super::{Mailroom, incoming_owner, outgoing_owner};
 use crate::blob::Blobs;
-use crate::content::{ContentPool, SealedTree, read_manifest, seal_tree, tar_stream};
+use crate::content::{ContentPool, SealTree, SealedTree, read_manifest, seal_tree, tar_stream};
 use crate::disk::{Crash, Fault, FaultDisk, FaultPlan};
 use crate::slots::Slots;
 use crate::store::Store;
@@ -96,10 +96,13 @@ async fn content(
 
 /// Seals and submits one message, as the service does; whether it was acknowledged.
 async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
+    // It was offered while it was being read.
+    if mailroom.note_early(AGREEMENT, ENVELOPE).await.is_err() {
+        return false;
+    }
     let dedup = SealBase::from_bytes([8; 32]);
-    let sealed =
-        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, outgoing_owner(&MESSAGE), u64::MAX, pool)
-            .await;
+    let what = SealTree::new(head(), dedup, OWN, outgoing_owner(&MESSAGE));
+    let sealed = seal_tree(Cursor::new(tar()), what, &mailroom.blobs, pool).await;
     let Ok(sealed) = sealed else { return false };
     let message = OutMessage {
         id: MESSAGE,
@@ -138,6 +141,7 @@ async fn verify_send(mailroom: &Mailroom, pool: &ContentPool, acknowledged: bool
     if open.is_empty() {
         return;
     }
+    assert_eq!(mailroom.early_offers(&AGREEMENT).unwrap(), [], "it would be withdrawn {context:?}");
     let message = mailroom.message(&MESSAGE).unwrap();
     let objects = mailroom.objects(&MESSAGE).unwrap();
     let key = ManifestKey::from_bytes(*mailroom.manifest_key(&MESSAGE).unwrap());
@@ -163,8 +167,8 @@ async fn sealed(pool: &ContentPool) -> Sealed {
     let disk = FaultDisk::new();
     let mailroom = open(&disk).unwrap();
     let dedup = SealBase::from_bytes([8; 32]);
-    let tree =
-        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, [9; 16], u64::MAX, pool).await.unwrap();
+    let what = SealTree::new(head(), dedup, OWN, [9; 16]);
+    let tree = seal_tree(Cursor::new(tar()), what, &mailroom.blobs, pool).await.unwrap();
     let read = |entry: &ObjectEntry| (*entry, mailroom.blobs.read(OWN, entry.id).unwrap());
     let objects = tree.objects.iter().map(read).collect();
     Sealed { objects, tree }

@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
+use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::record::roster::RosterGroup;
 use pakt_protocol::time::Time;
 
+use super::delivery::priority_for;
 use super::peers::{not_in_force, reason_of};
 use super::{Answer, Node, errors, words};
 use crate::ambient;
@@ -38,6 +41,8 @@ pub(super) struct Waiting {
     pub(super) priority: Priority,
     /// Plain bytes that every recipient's agreement allows.
     pub(super) bytes_max: u64,
+    /// What a walk of the content found, if one was made.
+    pub(super) extent: Option<Extent>,
     since: Instant,
 }
 
@@ -45,11 +50,35 @@ pub(super) struct Waiting {
 #[derive(Default)]
 pub(super) struct Drafts {
     waiting: Mutex<HashMap<String, Waiting>>,
+    /// Those that were taken, until they are messages or nothing.
+    sealing: Mutex<HashMap<String, Vec<EnvelopeId>>>,
+}
+
+/// A draft that is being sealed, for as long as this is held.
+pub(super) struct Sealing<'a> {
+    drafts: &'a Drafts,
+    id: String,
+}
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        self.drafts.lock_sealing().remove(&self.id);
+    }
 }
 
 impl Drafts {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_sealing(&self) -> MutexGuard<'_, HashMap<String, Vec<EnvelopeId>>> {
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which envelopes a draft that was taken becomes.
+    pub(super) fn begin_sealing(&self, id: String, envelopes: &[EnvelopeId]) -> Sealing<'_> {
+        self.lock_sealing().insert(id.clone(), envelopes.to_vec());
+        Sealing { drafts: self, id }
     }
 
     fn add(&self, draft: Waiting) -> Answer<String> {
@@ -66,11 +95,13 @@ impl Drafts {
 
     pub(super) fn take(&self, id: &str) -> Answer<Waiting> {
         let taken = self.lock().remove(id).filter(|draft| draft.since.elapsed() < DRAFT_AGE_MAX);
-        taken.ok_or_else(|| {
-            let message = "there is no such draft: it was used, or its content came too late";
-            ServiceError::new(ErrorCode::NotFound, message, "begin the message again")
-        })
+        taken.ok_or_else(no_such_draft)
     }
+}
+
+fn no_such_draft() -> ServiceError {
+    let message = "there is no such draft: it was used, or its content came too late";
+    ServiceError::new(ErrorCode::NotFound, message, "begin the message again")
 }
 
 impl Node {
@@ -109,8 +140,28 @@ impl Node {
         };
         head.check().map_err(|error| ServiceError::new(ErrorCode::Usage, error.to_string(), "send it as a file"))?;
         let since = Instant::now();
-        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, since };
-        Ok(Draft { id: self.inner.drafts.add(draft)? })
+        let extent = match (message.files, message.folders, message.bytes) {
+            (Some(files), Some(folders), Some(plain_bytes)) => Some(Extent { files, folders, plain_bytes }),
+            _ => None,
+        };
+        let to: Vec<AgreementId> = recipients.iter().map(|recipient| recipient.agreement.id).collect();
+        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, extent, since };
+        let id = self.inner.drafts.add(draft)?;
+        // Lanes take some round trips, which pass while the content is being sealed.
+        for agreement in to {
+            self.inner.exchange.expect(&agreement, priority_for(message.priority)).await;
+        }
+        Ok(Draft { id })
+    }
+
+    /// How much of a message has arrived while its content is still being given.
+    ///
+    /// # Errors
+    /// `not_found` before that, and once it is a message.
+    pub fn draft_progress(&self, id: &str) -> Answer<DraftProgress> {
+        let envelopes = self.inner.drafts.lock_sealing().get(id).cloned().ok_or_else(no_such_draft)?;
+        let durable = |envelope| self.inner.exchange.progress(envelope).map_or(0, |progress| progress.durable_bytes);
+        Ok(DraftProgress { bytes_durable: envelopes.iter().map(durable).min().unwrap_or(0) })
     }
 
     /// The group that was named, or the only one.
@@ -293,6 +344,7 @@ mod tests {
             head: ManifestHead::default(),
             priority: Priority::Normal,
             bytes_max: 0,
+            extent: None,
             since,
         }
     }

@@ -150,7 +150,10 @@ impl From<SealTreeError> for ServiceError {
             SealTreeError::Stopped(_) => return stopping(),
             SealTreeError::TooLarge { .. } => ErrorCode::Refused,
             SealTreeError::TooManyEntries | SealTreeError::Head(_) | SealTreeError::Malformed => ErrorCode::Usage,
-            SealTreeError::Truncated | SealTreeError::Read(_) | SealTreeError::Entry { .. } => ErrorCode::Failed,
+            SealTreeError::Truncated
+            | SealTreeError::Read(_)
+            | SealTreeError::Changed
+            | SealTreeError::Entry { .. } => ErrorCode::Failed,
         };
         // The text for the local user names the entry; it goes nowhere else.
         split(code, &error.message())

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! draft + tar --seal_tree--> objects, pinned --one envelope core per recipient--> mailroom (one commit) --> exchange
+//!      |                       | as they become durable                                                      ^
+//!      \--what the walk found--+--> early offers ------------------------------------------------------------/
 //! ```
 //!
 //! **Invariant:** a message is either submitted whole or nothing of it is left behind.
@@ -21,13 +23,31 @@ use super::drafts::{Recipient, Waiting, check_size};
 use super::{Answer, Node, blocking, errors};
 use crate::ambient;
 use crate::api::types::*;
+use crate::blob::Owner;
 use crate::book::Agreement;
-use crate::content::{SealTreeError, SealedTree, seal_tree};
+use crate::content::{DurableSoFar, SealTree, SealTreeError, SealedTree, seal_tree};
+use crate::exchange::EarlyOffer;
 use crate::mailroom::outgoing_owner;
 use crate::mailroom::rows::{OutEnvelope, OutMessage};
 
 /// A message's content as a tar stream.
 type Content = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Smaller messages are sealed before an early offer would be answered.
+const EARLY_BYTES_MIN: u64 = 1 << 20;
+
+/// The ids of a message and of its envelopes, one per recipient.
+struct Ids {
+    message: MessageId,
+    envelopes: Vec<EnvelopeId>,
+}
+
+impl Ids {
+    fn draw(waiting: &Waiting) -> Ids {
+        let envelopes = waiting.recipients.iter().map(|_| EnvelopeId(ambient::random())).collect();
+        Ids { message: MessageId(ambient::random()), envelopes }
+    }
+}
 
 impl Node {
     /// Gives a draft its content; answers once the message is sealed and durable.
@@ -41,33 +61,73 @@ impl Node {
     pub async fn submit(&self, draft: String, content: Content) -> Answer<Sent> {
         let waiting = self.inner.drafts.take(&draft)?;
         let node = self.clone();
-        let work = self.inner.submissions.spawn(async move { node.seal_and_submit(waiting, content).await });
+        let work = self.inner.submissions.spawn(async move { node.seal_and_submit(draft, waiting, content).await });
         work.await.unwrap_or_else(|_| Err(errors::broken_off()))
     }
 
-    async fn seal_and_submit(&self, waiting: Waiting, content: Content) -> Answer<Sent> {
+    async fn seal_and_submit(&self, draft: String, waiting: Waiting, content: Content) -> Answer<Sent> {
         let inner = &self.inner;
-        let id = MessageId(ambient::random());
+        let ids = Ids::draw(&waiting);
+        let _sealing = inner.drafts.begin_sealing(draft, &ids.envelopes);
         let dedup = inner.book.dedup_secret(&waiting.from.id, ambient::now()).await?;
-        let (own, owner) = (inner.entity.id(), outgoing_owner(&id));
-        let sealed =
-            seal_tree(content, waiting.head.clone(), dedup, &inner.blobs, own, owner, waiting.bytes_max, &inner.pool);
+        let durable = self.offer_early(&waiting, &ids).await;
+        let what = SealTree {
+            bytes_max: waiting.bytes_max,
+            extent: waiting.extent,
+            durable: durable.clone(),
+            ..SealTree::new(waiting.head.clone(), dedup, inner.entity.id(), outgoing_owner(&ids.message))
+        };
+        let sealed = seal_tree(content, what, &inner.blobs, &inner.pool);
         let sealed = tokio::select! {
             biased;
             () = inner.stop.cancelled() => return Err(errors::stopping()),
             sealed = sealed => sealed,
         };
         let tree = sealed.map_err(|error| sealing_failed(error, &waiting))?;
-        let submitted = self.submit_sealed(id, waiting, tree).await;
-        if submitted.is_err()
-            && let Err(error) = inner.blobs.release(owner).await
-        {
-            tracing::warn!(%error, "cannot release the objects of a message that was not submitted");
+        let owner = outgoing_owner(&ids.message);
+        let submitted = self.submit_sealed(ids, waiting, tree).await;
+        if submitted.is_err() {
+            self.release(owner, durable).await;
         }
         submitted
     }
 
-    async fn submit_sealed(&self, id: MessageId, waiting: Waiting, tree: SealedTree) -> Answer<Sent> {
+    /// Offers each envelope to its recipient while the content is still being read; gives what they follow.
+    async fn offer_early(&self, waiting: &Waiting, ids: &Ids) -> Option<DurableSoFar> {
+        let extent = waiting.extent.filter(|extent| extent.plain_bytes >= EARLY_BYTES_MIN)?;
+        let (durable, now) = (DurableSoFar::default(), ambient::service_now());
+        for (Recipient { agreement, group }, envelope) in waiting.recipients.iter().zip(&ids.envelopes) {
+            let offer = EarlyOffer {
+                envelope: *envelope,
+                group: group.id,
+                priority: priority_for(waiting.priority),
+                agreement_version: agreement.terms.version,
+                extent,
+                bounds: extent.bounds(&waiting.head),
+                expires_at: now + Duration::from_secs(agreement.terms.hold_seconds.into()),
+                objects: durable.follow(),
+            };
+            self.inner.exchange.offer_early(&agreement.id, offer).await;
+        }
+        Some(durable)
+    }
+
+    /// Lets go of the objects of a message that was sealed but not submitted; whoever was offered it lets go first.
+    async fn release(&self, owner: Owner, durable: Option<DurableSoFar>) {
+        let blobs = self.inner.blobs.clone();
+        let release = async move {
+            if let Some(durable) = durable {
+                durable.let_go().await;
+            }
+            if let Err(error) = blobs.release(owner).await {
+                tracing::warn!(%error, "cannot release the objects of a message that was not submitted");
+            }
+        };
+        // Not waited for: a counterpart's answer is no business of whoever sends. The next start does it otherwise.
+        tokio::spawn(release);
+    }
+
+    async fn submit_sealed(&self, ids: Ids, waiting: Waiting, tree: SealedTree) -> Answer<Sent> {
         let inner = &self.inner;
         let now = ambient::service_now();
         // Hours may have passed since the draft, and what was agreed then may have ended.
@@ -78,7 +138,7 @@ impl Node {
         }
         let counts = counts_of(&tree);
         let message = OutMessage {
-            id,
+            id: ids.message,
             sequence: 0,
             from_group: waiting.from.id,
             from_name: waiting.from.name.clone(),
@@ -88,7 +148,7 @@ impl Node {
             submitted_at: ambient::now(),
             counts,
             key: None,
-            envelopes: recipients.iter().map(|_| EnvelopeId(ambient::random())).collect(),
+            envelopes: ids.envelopes,
         };
         let envelopes: Vec<OutEnvelope> = recipients
             .iter()
@@ -138,6 +198,7 @@ impl Node {
             root_hash: *root_hash,
         };
         let hold = Duration::from_secs(agreement.terms.hold_seconds.into());
+        let early = self.inner.exchange.progress(&id).unwrap_or_default();
         OutEnvelope {
             id,
             message: message.id,
@@ -149,8 +210,8 @@ impl Node {
             group_name: group.name.clone(),
             core: core.to_bytes(),
             delivery: delivery::Record::new(message.priority, hold, now),
-            wire_bytes: 0,
-            durable_bytes: 0,
+            wire_bytes: early.wire_bytes,
+            durable_bytes: early.durable_bytes,
             receipts: Vec::new(),
         }
     }

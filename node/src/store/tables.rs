@@ -98,6 +98,9 @@ pub(crate) const OUT_ENVELOPES: Table<EnvelopeId, OutEnvelope> = Table::new("out
 /// Envelopes that have not ended, per agreement in the order of submission.
 pub(crate) const OPEN_ENVELOPES: Table<(AgreementId, u64), EnvelopeId> = Table::new("open-envelopes-1");
 
+/// Envelopes that may have been offered before their message was submitted; until then nothing else speaks of them.
+pub(crate) const EARLY: Table<(AgreementId, EnvelopeId), ()> = Table::new("early-1");
+
 /// Offers that were accepted and are not settled.
 pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::new("incoming-1");
 

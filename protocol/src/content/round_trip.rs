@@ -6,6 +6,7 @@ use pakt_keys::object::SealBase;
 use proptest::prelude::*;
 
 use super::encode::{DecodeScratch, Effort, EncodeScratch};
+use super::extent::Extent;
 use super::manifest::{Bounds, Manifest, ManifestHead, ManifestKey, ManifestReader, SegmentWriter};
 use super::name::Component;
 use super::pack::{PackError, Packed, Packer};
@@ -125,7 +126,19 @@ fn check(files: &Files, piece: usize) {
     let sent = send(files, piece);
     let manifest = read(&sent);
     assert_eq!(manifest.totals.entries, files.len() as u64);
+    assert_within_bounds(&manifest, &sent);
     assert!(unpack(&manifest, &sent.objects).unwrap() == *files, "the tree changed");
+}
+
+/// What was told from the tree's extent alone is never less than what became of it.
+fn assert_within_bounds(manifest: &Manifest, sent: &Sent) {
+    let totals = manifest.totals;
+    let extent = Extent { files: totals.files, folders: totals.entries - totals.files, plain_bytes: totals.bytes };
+    let bounds = extent.bounds(&manifest.head);
+    let chunks: usize = manifest.chunks.iter().map(|row| row.sealed_bytes()).sum();
+    let segments: usize = sent.segments.iter().map(Vec::len).sum();
+    assert!(totals.chunks + totals.segments <= bounds.objects, "{totals:?} {bounds:?}");
+    assert!((chunks + segments) as u64 <= bounds.sealed_bytes, "{} {bounds:?}", chunks + segments);
 }
 
 fn path(text: &str) -> Vec<String> {

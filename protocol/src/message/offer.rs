@@ -106,6 +106,9 @@ impl Answer {
 /// Objects in one [`Announce`], at most.
 pub const ANNOUNCE_ENTRIES_MAX: usize = 4096;
 
+/// Objects that are named before the offer is answered, at most: enough for a gigabyte, and lost if it is refused.
+pub const ANNOUNCE_AHEAD_MAX: usize = 1024;
+
 /// One object of an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectEntry {

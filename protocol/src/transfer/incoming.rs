@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use crate::ids::{EnvelopeId, ObjectId};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
-use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
 use crate::message::{
     Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage, Withdrawn,
 };
@@ -99,11 +99,16 @@ pub struct Incoming {
     state: State,
     objects: Vec<ObjectEntry>,
     missing: HashMap<ObjectId, u32>,
+    /// Bytes of everything that was announced, as often as it was.
     sealed_bytes: u64,
+    /// Bytes of those that the owner was asked to pull, which leaves out what was missing already.
+    wanted_bytes: u64,
     held_bytes: u64,
     held: u64,
     /// The sender gave up before the offer was durable here.
     withdrawn: bool,
+    /// What was announced before the offer was durable here.
+    ahead: Option<Announce>,
     outputs: Outputs<Persist, Event>,
 }
 
@@ -118,9 +123,11 @@ impl Incoming {
             objects: Vec::new(),
             missing: HashMap::new(),
             sealed_bytes: 0,
+            wanted_bytes: 0,
             held_bytes: 0,
             held: 0,
             withdrawn: false,
+            ahead: None,
             outputs,
         }
     }
@@ -133,6 +140,14 @@ impl Incoming {
             (State::Deciding, Input::Persisted(_)) => {
                 self.state = State::Naming;
                 self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
+                if let Some(announce) = self.ahead.take() {
+                    self.handle_announce(announce);
+                }
+            }
+            (State::Deciding, Input::Message(Message::Announce(announce)))
+                if self.ahead.is_none() && announce.entries.len() <= ANNOUNCE_AHEAD_MAX =>
+            {
+                self.ahead = Some(announce);
             }
             (State::Naming, Input::Message(Message::Announce(announce))) => self.handle_announce(announce),
             (State::Naming | State::Pulling, Input::Held(ids)) => self.handle_held(&ids),
@@ -178,7 +193,10 @@ impl Incoming {
                     return self.misbehaved("one object with two sizes");
                 }
                 Some(_) => {}
-                None => wanted.push((announce.first + at as u64, entry)),
+                None => {
+                    self.wanted_bytes += u64::from(entry.bytes);
+                    wanted.push((announce.first + at as u64, entry));
+                }
             }
         }
         if announce.last {
@@ -273,6 +291,16 @@ impl Incoming {
     /// Where the transfer stands.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Bytes that may still have to be stored: by the offer's upper bound until everything is named, by what was named
+    /// from then on.
+    pub fn bytes_to_come(&self) -> u64 {
+        let bound = match self.state {
+            State::Deciding | State::Naming => self.offer.sealed_bytes,
+            _ => self.wanted_bytes,
+        };
+        bound.saturating_sub(self.held_bytes)
     }
 
     /// What was offered.

@@ -7,11 +7,14 @@
 //!    +-- receipt (it was committed before): Settling
 //! ```
 //!
+//! The first objects are named right behind the offer, so that an accepted one costs no round trip more; those of a
+//! message that is still being sealed are named as they become durable, and "last" once it is submitted.
+//!
 //! **Invariant:** the signed envelope is transmitted only after "it may have been delivered" is durable.
 
 use crate::ids::EnvelopeId;
 use crate::machine::{Output, Outputs};
-use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
 use crate::message::{Announce, Answer, Envelope, Message, Offer, Withdraw};
 use crate::record::Signed;
 use crate::record::envelope::SealedEnvelope;
@@ -46,7 +49,8 @@ pub enum Input {
     Message(Message),
     /// A receipt whose signature and parties were checked, with its bytes as sent.
     Receipt(Vec<u8>, Box<Receipt>),
-    /// The next objects, in order, as asked for by [`Event::NameObjects`].
+    /// The next objects, in order, as asked for by [`Event::NameObjects`], whenever there are some; and whether they are
+    /// the last.
     Objects(Vec<ObjectEntry>, bool),
     /// The envelope, sealed to the newest roster, as asked for by [`Event::Seal`].
     Sealed(Box<SealedEnvelope>),
@@ -68,10 +72,15 @@ pub enum Persist {
 /// What the owner must do or may want to know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Accepted: content may be pulled by the receiver from now on.
+    /// The receiver has accepted.
     Accepted,
-    /// Give the next objects from this index, at most [`ANNOUNCE_ENTRIES_MAX`].
-    NameObjects(u64),
+    /// Give the next objects: what is named may be pulled at once.
+    NameObjects {
+        /// From this index on.
+        first: u64,
+        /// At most so many.
+        max: usize,
+    },
     /// Seal the envelope to the newest roster.
     Seal,
     /// First take this newer roster, then seal again.
@@ -101,6 +110,8 @@ pub struct Outgoing {
     envelope: EnvelopeId,
     state: State,
     named: u64,
+    /// Whether the last object has been named.
+    named_all: bool,
     /// Times that the receiver said that an epoch was gone.
     reseals: u8,
     outputs: Outputs<Persist, Event>,
@@ -110,12 +121,13 @@ pub struct Outgoing {
 const RESEALS_MAX: u8 = 8;
 
 impl Outgoing {
-    /// Offers an envelope; nothing else is sent before the answer.
+    /// Offers an envelope; before the answer nothing follows but one announcement of its first objects.
     pub fn new(offer: Offer) -> Outgoing {
         let mut outputs = Outputs::default();
         let envelope = offer.envelope;
         outputs.transmit(offer);
-        Outgoing { envelope, state: State::Offered, named: 0, reseals: 0, outputs }
+        outputs.event(Event::NameObjects { first: 0, max: ANNOUNCE_AHEAD_MAX });
+        Outgoing { envelope, state: State::Offered, named: 0, named_all: false, reseals: 0, outputs }
     }
 
     /// Takes one input.
@@ -124,9 +136,9 @@ impl Outgoing {
             (State::Done, _) => {}
             (_, Input::Receipt(bytes, receipt)) => self.handle_receipt(bytes, receipt),
             (State::Offered, Input::Message(Message::Answer(Answer::Accept { .. }))) => {
-                self.state = State::Announcing;
                 self.outputs.event(Event::Accepted);
-                self.outputs.event(Event::NameObjects(0));
+                self.state = State::Announcing;
+                self.name_more();
             }
             // After the offer was accepted as well: the receiver's disk may fill up, or the envelope be refused.
             (
@@ -135,7 +147,11 @@ impl Outgoing {
             ) => {
                 self.finish(Outcome::Refused(reason));
             }
-            (State::Announcing, Input::Objects(entries, last)) => self.handle_objects(entries, last),
+            (State::Offered, Input::Objects(entries, last)) if self.named == 0 => self.announce(entries, last),
+            (State::Announcing, Input::Objects(entries, last)) => {
+                self.announce(entries, last);
+                self.name_more();
+            }
             (State::Announcing | State::Pulled, Input::Message(Message::Progress(progress))) => {
                 self.outputs.event(Event::Progress(progress.bytes));
             }
@@ -169,15 +185,19 @@ impl Outgoing {
         }
     }
 
-    fn handle_objects(&mut self, entries: Vec<ObjectEntry>, last: bool) {
+    fn announce(&mut self, entries: Vec<ObjectEntry>, last: bool) {
         debug_assert!(entries.len() <= ANNOUNCE_ENTRIES_MAX);
         let first = self.named;
         self.named += entries.len() as u64;
+        self.named_all = last;
         self.outputs.transmit(Announce { envelope: self.envelope, first, entries, last });
-        if last {
+    }
+
+    fn name_more(&mut self) {
+        if self.named_all {
             self.state = State::Pulled;
         } else {
-            self.outputs.event(Event::NameObjects(self.named));
+            self.outputs.event(Event::NameObjects { first: self.named, max: ANNOUNCE_ENTRIES_MAX });
         }
     }
 
@@ -207,8 +227,8 @@ impl Outgoing {
         self.state
     }
 
-    /// Whether the receiver may pull objects of this envelope now.
-    pub fn is_served(&self) -> bool {
+    /// Whether the receiver has accepted the offer.
+    pub fn is_accepted(&self) -> bool {
         matches!(self.state, State::Announcing | State::Pulled | State::Leaving | State::Left)
     }
 }

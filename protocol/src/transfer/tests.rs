@@ -4,7 +4,7 @@ use super::incoming::{self, Incoming, OpenRefusal};
 use super::outgoing::{self, Outcome, Outgoing};
 use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
 use crate::machine::Output;
-use crate::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
+use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
 use crate::message::{Announce, Answer, Envelope, Message, Offer, Ready, Withdraw};
 use crate::record::envelope::{Counts, EnvelopeCore, OpenEnvelope, Priority, SUITE, SealedEnvelope};
 use crate::record::receipt::{Receipt, Tier, Verdict};
@@ -106,7 +106,7 @@ impl Pair {
     }
 
     fn run(&mut self) {
-        while self.step_outgoing() | self.step_incoming() {}
+        while self.step_outgoing() || self.step_incoming() {}
     }
 
     fn step_outgoing(&mut self) -> bool {
@@ -116,8 +116,8 @@ impl Pair {
         match output {
             Output::Transmit(message) => self.hand_to_receiver(message),
             Output::Persist(_) => self.outgoing.handle_input(outgoing::Input::Persisted),
-            Output::Event(outgoing::Event::NameObjects(first)) => {
-                let end = self.objects.min(first + ANNOUNCE_ENTRIES_MAX as u64);
+            Output::Event(outgoing::Event::NameObjects { first, max }) => {
+                let end = self.objects.min(first + max as u64);
                 let entries = (first..end).map(entry).collect();
                 self.outgoing.handle_input(outgoing::Input::Objects(entries, end == self.objects));
             }
@@ -197,7 +197,7 @@ fn the_straight_path_commits_before_the_receipt() {
     let mut pair = Pair::new(3, vec![]);
     pair.run();
     let expected =
-        ["Offer", "Answer", "Announce", "Progress", "Ready", "Envelope", "COMMIT", "Receipt"].map(String::from);
+        ["Offer", "Announce", "Answer", "Progress", "Ready", "Envelope", "COMMIT", "Receipt"].map(String::from);
     assert_eq!(pair.transmitted, expected);
     assert_eq!(pair.outcome, Some(Outcome::Settled(Verdict::Held(Tier::Delivered))));
 }
@@ -318,4 +318,112 @@ fn p28_a_withdrawal_after_the_envelope_gets_the_receipt() {
     incoming.handle_input(incoming::Input::Persisted(Some(vec![7])));
     let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
     assert!(outputs.iter().any(|o| matches!(o, Output::Transmit(Message::Receipt(_)))), "{outputs:?}");
+}
+
+/// Everything that the sender says until it wants something.
+fn transmitted(outgoing: &mut Outgoing) -> Vec<Message> {
+    std::iter::from_fn(|| outgoing.poll_output())
+        .filter_map(|output| match output {
+            Output::Transmit(message) => Some(message),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn objects_are_named_as_they_become_durable() {
+    let mut outgoing = Outgoing::new(offer(10));
+    assert!(matches!(transmitted(&mut outgoing)[..], [Message::Offer(_)]), "there is nothing to name yet");
+    // One announcement may overtake the answer, and no more.
+    outgoing.handle_input(outgoing::Input::Objects(vec![entry(0)], false));
+    outgoing.handle_input(outgoing::Input::Objects(vec![entry(1)], false));
+    assert!(matches!(&transmitted(&mut outgoing)[..], [Message::Announce(announce)] if announce.first == 0));
+    let accept = Message::Answer(Answer::Accept { envelope: ENVELOPE });
+    outgoing.handle_input(outgoing::Input::Message(accept));
+    let wanted: Vec<_> = std::iter::from_fn(|| outgoing.poll_output()).collect();
+    let name = outgoing::Event::NameObjects { first: 1, max: ANNOUNCE_ENTRIES_MAX };
+    assert_eq!(wanted, [Output::Event(outgoing::Event::Accepted), Output::Event(name)]);
+    // However long that takes; meanwhile the receiver says how far it is.
+    let progress = crate::message::Progress { envelope: ENVELOPE, objects: 1, bytes: 100 };
+    outgoing.handle_input(outgoing::Input::Message(progress.into()));
+    outgoing.handle_input(outgoing::Input::Objects(vec![entry(1)], false));
+    outgoing.handle_input(outgoing::Input::Objects(vec![entry(2)], true));
+    assert_eq!(outgoing.state(), outgoing::State::Pulled);
+    let announced = transmitted(&mut outgoing);
+    assert!(matches!(&announced[..], [Message::Announce(one), Message::Announce(two)]
+        if (one.first, one.last, two.first, two.last) == (1, false, 2, true)));
+}
+
+#[test]
+fn a_ready_before_the_last_object_is_named_is_a_lie() {
+    let mut outgoing = Outgoing::new(offer(10));
+    outgoing.handle_input(outgoing::Input::Message(Message::Answer(Answer::Accept { envelope: ENVELOPE })));
+    outgoing.handle_input(outgoing::Input::Objects(vec![entry(0)], false));
+    outgoing.handle_input(outgoing::Input::Message(ready()));
+    let outputs: Vec<_> = std::iter::from_fn(|| outgoing.poll_output()).collect();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Event(outgoing::Event::Misbehaved(_)))), "{outputs:?}");
+    assert!(!outputs.iter().any(|o| matches!(o, Output::Persist(_))), "nothing leaves");
+}
+
+#[test]
+fn what_is_named_early_can_be_taken_back_at_any_time() {
+    for named in 0..3 {
+        let mut incoming = Incoming::new(offer(9), Time(1));
+        incoming.handle_input(incoming::Input::Persisted(None));
+        for at in 0..named {
+            let announce = Announce { envelope: ENVELOPE, first: at, entries: vec![entry(at)], last: false };
+            incoming.handle_input(incoming::Input::Message(announce.into()));
+        }
+        incoming.handle_input(incoming::Input::Held((0..named / 2).map(|at| entry(at).id).collect()));
+        incoming.handle_input(incoming::Input::Message(Withdraw { envelope: ENVELOPE }.into()));
+        // What a lane still brings changes nothing.
+        incoming.handle_input(incoming::Input::Held((0..named).map(|at| entry(at).id).collect()));
+        let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+        assert!(outputs.contains(&Output::Persist(incoming::Persist::Drop(ENVELOPE))), "{outputs:?}");
+        assert!(!outputs.iter().any(|o| matches!(o, Output::Transmit(Message::Ready(_)))), "{outputs:?}");
+        incoming.handle_input(incoming::Input::Persisted(None));
+        let withdrawn = std::iter::from_fn(|| incoming.poll_output());
+        assert!(withdrawn.into_iter().any(|o| matches!(o, Output::Transmit(Message::Withdrawn(_)))));
+    }
+}
+
+#[test]
+fn space_is_needed_for_what_was_offered_until_everything_is_named() {
+    let mut incoming = Incoming::new(offer(10), Time(1));
+    incoming.handle_input(incoming::Input::Persisted(None));
+    assert_eq!(incoming.bytes_to_come(), 1_000);
+    let announce = |first, entries, last| Message::Announce(Announce { envelope: ENVELOPE, first, entries, last });
+    incoming.handle_input(incoming::Input::Message(announce(0, vec![entry(0), entry(1)], false)));
+    incoming.handle_input(incoming::Input::Held(vec![entry(0).id]));
+    assert_eq!(incoming.bytes_to_come(), 900);
+    incoming.handle_input(incoming::Input::Message(announce(2, vec![entry(2)], true)));
+    assert_eq!(incoming.bytes_to_come(), 200);
+    incoming.handle_input(incoming::Input::Held(vec![entry(1).id, entry(2).id]));
+    assert_eq!(incoming.bytes_to_come(), 0);
+}
+
+#[test]
+fn an_announcement_may_overtake_the_decision_but_only_one() {
+    let announce = |first, count: u64| {
+        let entries = (first..first + count).map(entry).collect();
+        incoming::Input::Message(Announce { envelope: ENVELOPE, first, entries, last: false }.into())
+    };
+    let mut incoming = Incoming::new(offer(5_000), Time(1));
+    incoming.handle_input(announce(0, 2));
+    incoming.handle_input(incoming::Input::Persisted(None));
+    let outputs: Vec<_> = std::iter::from_fn(|| incoming.poll_output()).collect();
+    assert!(
+        matches!(&outputs[..], [
+        Output::Persist(incoming::Persist::Begin(..)),
+        Output::Transmit(Message::Answer(Answer::Accept { .. })),
+        Output::Event(incoming::Event::Pull(wanted)),
+    ] if wanted.len() == 2),
+        "{outputs:?}"
+    );
+
+    for hostile in [vec![announce(0, 2), announce(2, 2)], vec![announce(0, ANNOUNCE_AHEAD_MAX as u64 + 1)]] {
+        let mut incoming = Incoming::new(offer(5_000), Time(1));
+        hostile.into_iter().for_each(|input| incoming.handle_input(input));
+        assert_eq!(incoming.state(), incoming::State::Done);
+    }
 }

@@ -16,6 +16,7 @@ mod first_study;
 mod full_disk;
 mod kills;
 mod lifecycle;
+mod pipeline;
 mod queue;
 mod refusals;
 mod resume;

@@ -70,6 +70,8 @@ mod tests {
             priority: Priority::Normal,
             purpose: None,
             bytes: None,
+            files: None,
+            folders: None,
         };
         assert!(!format!("{message:?}").contains("canary"));
     }

@@ -52,6 +52,13 @@ pub struct NewMessage {
     /// What the walk of the tree found, so that a refusal comes before the content is read.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// Files that the walk found. With `bytes`, `files` and `folders` the message is offered while its content is still
+    /// being read, and fails if there is more of anything than was told.
+    #[serde(default)]
+    pub files: Option<u64>,
+    /// Folders that the walk found, empty ones included.
+    #[serde(default)]
+    pub folders: Option<u64>,
 }
 
 impl fmt::Debug for NewMessage {
@@ -65,6 +72,13 @@ impl fmt::Debug for NewMessage {
 pub struct Draft {
     /// Draft id, for `PUT /v1/drafts/{id}/content`.
     pub id: String,
+}
+
+/// How far a message is while its content is still being read.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DraftProgress {
+    /// Sealed bytes that every recipient has reported as durable.
+    pub bytes_durable: u64,
 }
 
 /// A message that is sealed and durable.

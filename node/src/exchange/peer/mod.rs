@@ -4,10 +4,12 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
+//! `early` offers what is still being read,
 //! `receiving` those of incoming transfers, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod early;
 mod lanes;
 mod receiving;
 mod sending;
@@ -30,9 +32,12 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub use early::EarlyOffer;
+use early::EarlyOffers;
 use lanes::{ContentLanes, Dialing};
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
+pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
 
 /// What an actor is told.
@@ -53,6 +58,14 @@ pub(in crate::exchange) enum Command {
     PullFailed { envelope: EnvelopeId, full: bool },
     /// An incoming envelope was opened, or not.
     Opened { envelope: EnvelopeId, content: Box<OpenedContent> },
+    /// A message for the counterpart is on its way: its content lanes will be needed.
+    Expect(LaneKind),
+    /// An envelope whose content is still being read.
+    Early(Box<EarlyOffer>),
+    /// More objects of it are durable.
+    EarlyObjects(EnvelopeId),
+    /// Its content was broken off, unless it was submitted before.
+    EarlyEnded(EnvelopeId),
     /// An envelope is durable in the mailroom.
     Submitted(EnvelopeId),
     /// The agreement was completed or ended here.
@@ -165,11 +178,12 @@ pub(in crate::exchange) struct PeerActor {
     content_lanes: ContentLanes,
     /// Envelopes that have not ended.
     deliveries: HashMap<EnvelopeId, Delivery>,
-    /// Those that wait for a place, in the order in which they go.
+    /// Those that wait for a place, in the order in which they go; early offers among them.
     waiting: BTreeMap<(Priority, u64), EnvelopeId>,
     /// Those that were given a place in this session and have not ended.
     tried: HashSet<EnvelopeId>,
     sending: HashMap<EnvelopeId, Sending>,
+    early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
 }
 
@@ -202,6 +216,7 @@ impl PeerActor {
             waiting: BTreeMap::new(),
             tried: HashSet::new(),
             sending: HashMap::new(),
+            early: EarlyOffers::default(),
             receiving: HashMap::new(),
         }
     }
@@ -210,6 +225,7 @@ impl PeerActor {
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
         self.load_deliveries().await;
+        self.load_early().await;
         self.timers.set(Timer::Dial, now());
         self.timers.set(Timer::Stale, now() + STALE_FIRST);
         loop {
@@ -240,6 +256,11 @@ impl PeerActor {
             Command::Held { envelope, ids } => self.handle_held(envelope, ids).await,
             Command::PullFailed { envelope, full } => self.handle_pull_failed(envelope, full).await,
             Command::Opened { envelope, content } => self.handle_opened(envelope, *content).await,
+            Command::Expect(kind) if self.is_live() => self.want_lanes(kind),
+            Command::Expect(_) => {}
+            Command::Early(offer) => self.handle_early(*offer).await,
+            Command::EarlyObjects(envelope) => self.handle_early_objects(envelope).await,
+            Command::EarlyEnded(envelope) => self.handle_early_ended(envelope).await,
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
@@ -263,6 +284,11 @@ impl PeerActor {
     /// The agreement as it is now; it never disappears.
     fn agreement(&self) -> Option<Arc<Agreement>> {
         self.context.book.get(&self.id)
+    }
+
+    /// Whether envelopes may be offered now.
+    fn is_live(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.machine.is_live())
     }
 
     /// Ends all content at once: its lanes, and whatever was to be pulled or served.

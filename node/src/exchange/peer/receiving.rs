@@ -83,7 +83,16 @@ impl PeerActor {
         if let Some(receiving) = self.receiving.get_mut(&envelope) {
             receiving.machine.handle_input(input);
             self.pump_receiving(envelope).await;
+            self.settle_promise(envelope);
         }
+    }
+
+    /// An offer gives upper bounds; what is durable, or not needed after all, is free for others again.
+    fn settle_promise(&mut self, envelope: EnvelopeId) {
+        let Some(receiving) = self.receiving.get_mut(&envelope) else { return };
+        let spare = receiving.promised.saturating_sub(receiving.machine.bytes_to_come());
+        receiving.promised -= spare;
+        self.release_promise(spare);
     }
 
     async fn pump_receiving(&mut self, envelope: EnvelopeId) {

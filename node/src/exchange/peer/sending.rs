@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as DeliveryInput, Reason, Record};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ANNOUNCE_ENTRIES_MAX, ObjectEntry};
+use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
@@ -14,6 +14,7 @@ use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist
 
 use super::{PeerActor, Timer, lock, now};
 use crate::ambient;
+use crate::content::Follower;
 use crate::exchange::Progress;
 use crate::mailroom::MailError;
 use crate::mailroom::rows::OutEnvelope;
@@ -24,14 +25,28 @@ const SENDING_MAX: usize = 16;
 
 /// An outgoing transfer.
 pub(super) struct Sending {
-    machine: Outgoing,
+    pub(super) machine: Outgoing,
+    priority: Priority,
+    content: Content,
+    /// The machine has asked for so many objects from here, but there are none yet, or the lane had no room.
+    unnamed: Option<(u64, usize)>,
+    progress: Progress,
+    wire_seen: u64,
+}
+
+/// What a transfer carries.
+pub(super) enum Content {
+    /// Objects of a message that is not submitted yet, as they become durable.
+    Early(Follower),
+    /// A submitted message.
+    Whole(Box<Whole>),
+}
+
+/// A submitted envelope and all its objects.
+pub(super) struct Whole {
     row: OutEnvelope,
     core: EnvelopeCore,
     objects: Arc<Vec<ObjectEntry>>,
-    /// The machine has asked for objects from here, but the lane had no room.
-    unnamed_from: Option<u64>,
-    progress: Progress,
-    wire_seen: u64,
 }
 
 /// What a delivery wants kept, beside its record.
@@ -55,11 +70,37 @@ impl PeerActor {
     }
 
     pub(super) async fn handle_submitted(&mut self, envelope: EnvelopeId) {
+        // An early transfer that is under way goes on as a delivery; one that waits or was refused begins as one.
+        let was_early = self.end_early(&envelope);
         match self.context.mailroom.envelope(&envelope) {
+            Ok(row) if was_early && self.sending.contains_key(&envelope) => self.join(row).await,
             Ok(row) => self.add_delivery(row).await,
             Err(error) => tracing::error!(%envelope, %error, "a submitted envelope could not be read"),
         }
         self.fill_places().await;
+    }
+
+    /// The delivery of an envelope whose early transfer is under way: it goes on from where that is.
+    async fn join(&mut self, row: OutEnvelope) {
+        let envelope = row.id;
+        let whole = match self.whole(row) {
+            Ok(whole) => whole,
+            Err(error) => {
+                self.sending.remove(&envelope);
+                return tracing::error!(%envelope, %error, "a submitted envelope could not be read");
+            }
+        };
+        let Some(sending) = self.sending.get_mut(&envelope) else { return };
+        let mut delivery = Delivery::new(whole.row.delivery.clone(), now());
+        delivery.handle_input(DeliveryInput::PeerUp, now());
+        if sending.machine.is_accepted() {
+            delivery.handle_input(DeliveryInput::Accepted, now());
+        }
+        sending.content = Content::Whole(Box::new(whole));
+        self.tried.insert(envelope);
+        self.deliveries.insert(envelope, delivery);
+        self.tell_delivery(envelope, DeliveryInput::Tick, Kept::default()).await;
+        self.pump_sending(envelope).await;
     }
 
     async fn add_delivery(&mut self, row: OutEnvelope) {
@@ -75,14 +116,20 @@ impl PeerActor {
 
     /// The session is live: everything that waits may go, a few at a time.
     pub(super) async fn resume_sending(&mut self) {
+        self.withdraw_given_up();
         self.fill_places().await;
     }
 
-    async fn fill_places(&mut self) {
-        while self.live.as_ref().is_some_and(|live| live.machine.is_live()) && self.sending.len() < SENDING_MAX {
-            let Some((_, envelope)) = self.waiting.pop_first() else { return };
-            self.tried.insert(envelope);
-            self.tell_delivery(envelope, DeliveryInput::PeerUp, Kept::default()).await;
+    pub(super) async fn fill_places(&mut self) {
+        while self.is_live() && self.sending.len() < SENDING_MAX {
+            let next = self.waiting.iter().find(|(_, envelope)| self.may_go(envelope)).map(|(place, _)| *place);
+            let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else { return };
+            if self.early.contains(&envelope) {
+                Box::pin(self.start_early(envelope)).await;
+            } else {
+                self.tried.insert(envelope);
+                self.tell_delivery(envelope, DeliveryInput::PeerUp, Kept::default()).await;
+            }
         }
     }
 
@@ -92,9 +139,13 @@ impl PeerActor {
         for envelope in under_way {
             self.sample_wire();
             self.tried.remove(&envelope);
-            if let Some(sending) = self.sending.remove(&envelope) {
-                self.waiting.insert((priority_of(&sending.row), sending.row.sequence), envelope);
-                self.tell_delivery_of(sending, DeliveryInput::PeerDown).await;
+            let Some(sending) = self.sending.remove(&envelope) else { continue };
+            match &sending.content {
+                Content::Early(_) => self.wait_early(envelope),
+                Content::Whole(whole) => {
+                    self.waiting.insert((sending.priority, whole.row.sequence), envelope);
+                    self.tell_delivery_of(envelope, sending.progress, DeliveryInput::PeerDown).await;
+                }
             }
         }
         // Those that were tried and turned away for now wait in line again.
@@ -112,10 +163,10 @@ impl PeerActor {
         }
     }
 
-    async fn tell_delivery_of(&mut self, sending: Sending, input: DeliveryInput) {
-        let (wire, durable) = (sending.progress.wire_bytes, sending.progress.durable_bytes);
-        lock(&self.context.progress).remove(&sending.row.id);
-        self.tell_delivery_with(sending.row.id, input, Kept::default(), (wire, durable)).await;
+    async fn tell_delivery_of(&mut self, envelope: EnvelopeId, progress: Progress, input: DeliveryInput) {
+        lock(&self.context.progress).remove(&envelope);
+        let bytes = (progress.wire_bytes, progress.durable_bytes);
+        self.tell_delivery_with(envelope, input, Kept::default(), bytes).await;
     }
 
     pub(super) async fn tick_delivery(&mut self, envelope: EnvelopeId) {
@@ -186,6 +237,10 @@ impl PeerActor {
     }
 
     async fn start_sending(&mut self, envelope: EnvelopeId) {
+        if self.sending.contains_key(&envelope) {
+            // Its early transfer is under way.
+            return;
+        }
         let started = self.prepare(envelope);
         match started {
             Ok(sending) => {
@@ -200,12 +255,8 @@ impl PeerActor {
     }
 
     fn prepare(&mut self, envelope: EnvelopeId) -> Result<Sending, MailError> {
-        let row = self.context.mailroom.envelope(&envelope)?;
-        let core: EnvelopeCore =
-            pakt_protocol::codec::decode(1, &row.core, pakt_protocol::record::envelope::CORE_BYTES_MAX)
-                .map_err(|_| MailError::Missing)?;
-        let objects = self.context.mailroom.objects(&row.message)?;
-        let expires = row.delivery.expires_at;
+        let whole = self.whole(self.context.mailroom.envelope(&envelope)?)?;
+        let Whole { row, core, objects } = &whole;
         let offer = Offer {
             envelope,
             group: row.group,
@@ -215,17 +266,34 @@ impl PeerActor {
             plain_bytes: core.counts.plain_bytes,
             objects: objects.len() as u64,
             sealed_bytes: core.counts.sealed_bytes,
-            seconds_left: u32::try_from(expires.since(now()).as_secs()).unwrap_or(u32::MAX),
+            seconds_left: u32::try_from(row.delivery.expires_at.since(now()).as_secs()).unwrap_or(u32::MAX),
         };
         let progress = Progress { wire_bytes: row.wire_bytes, durable_bytes: row.durable_bytes };
-        let wire_seen = self.wire_total();
-        Ok(Sending { machine: Outgoing::new(offer), row, core, objects, unnamed_from: None, progress, wire_seen })
+        let (machine, priority) = (Outgoing::new(offer), core.priority);
+        Ok(Sending::new(machine, priority, Content::Whole(Box::new(whole)), progress, self.wire_total()))
+    }
+
+    /// A submitted envelope with all that its transfer needs.
+    fn whole(&self, row: OutEnvelope) -> Result<Whole, MailError> {
+        let core: EnvelopeCore =
+            pakt_protocol::codec::decode(1, &row.core, pakt_protocol::record::envelope::CORE_BYTES_MAX)
+                .map_err(|_| MailError::Missing)?;
+        let objects = self.context.mailroom.objects(&row.message)?;
+        Ok(Whole { row, core, objects })
     }
 
     /// A message of the receiver about an outgoing envelope.
     pub(super) async fn tell_sending(&mut self, envelope: EnvelopeId, message: Message) {
-        let Some(sending) = self.sending.get_mut(&envelope) else { return };
+        let Some(sending) = self.sending.get_mut(&envelope) else {
+            if matches!(message, Message::Withdrawn(_)) {
+                self.forget_given_up(envelope).await;
+            }
+            return;
+        };
         let input = match message {
+            Message::Receipt(_) if sending.is_early() => {
+                return self.close_session("a receipt for what was never sealed").await;
+            }
             Message::Receipt(message) => {
                 let own = self.context.entity.id();
                 let node = self.context.book.get(&self.id).map(|agreement| agreement.node.clone());
@@ -243,18 +311,20 @@ impl PeerActor {
 
     /// Names more objects where the lane had no room before.
     pub(super) async fn name_more_objects(&mut self) {
-        let waiting = self.sending.iter().find(|(_, sending)| sending.unnamed_from.is_some());
+        let waiting = self.sending.iter().find(|(_, sending)| sending.next_objects().is_some());
         if let Some(envelope) = waiting.map(|(envelope, _)| *envelope) {
             self.pump_sending(envelope).await;
         }
     }
 
-    async fn pump_sending(&mut self, envelope: EnvelopeId) {
+    pub(super) async fn pump_sending(&mut self, envelope: EnvelopeId) {
         loop {
             let room = self.live.as_ref().is_some_and(|live| live.lane.has_room());
             let Some(sending) = self.sending.get_mut(&envelope) else { return };
-            if let (true, Some(first)) = (room, sending.unnamed_from.take()) {
-                sending.name_objects(first);
+            if room && let Some((entries, last)) = sending.next_objects() {
+                self.shared.serve(envelope, sending.priority, &entries);
+                sending.unnamed = None;
+                sending.machine.handle_input(Input::Objects(entries, last));
             }
             let Some(output) = sending.machine.poll_output() else { return };
             match output {
@@ -277,10 +347,11 @@ impl PeerActor {
             Persist::Receipt(_, bytes, receipt) => {
                 self.sample_wire();
                 let Some(sending) = self.sending.get_mut(&envelope) else { return };
-                let ours = receipt.core == EnvelopeCore::hash_of(&sending.row.core);
+                let Content::Whole(whole) = &sending.content else { return };
+                let ours = receipt.core == EnvelopeCore::hash_of(&whole.row.core);
                 let verdict = if ours { receipt.verdict } else { Verdict::Conflict };
                 if matches!(verdict, Verdict::Held(_)) {
-                    sending.progress.durable_bytes = sending.core.counts.sealed_bytes;
+                    sending.progress.durable_bytes = whole.core.counts.sealed_bytes;
                 }
                 let kept = Kept { receipt: Some((bytes, *receipt)), report: None };
                 self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), kept).await;
@@ -290,15 +361,10 @@ impl PeerActor {
 
     async fn do_for_sending(&mut self, envelope: EnvelopeId, event: Event) {
         match event {
-            Event::Accepted => {
-                if let Some(sending) = self.sending.get(&envelope) {
-                    self.shared.serve(envelope, sending.objects.clone());
-                }
-                self.tell_delivery(envelope, DeliveryInput::Accepted, Kept::default()).await;
-            }
-            Event::NameObjects(first) => {
+            Event::Accepted => self.tell_delivery(envelope, DeliveryInput::Accepted, Kept::default()).await,
+            Event::NameObjects { first, max } => {
                 if let Some(sending) = self.sending.get_mut(&envelope) {
-                    sending.unnamed_from = Some(first);
+                    sending.unnamed = Some((first, max));
                 }
             }
             Event::Seal => self.seal(envelope).await,
@@ -329,17 +395,22 @@ impl PeerActor {
         self.sample_wire();
         self.shared.stop_serving(&envelope);
         let Some(sending) = self.sending.remove(&envelope) else { return };
-        self.tell_delivery_of(sending, input).await;
+        if sending.is_early() {
+            // Withdrawn because it was broken off, or refused: then it is tried again once it is submitted.
+            self.forget_given_up(envelope).await;
+            return Box::pin(self.fill_places()).await;
+        }
+        self.tell_delivery_of(envelope, sending.progress, input).await;
     }
 
     async fn seal(&mut self, envelope: EnvelopeId) {
-        let Some(sending) = self.sending.get(&envelope) else { return };
+        let Some(Content::Whole(whole)) = self.sending.get(&envelope).map(|sending| &sending.content) else { return };
         let Some(agreement) = self.agreement() else { return };
         let Some(roster) = &agreement.roster else { return };
-        if roster.groups.iter().all(|group| group.id != sending.row.group) {
+        if roster.groups.iter().all(|group| group.id != whole.row.group) {
             return self.end_transfer(envelope, DeliveryInput::Stopped(Reason::GroupGone)).await;
         }
-        let key = match self.context.mailroom.manifest_key(&sending.row.message) {
+        let key = match self.context.mailroom.manifest_key(&whole.row.message) {
             Ok(key) => key,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the key of a message is gone");
@@ -348,13 +419,13 @@ impl PeerActor {
         };
         let statement = self.context.entity.statement();
         let epoch = (roster.epoch, &roster.epoch_key);
-        let sealed = SealedEnvelope::seal(&sending.row.core, &key, epoch, statement, &mut ambient::rng());
+        let sealed = SealedEnvelope::seal(&whole.row.core, &key, epoch, statement, &mut ambient::rng());
         if let Some(sending) = self.sending.get_mut(&envelope) {
             sending.machine.handle_input(Input::Sealed(Box::new(sealed)));
         }
     }
 
-    fn wire_total(&self) -> u64 {
+    pub(super) fn wire_total(&self) -> u64 {
         let control = self.live.as_ref().map_or(0, |live| live.bytes.sent() + live.bytes.received());
         control + self.content_lanes.wire_bytes()
     }
@@ -384,10 +455,12 @@ impl PeerActor {
             agreement.in_force(now())
                 || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
         });
-        if in_force || (self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty()) {
+        let idle = self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty();
+        if in_force || (idle && self.early.is_empty()) {
             return;
         }
         self.end_content();
+        self.stop_early().await;
         let queued: Vec<EnvelopeId> = self.deliveries.keys().copied().collect();
         for envelope in queued {
             self.sending.remove(&envelope);
@@ -395,7 +468,7 @@ impl PeerActor {
         }
     }
 
-    /// Space that accepted offers still need.
+    /// Gives back space that was promised to an accepted offer.
     pub(super) fn release_promise(&self, bytes: u64) {
         let _ = self
             .context
@@ -405,17 +478,47 @@ impl PeerActor {
 }
 
 impl Sending {
-    /// The kind of lane that its content is meant for.
-    pub(super) fn lane_kind(&self) -> LaneKind {
-        if self.core.priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk }
+    pub(super) fn new(
+        machine: Outgoing,
+        priority: Priority,
+        content: Content,
+        progress: Progress,
+        wire_seen: u64,
+    ) -> Sending {
+        Sending { machine, priority, content, unnamed: None, progress, wire_seen }
     }
 
-    fn name_objects(&mut self, first: u64) {
-        let first = usize::try_from(first).unwrap_or(usize::MAX).min(self.objects.len());
-        let end = self.objects.len().min(first + ANNOUNCE_ENTRIES_MAX);
-        let entries = self.objects[first..end].to_vec();
-        self.machine.handle_input(Input::Objects(entries, end == self.objects.len()));
+    /// Whether its message is not submitted yet.
+    pub(super) fn is_early(&self) -> bool {
+        matches!(self.content, Content::Early(_))
     }
+
+    /// The kind of lane that its content is meant for.
+    pub(super) fn lane_kind(&self) -> LaneKind {
+        lane_kind_of(self.priority)
+    }
+
+    /// What is to be named next, if there is something, and whether that is all.
+    fn next_objects(&self) -> Option<(Vec<ObjectEntry>, bool)> {
+        let (first, max) = self.unnamed?;
+        match &self.content {
+            Content::Early(objects) => {
+                let entries = objects.entries(first, max);
+                (!entries.is_empty()).then_some((entries, false))
+            }
+            Content::Whole(whole) => {
+                let objects = &whole.objects;
+                let first = usize::try_from(first).unwrap_or(usize::MAX).min(objects.len());
+                let end = objects.len().min(first + max);
+                Some((objects[first..end].to_vec(), end == objects.len()))
+            }
+        }
+    }
+}
+
+/// The kind of lane that content of this priority is meant for.
+pub(in crate::exchange) fn lane_kind_of(priority: Priority) -> LaneKind {
+    if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk }
 }
 
 fn priority_of(row: &OutEnvelope) -> Priority {
