@@ -18,6 +18,7 @@
 //! memory is taken for them.
 
 pub mod encode;
+pub mod known;
 pub mod manifest;
 pub mod name;
 pub mod pack;
