@@ -181,7 +181,14 @@ impl Files {
         }
     }
 
-    pub(super) fn read(&self, origin: EntityId, id: ObjectId, row: ObjectRow) -> Result<Bytes, BlobError> {
+    /// The first bytes of a file, at most `bytes_max`, if it is as long as its row says.
+    pub(super) fn read(
+        &self,
+        origin: EntityId,
+        id: ObjectId,
+        row: ObjectRow,
+        bytes_max: usize,
+    ) -> Result<Bytes, BlobError> {
         let file = match self.disk.open(&self.path(&origin, &id, row.batch)) {
             Err(DiskError::NotFound) => return Err(BlobError::Missing),
             opened => opened?,
@@ -189,7 +196,7 @@ impl Files {
         if file.len()? != u64::from(row.bytes) {
             return Err(BlobError::Damaged(id));
         }
-        let mut bytes = vec![0; row.bytes as usize];
+        let mut bytes = vec![0; bytes_max.min(row.bytes as usize)];
         file.read_at(0, &mut bytes)?;
         Ok(bytes.into())
     }

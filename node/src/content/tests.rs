@@ -43,7 +43,7 @@ impl Node {
 
     async fn seal_at_most(&self, tar: Vec<u8>, owner: Owner, bytes_max: u64) -> Result<SealedTree, SealTreeError> {
         let (head, base) = (head(), SealBase::from_bytes([3; 32]));
-        seal_tree(Cursor::new(tar), head, base, &self.blobs, OWN, owner, bytes_max, &self.pool).await
+        seal_tree(Cursor::new(tar), head, base, &self.blobs, OWN, owner, bytes_max, None, &self.pool).await
     }
 
     fn manifest(&self, sealed: &SealedTree) -> Manifest {
@@ -350,7 +350,7 @@ async fn a_reader_that_breaks_is_told_apart_from_an_end() {
         Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
     ]));
     let base = SealBase::from_bytes([3; 32]);
-    let sealed = seal_tree(broken, head(), base, &node.blobs, OWN, OWNER, u64::MAX, &node.pool).await;
+    let sealed = seal_tree(broken, head(), base, &node.blobs, OWN, OWNER, u64::MAX, None, &node.pool).await;
     assert!(matches!(sealed, Err(SealTreeError::Read(std::io::ErrorKind::ConnectionReset))));
     node.assert_empty().await;
 }
@@ -364,7 +364,7 @@ async fn dropped_at_any_point_it_leaves_nothing() {
         let (blobs, pool) = (node.blobs.clone(), node.pool.clone());
         let sealing = tokio::spawn(async move {
             let base = SealBase::from_bytes([3; 32]);
-            seal_tree(stream, head(), base, &blobs, OWN, OWNER, u64::MAX, &pool).await.map(drop)
+            seal_tree(stream, head(), base, &blobs, OWN, OWNER, u64::MAX, None, &pool).await.map(drop)
         });
         user.write_all(&tar[..written]).await.unwrap();
         // A slow stream does not keep what it has brought in memory.

@@ -101,7 +101,7 @@ impl TestNode {
         let own = self.entity.id();
         let owner = outgoing_owner(&message);
         let sealed =
-            seal_tree(std::io::Cursor::new(tar), head, dedup, &self.mailroom.blobs, own, owner, u64::MAX, &self.pool)
+            seal_tree(std::io::Cursor::new(tar), head, dedup, &self.mailroom.blobs, own, owner, u64::MAX, None, &self.pool)
                 .await
                 .unwrap();
         let counts = Counts {

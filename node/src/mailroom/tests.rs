@@ -97,9 +97,18 @@ async fn content(
 /// Seals and submits one message, as the service does; whether it was acknowledged.
 async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
     let dedup = SealBase::from_bytes([8; 32]);
-    let sealed =
-        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, outgoing_owner(&MESSAGE), u64::MAX, pool)
-            .await;
+    let sealed = seal_tree(
+        Cursor::new(tar()),
+        head(),
+        dedup,
+        &mailroom.blobs,
+        OWN,
+        outgoing_owner(&MESSAGE),
+        u64::MAX,
+        None,
+        pool,
+    )
+    .await;
     let Ok(sealed) = sealed else { return false };
     let message = OutMessage {
         id: MESSAGE,
@@ -163,8 +172,9 @@ async fn sealed(pool: &ContentPool) -> Sealed {
     let disk = FaultDisk::new();
     let mailroom = open(&disk).unwrap();
     let dedup = SealBase::from_bytes([8; 32]);
-    let tree =
-        seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, [9; 16], u64::MAX, pool).await.unwrap();
+    let tree = seal_tree(Cursor::new(tar()), head(), dedup, &mailroom.blobs, OWN, [9; 16], u64::MAX, None, pool)
+        .await
+        .unwrap();
     let read = |entry: &ObjectEntry| (*entry, mailroom.blobs.read(OWN, entry.id).unwrap());
     let objects = tree.objects.iter().map(read).collect();
     Sealed { objects, tree }

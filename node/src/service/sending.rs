@@ -50,8 +50,8 @@ impl Node {
         let id = MessageId(ambient::random());
         let dedup = inner.book.dedup_secret(&waiting.from.id, ambient::now()).await?;
         let (own, owner) = (inner.entity.id(), outgoing_owner(&id));
-        let sealed =
-            seal_tree(content, waiting.head.clone(), dedup, &inner.blobs, own, owner, waiting.bytes_max, &inner.pool);
+        let (head, known) = (waiting.head.clone(), inner.known.if_on());
+        let sealed = seal_tree(content, head, dedup, &inner.blobs, own, owner, waiting.bytes_max, known, &inner.pool);
         let sealed = tokio::select! {
             biased;
             () = inner.stop.cancelled() => return Err(errors::stopping()),
