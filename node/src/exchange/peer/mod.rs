@@ -9,6 +9,7 @@
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod lanes;
+mod pulling;
 mod receiving;
 mod sending;
 mod session;
@@ -31,6 +32,7 @@ use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 use lanes::{ContentLanes, Dialing};
+use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
 use session::Live;
@@ -171,6 +173,7 @@ pub(in crate::exchange) struct PeerActor {
     tried: HashSet<EnvelopeId>,
     sending: HashMap<EnvelopeId, Sending>,
     receiving: HashMap<EnvelopeId, Receiving>,
+    pulling: Pulling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -203,6 +206,7 @@ impl PeerActor {
             tried: HashSet::new(),
             sending: HashMap::new(),
             receiving: HashMap::new(),
+            pulling: Pulling::default(),
         }
     }
 
