@@ -25,7 +25,8 @@ use crate::secret::secret_bytes;
 /// What sealing adds to the length of an object, in bytes: commitment and tag.
 pub const OVERHEAD: usize = COMMITMENT_BYTES + TAG_BYTES;
 
-const COMMITMENT_BYTES: usize = 32;
+/// Bytes at the beginning of an object that commit to its key.
+pub const COMMITMENT_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 
 secret_bytes! {
@@ -91,9 +92,9 @@ pub fn open(key: &ObjectKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenEr
 /// [`OpenError`], whatever is wrong; `out` is then empty.
 pub fn open_into(key: &ObjectKey, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
     out.clear();
-    let (commitment_found, rest) = sealed.split_first_chunk::<COMMITMENT_BYTES>().ok_or(OpenError)?;
+    let rest = sealed.get(COMMITMENT_BYTES..).ok_or(OpenError)?;
     let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
-    if !bool::from(commitment_found.as_slice().ct_eq(&commitment(key))) {
+    if !is_key_of(key, sealed) {
         return Err(OpenError);
     }
     out.extend_from_slice(body);
@@ -102,6 +103,11 @@ pub fn open_into(key: &ObjectKey, sealed: &[u8], out: &mut Vec<u8>) -> Result<()
         return Err(OpenError);
     }
     Ok(())
+}
+
+/// Whether `head`, the sealed object or its beginning, commits to `key`: all that can be told without the rest.
+pub fn is_key_of(key: &ObjectKey, head: &[u8]) -> bool {
+    head.first_chunk::<COMMITMENT_BYTES>().is_some_and(|found| found.as_slice().ct_eq(&commitment(key)).into())
 }
 
 fn commitment(key: &ObjectKey) -> [u8; COMMITMENT_BYTES] {
@@ -129,6 +135,13 @@ mod tests {
 
     fn key(seed: u64) -> ObjectKey {
         ObjectKey::generate(&mut TestRng::new(seed))
+    }
+
+    #[test]
+    fn the_beginning_of_an_object_tells_its_key() {
+        let sealed = seal(&key(1), b"content");
+        assert!(is_key_of(&key(1), &sealed) && is_key_of(&key(1), &sealed[..COMMITMENT_BYTES]));
+        assert!(!is_key_of(&key(2), &sealed) && !is_key_of(&key(1), &sealed[..COMMITMENT_BYTES - 1]));
     }
 
     fn check(key: &ObjectKey, sealed: &[u8], expected: Option<&[u8]>) {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::files;
 
@@ -54,12 +55,23 @@ pub struct Config {
     /// A fixed number of bulk lanes per peer, 1 to 8; adapted by measurement without it.
     #[serde(default)]
     pub bulk_lanes: Option<u8>,
+    /// What lies in the data directory.
+    #[serde(default)]
+    pub store: StoreConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
     /// The log.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// Settings of what lies in the data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// How much sent content is kept to be known when it is sent again, as a size; "0" for none.
+    pub known_content: Option<String>,
 }
 
 /// Settings of the local API.
@@ -153,7 +165,15 @@ impl Config {
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
         }
+        if config.store.known_content.is_some() && config.known_content_bytes().is_none() {
+            return Err(broken(path, "`known_content` is a size such as \"20GB\", or \"0\""));
+        }
         Ok(config)
+    }
+
+    /// Bytes of sent content to keep, if it is set.
+    pub fn known_content_bytes(&self) -> Option<u64> {
+        parse_size(self.store.known_content.as_deref()?)
     }
 
     /// The addresses that the card names: those of `advertise`, else the listen address if it is a specific one.
@@ -224,6 +244,11 @@ impl Config {
 }
 
 const CONFIG_TAIL: &str = r#"
+[store]
+# How much sent content is kept, sealed, so that what is sent again need not be sealed and sent again.
+# Without it a tenth of the free space, at most 100 GB; "0" keeps none. It is given up when space is short.
+# known_content = "20GB"
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -266,6 +291,7 @@ mod tests {
             recovery_file: None,
             require_verified: false,
             bulk_lanes: None,
+            store: StoreConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }
@@ -301,6 +327,19 @@ mod tests {
         check("", ApiTcp::Enabled(false));
         check("tcp = true", ApiTcp::Enabled(true));
         check("tcp = 8123", ApiTcp::Port(8123));
+    }
+
+    #[test]
+    fn how_much_content_is_kept_is_a_size() {
+        let check = |line: &str, bytes: Option<Option<u64>>| {
+            let text = sample().render().replace("# known_content = \"20GB\"", line);
+            let config = Config::parse(&text, Path::new("d/c"));
+            assert_eq!(config.ok().map(|config| config.known_content_bytes()), bytes, "{line}");
+        };
+        check("", Some(None));
+        check("known_content = \"20GB\"", Some(Some(20_000_000_000)));
+        check("known_content = \"0\"", Some(Some(0)));
+        check("known_content = \"much\"", None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::types::{ErrorCode, ServiceError};
-use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig};
+use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig, StoreConfig};
 use crate::{ambient, files};
 
 /// Name of the keys' folder in the data directory.
@@ -114,6 +114,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         }),
         require_verified: false,
         bulk_lanes: None,
+        store: StoreConfig::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -179,8 +179,15 @@ impl Files {
         }
     }
 
-    pub(super) fn read(&self, origin: EntityId, id: ObjectId, row: ObjectRow) -> Result<Bytes, BlobError> {
-        let bytes = self.disk.read_whole(&self.path(&origin, &id, row.batch), row.bytes as usize);
+    /// The first bytes of a file, at most `bytes_max`, if it is as long as its row says.
+    pub(super) fn read(
+        &self,
+        origin: EntityId,
+        id: ObjectId,
+        row: ObjectRow,
+        bytes_max: usize,
+    ) -> Result<Bytes, BlobError> {
+        let bytes = self.disk.read_whole(&self.path(&origin, &id, row.batch), row.bytes as usize, bytes_max);
         bytes.map_err(|error| match error {
             DiskError::NotFound => BlobError::Missing,
             DiskError::WrongLength => BlobError::Damaged(id),

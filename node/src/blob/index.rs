@@ -91,6 +91,21 @@ pub(super) fn pin(tx: &mut WriteTx, origin: EntityId, id: ObjectId, owner: Owner
     Ok(true)
 }
 
+/// Notes that `owner` needs these objects no more, and takes those that nobody else needs out of the index.
+pub(super) fn unpin_objects(
+    tx: &mut WriteTx,
+    origin: EntityId,
+    ids: &[ObjectId],
+    owner: Owner,
+) -> Result<(), StoreError> {
+    for id in ids {
+        tx.remove(&OWNED, &(owner, origin, *id))?;
+        tx.remove(&PINS, &(origin, *id, owner))?;
+    }
+    let objects: Vec<_> = ids.iter().map(|id| (origin, *id)).collect();
+    drop_unpinned(tx, &objects).map(drop)
+}
+
 /// Takes objects that nobody needs out of the index and dooms their files; returns how many.
 pub(super) fn drop_unpinned(tx: &mut WriteTx, objects: &[(EntityId, ObjectId)]) -> Result<usize, StoreError> {
     let mut dropped = 0;

@@ -10,10 +10,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use pakt_keys::EntityId;
 use pakt_protocol::ids::ObjectId;
 use pakt_protocol::limits::OBJECT_BYTES_MAX;
@@ -112,7 +113,11 @@ struct Inner {
     wake: SyncSender<()>,
     cleaner: Mutex<Option<JoinHandle<()>>>,
     warm: Warm,
+    spare: OnceLock<Spare>,
 }
+
+/// Gives up objects until so many bytes of content fit, as far as there are any to give up.
+pub(crate) type Spare = Box<dyn Fn(u64) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Blobs {
     /// Opens the objects below `dir` (`DIR/chunks`), whose index lies in `store`, and starts to clear away in the
@@ -140,9 +145,16 @@ impl Blobs {
         let files = Arc::new(Files::open(disk, dir)?);
         // One wake-up that waits is as good as many.
         let (wake, woken) = sync_channel(1);
-        let inner =
-            Inner { store, files, busy: Arc::default(), pool: Pool::start(writers)?, wake, cleaner: Mutex::default(), warm: Warm::default() };
-        let inner = Arc::new(inner);
+        let inner = Arc::new(Inner {
+            store,
+            files,
+            busy: Arc::default(),
+            pool: Pool::start(writers)?,
+            wake,
+            cleaner: Mutex::default(),
+            warm: Warm::default(),
+            spare: OnceLock::new(),
+        });
         if background {
             let weak = Arc::downgrade(&inner);
             let thread = std::thread::Builder::new().name("pakt-cleaner".into()).spawn(move || {
@@ -196,6 +208,8 @@ impl Blobs {
         if let Some((_, bytes)) = too_large {
             return Err(BlobError::TooLarge { bytes: bytes.len() });
         }
+        // Before anything is claimed: giving up objects claims theirs.
+        self.make_room(objects.iter().map(|(_, bytes)| bytes.len() as u64).sum()).await?;
         let mut seen = HashSet::new();
         let objects: Vec<_> = objects.iter().filter(|(id, _)| seen.insert(*id)).collect();
         let wanted: Arc<[ObjectId]> = objects.iter().map(|(id, _)| *id).collect();
@@ -262,9 +276,17 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Missing`], [`BlobError::Damaged`], or when the disk fails.
     pub fn read(&self, origin: EntityId, id: ObjectId) -> Result<Bytes, BlobError> {
+        self.read_head(origin, id, usize::MAX)
+    }
+
+    /// As [`Blobs::read`], but no more than the first `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// As [`Blobs::read`].
+    pub fn read_head(&self, origin: EntityId, id: ObjectId, bytes_max: usize) -> Result<Bytes, BlobError> {
         loop {
             let row = self.row(origin, id)?.ok_or(BlobError::Missing)?;
-            match self.inner.files.read(origin, id, row) {
+            match self.inner.files.read(origin, id, row, bytes_max) {
                 // It may have been removed, or removed and written again, since the row was read.
                 Err(BlobError::Missing) if self.row(origin, id)? == Some(row) => {
                     return Err(BlobError::Damaged(id));
@@ -318,6 +340,15 @@ impl Blobs {
     /// When the store failed.
     pub fn is_pinned(tx: &impl Rows, origin: EntityId, id: ObjectId, owner: Owner) -> Result<bool, StoreError> {
         tx.contains(&PINS, &(origin, id, owner))
+    }
+
+    /// Notes in the caller's commit that `owner` needs these objects no more; what nobody else needs is gone for readers
+    /// with that commit, its file with the next [`Blobs::reap`].
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn unpin_objects(tx: &mut WriteTx, origin: EntityId, ids: &[ObjectId], owner: Owner) -> Result<(), StoreError> {
+        index::unpin_objects(tx, origin, ids, owner)
     }
 
     /// Notes in the caller's commit that `owner` needs nothing any more. What nobody else needs is removed in the
@@ -376,6 +407,25 @@ impl Blobs {
     /// When the disk fails.
     pub fn free_bytes(&self) -> Result<u64, BlobError> {
         self.inner.files.free_bytes()
+    }
+
+    /// Names who gives up objects that are only kept for later when content needs their space; the first call counts.
+    pub(crate) fn set_spare(&self, spare: Spare) {
+        // Set once at start.
+        let _ = self.inner.spare.set(spare);
+    }
+
+    /// Has objects that are only kept for later given up if less than `bytes` of content would fit.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn make_room(&self, bytes: u64) -> Result<(), BlobError> {
+        if let Some(spare) = self.inner.spare.get()
+            && self.room()? < bytes
+        {
+            spare(bytes).await;
+        }
+        Ok(())
     }
 
     /// Bytes of content that still fit, the reserve for records left alone.

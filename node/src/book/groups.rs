@@ -198,4 +198,15 @@ impl Book {
         });
         Ok(write.await?)
     }
+
+    /// The dedup secrets that are still in use.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn live_dedup_secrets(&self, now: Time) -> Result<Vec<SealBase>, StoreError> {
+        let rows = self.inner.store.read(|tx| tx.range(&DEDUP_SECRETS, .., usize::MAX))?;
+        let live =
+            |(_, row): ([u8; 16], DedupRow)| (now.distance(row.made_at) < DEDUP_RENEWED_AFTER).then_some(row.secret);
+        Ok(rows.into_iter().filter_map(live).collect())
+    }
 }

@@ -4,8 +4,8 @@
 //! tar -> Packer -> chunks -> pool: encode, seal -> batches -> Blobs (durable, pinned) -> manifest segments
 //! Blobs -> pool: open, decode -> pool: Unpacker, tar rows -> tar
 //! ```
-//! [`seal_tree`] makes the objects of an outgoing message, [`read_manifest`] and [`check_table`] judge an incoming one,
-//! [`tar_stream`] gives its tree back; [`DurableSoFar`] tells what of an outgoing
+//! [`seal_tree`] makes the objects of an outgoing message but for what [`KnownContent`] has, [`read_manifest`] and
+//! [`check_table`] judge an incoming one, [`tar_stream`] gives its tree back; [`DurableSoFar`] tells what of an outgoing
 //! message can leave already. What is done to the bytes is decided in `pakt_protocol::content`; here is who
 //! does it, on which thread, and how much of it at a time.
 //!
@@ -13,15 +13,20 @@
 //! **Invariant:** names of files reach no log: errors print without them.
 
 mod durable;
+mod known;
 mod open;
 mod pool;
 mod seal;
 mod tar_in;
 mod tar_out;
 #[cfg(test)]
+mod known_tests;
+#[cfg(test)]
 mod tests;
 
 pub use durable::{DurableSoFar, Follower};
+pub use known::KnownContent;
+pub(crate) use known::{KnownKey, KnownRow};
 pub use open::{ReadManifestError, check_table, read_manifest};
 pub use pool::{ContentPool, PoolStopped};
 pub use seal::{SealTree, SealedTree, seal_tree};

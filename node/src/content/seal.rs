@@ -4,6 +4,8 @@
 //! stream -> pump -> thread: tar, Packer -> hold -> pool: seal_chunk -> batch -> task: Blobs::write_batch_pinned
 //!                        \-> tree rows -> SegmentWriter <- chunk rows, in order <-/
 //! ```
+//! Content that [`KnownContent`] finds skips the sealing and is pinned instead of written.
+//!
 //! One loop, in the caller's task, moves everything on; it does no work on content itself. What is under way is bounded
 //! by the pool's budget; a chunk counts from leaving the packer until it is durable.
 //!
@@ -25,6 +27,7 @@ use pakt_keys::EntityId;
 use pakt_keys::object::SealBase;
 use pakt_protocol::content::encode::Effort;
 use pakt_protocol::content::extent::Extent;
+use pakt_protocol::content::known::ContentName;
 use pakt_protocol::content::manifest::{ManifestHead, ManifestKey, SegmentWriter, Totals};
 use pakt_protocol::content::pack::PlainChunk;
 use pakt_protocol::content::seal::{ChunkEntry, SealedChunk, seal_chunk};
@@ -33,10 +36,11 @@ use pakt_protocol::message::offer::ObjectEntry;
 use tokio::io::AsyncRead;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::durable::DurableSoFar;
+use super::known::{Hit, KnownContent};
 use super::pool::{ContentPool, Hold, PoolStopped};
 use super::tar_in::{Allowed, PIECES_MAX, STEPS_MAX, SealTreeError, Step, pack_tar, pump};
 use crate::ambient;
@@ -53,6 +57,10 @@ const WRITES_MAX: usize = 2;
 const BACKLOG_BYTES: usize = 2 * BATCH_BYTES;
 /// A batch that does not fill is written after this time, so that a slow stream does not keep the pool's memory.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(100);
+/// What an object that needs no write counts as in a batch, so that its row is all that is waited for.
+const KNOWN_BYTES: usize = 32 << 10;
+/// Durable chunks that wait to be remembered: many, so that it costs few commits.
+const REMEMBER_MAX: usize = 512;
 
 /// A message's content, sealed and durable.
 #[derive(Debug)]
@@ -85,6 +93,8 @@ pub struct SealTree {
     pub extent: Option<Extent>,
     /// How hard to try to make it small.
     pub effort: Effort,
+    /// What was sealed before need not be sealed again.
+    pub known: Option<KnownContent>,
     /// Told what is durable already.
     pub durable: Option<DurableSoFar>,
 }
@@ -92,14 +102,24 @@ pub struct SealTree {
 impl SealTree {
     /// Content of any size at the usual effort, that nobody waits for before it is whole.
     pub fn new(head: ManifestHead, dedup: SealBase, own: EntityId, owner: Owner) -> SealTree {
-        SealTree { head, dedup, own, owner, bytes_max: u64::MAX, extent: None, effort: Effort::LINE, durable: None }
+        SealTree {
+            head,
+            dedup,
+            own,
+            owner,
+            bytes_max: u64::MAX,
+            extent: None,
+            effort: Effort::LINE,
+            known: None,
+            durable: None,
+        }
     }
 }
 
 /// Seals the tree in the stream `tar` and stores its objects, pinned for their owner.
 ///
 /// Entries must come in tree order: each directory before what it holds, names in the order of their bytes. What is
-/// stored already is pinned and not written again.
+/// stored already is pinned and not written again, and what is `known` not even sealed.
 ///
 /// Cancel safety: when dropped, what was written is removed in the background.
 ///
@@ -112,9 +132,9 @@ pub async fn seal_tree(
     blobs: &Blobs,
     pool: &ContentPool,
 ) -> Result<SealedTree, SealTreeError> {
-    let SealTree { head, dedup, own, owner, bytes_max, extent, effort, durable } = what;
-    let writes =
-        Writes { blobs: blobs.clone(), origin: own, owner, running: FuturesUnordered::new(), begun: false, durable };
+    let SealTree { head, dedup, own, owner, bytes_max, extent, effort, known, durable } = what;
+    let running = FuturesUnordered::new();
+    let writes = Writes { blobs: blobs.clone(), known, origin: own, owner, running, begun: false, durable };
     let mut rng = ambient::rng();
     let manifest_key = ManifestKey::generate(&mut rng);
     let bases = Arc::new(Bases { dedup, random: SealBase::generate(&mut rng) });
@@ -130,6 +150,7 @@ pub async fn seal_tree(
         early: BTreeMap::new(),
         content: Vec::new(),
         segments: Vec::new(),
+        named: Vec::new(),
         batch: Batch::default(),
         written: BTreeSet::new(),
         told: 0,
@@ -165,9 +186,19 @@ struct Bases {
 /// A sealed chunk on its way to the disk.
 struct Sealed {
     index: u64,
-    chunk: SealedChunk,
-    hold: Hold,
+    chunk: Chunk,
 }
+
+/// Where a chunk's object comes from.
+enum Chunk {
+    /// It lies on the disk from an earlier message.
+    Known(Hit),
+    /// It was sealed just now; the name is there if it is to be remembered.
+    New(SealedChunk, Option<ContentName>, Hold),
+}
+
+/// Chunks with the names that they are remembered by.
+type Named = Vec<(ContentName, ChunkEntry)>;
 
 struct Sealer {
     pool: ContentPool,
@@ -180,6 +211,8 @@ struct Sealer {
     early: BTreeMap<u64, ChunkEntry>,
     content: Vec<ObjectEntry>,
     segments: Vec<ObjectEntry>,
+    /// Durable, and to be remembered.
+    named: Named,
     batch: Batch,
     /// Places in the chunk table of objects that are durable before an earlier one.
     written: BTreeSet<u64>,
@@ -207,7 +240,7 @@ impl Sealer {
         while !(held.is_terminated() && self.sealing.is_empty()) {
             self.write_full_batches();
             tokio::select! {
-                Some(written) = self.writes.running.next() => self.take_written(settle(written)?),
+                Some(written) = self.writes.running.next() => self.take_written(written)?,
                 Some(sealed) = self.sealing.next() => self.take_sealed(sealed?),
                 Some((step, hold)) = held.next(), if self.may_take() => self.take_step(step, hold.transpose()?),
                 () = tokio::time::sleep_until(self.batch.since + BATCH_AGE_MAX), if self.may_write() => self.write_batch(),
@@ -217,12 +250,13 @@ impl Sealer {
         packing.await.map_err(|_| PoolStopped)??;
         let sums = self.manifest.finish();
         self.take_segments();
-        while !self.batch.objects.is_empty() {
+        while !self.batch.is_empty() {
             self.write_batch();
         }
         while let Some(written) = self.writes.running.next().await {
-            self.take_written(settle(written)?);
+            self.take_written(written)?;
         }
+        self.remember();
         Ok(sums)
     }
 
@@ -232,14 +266,23 @@ impl Sealer {
         }
         self.take_segments();
         if let (Some(chunk), Some(hold)) = (step.chunk, hold) {
-            self.sealing.push(Box::pin(seal(self.pool.clone(), self.bases.clone(), self.effort, chunk, hold)));
+            let known = self.writes.known.clone();
+            let sealed = seal(self.pool.clone(), self.bases.clone(), self.effort, known, chunk, hold);
+            self.sealing.push(Box::pin(sealed));
         }
     }
 
     fn take_sealed(&mut self, sealed: Sealed) {
-        let Sealed { index, chunk, hold } = sealed;
-        self.batch.push(chunk.entry.id, chunk.sealed, Some((index, hold)));
-        self.early.insert(index, chunk.entry);
+        let Sealed { index, chunk } = sealed;
+        let entry = match chunk {
+            Chunk::Known(hit) => self.batch.push_known(index, hit),
+            Chunk::New(SealedChunk { entry, sealed, .. }, name, hold) => {
+                self.batch.push(entry.id, sealed, Some((index, hold)));
+                self.batch.named.extend(name.map(|name| (name, entry.clone())));
+                entry
+            }
+        };
+        self.early.insert(index, entry);
         while let Some(entry) = self.early.remove(&(self.content.len() as u64)) {
             self.content.push(ObjectEntry { id: entry.id, bytes: entry.sealed_bytes() as u32 });
             self.manifest.push_chunk(entry);
@@ -248,14 +291,26 @@ impl Sealer {
     }
 
     /// Tells followers of what is durable now, up to the first object that is not.
-    fn take_written(&mut self, places: Vec<u64>) {
-        let Some(durable) = &self.writes.durable else { return };
+    fn take_written(&mut self, written: Result<Result<Written, BlobError>, JoinError>) -> Result<(), SealTreeError> {
+        let Written { places, named } = written.map_err(|_| PoolStopped)??;
+        self.named.extend(named);
+        if self.named.len() >= REMEMBER_MAX {
+            self.remember();
+        }
+        let Some(durable) = &self.writes.durable else { return Ok(()) };
         self.written.extend(places);
         let first = self.told;
         while self.written.remove(&self.told) {
             self.told += 1;
         }
         durable.add(&self.content[first as usize..self.told as usize]);
+        Ok(())
+    }
+
+    fn remember(&mut self) {
+        if let Some(known) = &self.writes.known {
+            known.remember(ambient::service_now(), std::mem::take(&mut self.named));
+        }
     }
 
     fn take_segments(&mut self) {
@@ -271,7 +326,7 @@ impl Sealer {
     }
 
     fn may_write(&self) -> bool {
-        !self.batch.objects.is_empty() && self.writes.running.len() < WRITES_MAX
+        !self.batch.is_empty() && self.writes.running.len() < WRITES_MAX
     }
 
     fn write_full_batches(&mut self) {
@@ -299,22 +354,34 @@ async fn seal(
     pool: ContentPool,
     bases: Arc<Bases>,
     effort: Effort,
+    known: Option<KnownContent>,
     plain: PlainChunk,
     mut hold: Hold,
 ) -> Result<Sealed, PoolStopped> {
     let PlainChunk { index, bytes } = plain;
     let sealed = pool.run(move |scratch| {
+        let mut name = None;
+        if let Some(known) = known {
+            let named = ContentName::of(&bases.dedup, &bytes);
+            if let Some(hit) = known.find(ambient::service_now(), &named, bytes.len()) {
+                return (Err(hit), bytes);
+            }
+            name = Some(named);
+        }
         let chunk = seal_chunk(&bytes, &bases.dedup, &bases.random, effort, &mut scratch.encode);
-        (chunk, bytes)
+        let name = name.filter(|_| chunk.reusable);
+        (Ok((chunk, name)), bytes)
     });
     let (chunk, buffer) = sealed.await?;
     pool.recycle(buffer);
-    hold.shrink(chunk.sealed.len());
-    Ok(Sealed { index, chunk, hold })
-}
-
-fn settle(written: Result<Written, tokio::task::JoinError>) -> Result<Vec<u64>, SealTreeError> {
-    Ok(written.map_err(|_| PoolStopped)??)
+    let chunk = match chunk {
+        Err(hit) => Chunk::Known(hit),
+        Ok((chunk, name)) => {
+            hold.shrink(chunk.sealed.len());
+            Chunk::New(chunk, name, hold)
+        }
+    };
+    Ok(Sealed { index, chunk })
 }
 
 /// Objects that wait for a write.
@@ -322,6 +389,9 @@ struct Batch {
     objects: Vec<(ObjectId, Bytes)>,
     /// For each content object its place in the chunk table, and its share of the budget.
     holds: Vec<Option<(u64, Hold)>>,
+    /// Objects that lie there already, each with its place.
+    hits: Vec<(u64, Hit)>,
+    named: Named,
     bytes: usize,
     /// When the oldest of them came.
     since: Instant,
@@ -329,21 +399,43 @@ struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch { objects: Vec::new(), holds: Vec::new(), bytes: 0, since: Instant::now() }
+        Batch {
+            objects: Vec::new(),
+            holds: Vec::new(),
+            hits: Vec::new(),
+            named: Vec::new(),
+            bytes: 0,
+            since: Instant::now(),
+        }
     }
 }
 
 impl Batch {
-    fn push(&mut self, id: ObjectId, sealed: Vec<u8>, hold: Option<(u64, Hold)>) {
-        if self.objects.is_empty() {
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.hits.is_empty()
+    }
+
+    fn begin(&mut self, bytes: usize) {
+        if self.is_empty() {
             self.since = Instant::now();
         }
-        self.bytes += sealed.len();
+        self.bytes += bytes;
+    }
+
+    fn push_known(&mut self, index: u64, hit: Hit) -> ChunkEntry {
+        self.begin(KNOWN_BYTES);
+        let entry = hit.entry.clone();
+        self.hits.push((index, hit));
+        entry
+    }
+
+    fn push(&mut self, id: ObjectId, sealed: Vec<u8>, hold: Option<(u64, Hold)>) {
+        self.begin(sealed.len());
         self.objects.push((id, sealed.into()));
         self.holds.push(hold);
     }
 
-    /// Takes one batch off the front.
+    /// Takes one batch off the front, with all that needs no write.
     fn take(&mut self) -> Batch {
         let mut bytes = 0;
         let fits = |(_, object): &(ObjectId, Bytes)| {
@@ -353,20 +445,29 @@ impl Batch {
         let count = self.objects.iter().position(fits).map_or(self.objects.len(), |last| last + 1);
         let mut batch =
             Batch { objects: self.objects.split_off(count), holds: self.holds.split_off(count), ..Batch::default() };
+        let (taken, left) = std::mem::take(&mut self.named)
+            .into_iter()
+            .partition(|(_, entry)| self.objects.iter().any(|(id, _)| *id == entry.id));
+        (self.named, batch.named) = (taken, left);
         batch.bytes = batch.objects.iter().map(|(_, object)| object.len()).sum();
         std::mem::replace(self, batch)
     }
 }
 
-/// The places in the chunk table of the content objects that a write made durable.
-type Written = Result<Vec<u64>, BlobError>;
+/// What one batch made durable.
+struct Written {
+    /// Places in the chunk table.
+    places: Vec<u64>,
+    named: Named,
+}
 
 /// Writes under way, and the promise to take them back unless all is well.
 struct Writes {
     blobs: Blobs,
+    known: Option<KnownContent>,
     origin: EntityId,
     owner: Owner,
-    running: FuturesUnordered<JoinHandle<Written>>,
+    running: FuturesUnordered<JoinHandle<Result<Written, BlobError>>>,
     /// Whether there may be something to take back.
     begun: bool,
     durable: Option<DurableSoFar>,
@@ -375,14 +476,21 @@ struct Writes {
 impl Writes {
     fn start(&mut self, batch: Batch) {
         self.begun = true;
-        let (blobs, origin, owner) = (self.blobs.clone(), self.origin, self.owner);
+        let (blobs, known, origin, owner) = (self.blobs.clone(), self.known.clone(), self.origin, self.owner);
         // A task of its own: it runs to its end in any case, so that no file is left without its row.
         self.running.push(tokio::spawn(async move {
-            let result = blobs.write_batch_pinned(origin, owner, &batch.objects).await;
-            if result.is_ok() {
-                blobs.keep_warm(origin, &batch.objects);
+            let Batch { objects, hits, named, holds, .. } = batch;
+            let mut places: Vec<u64> = hits.iter().map(|(place, _)| *place).collect();
+            if let Some(known) = known {
+                let hits = hits.into_iter().map(|(_, hit)| hit).collect();
+                known.pin(ambient::service_now(), owner, hits).await?;
             }
-            result.map(|()| batch.holds.into_iter().flatten().map(|(place, _)| place).collect())
+            if !objects.is_empty() {
+                blobs.write_batch_pinned(origin, owner, &objects).await?;
+                blobs.keep_warm(origin, &objects);
+            }
+            places.extend(holds.into_iter().flatten().map(|(place, _)| place));
+            Ok(Written { places, named })
         }));
     }
 

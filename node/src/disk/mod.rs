@@ -169,16 +169,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
         write_new(self, path, bytes)
     }
 
-    /// Reads a file that was written with [`Disk::write_whole`] and held `bytes` bytes.
+    /// Reads the first bytes, at most `bytes_max`, of a file that was written with [`Disk::write_whole`] and held
+    /// `bytes` bytes.
     ///
     /// # Errors
     /// [`DiskError::NotFound`], [`DiskError::WrongLength`], or when the disk fails.
-    fn read_whole(&self, path: &Path, bytes: usize) -> Result<Bytes, DiskError> {
+    fn read_whole(&self, path: &Path, bytes: usize, bytes_max: usize) -> Result<Bytes, DiskError> {
         let file = self.open(path)?;
         if file.len()? != bytes as u64 {
             return Err(DiskError::WrongLength);
         }
-        let mut out = vec![0; bytes];
+        let mut out = vec![0; bytes.min(bytes_max)];
         file.read_at(0, &mut out)?;
         Ok(out.into())
     }

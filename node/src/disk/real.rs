@@ -42,8 +42,8 @@ impl Disk for RealDisk {
         whole::write(path, bytes)
     }
 
-    fn read_whole(&self, path: &Path, bytes: usize) -> Result<Bytes, DiskError> {
-        whole::read(path, bytes)
+    fn read_whole(&self, path: &Path, bytes: usize, bytes_max: usize) -> Result<Bytes, DiskError> {
+        whole::read(path, bytes, bytes_max)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {

@@ -50,13 +50,14 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     file.sync_data().map_err(|error| DiskError::from(error).of_sync())
 }
 
-/// Reads a file that holds `bytes` bytes.
-pub(super) fn read(path: &Path, bytes: usize) -> Result<Bytes, DiskError> {
+/// Reads the first bytes, at most `bytes_max`, of a file that holds `bytes` bytes.
+pub(super) fn read(path: &Path, bytes: usize, bytes_max: usize) -> Result<Bytes, DiskError> {
     let file = open(path, &mut options())?;
     let length = file.metadata()?.len();
     if length != padded(bytes) as u64 && length != bytes as u64 {
         return Err(DiskError::WrongLength);
     }
+    let bytes = bytes.min(bytes_max);
     let mut buffer = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
     let space = aligned(&mut buffer, padded(bytes));
     past_the_cache(&file, || read_up_to(&file, space, bytes))?;
@@ -148,12 +149,13 @@ mod tests {
             let content: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
             write(&path, &content).unwrap();
             assert!(matches!(write(&path, &content), Err(DiskError::Exists)));
-            assert_eq!(read(&path, bytes).unwrap(), content);
+            assert_eq!(read(&path, bytes, usize::MAX).unwrap(), content);
+            assert_eq!(read(&path, bytes, 32).unwrap(), content[..bytes.min(32)]);
             for wrong in [padded(bytes) + 1, bytes.saturating_sub(BLOCK_BYTES)] {
-                assert!(matches!(read(&path, wrong), Err(DiskError::WrongLength)), "{bytes} as {wrong}");
+                assert!(matches!(read(&path, wrong, wrong), Err(DiskError::WrongLength)), "{bytes} as {wrong}");
             }
         }
-        assert!(matches!(read(&dir.path().join("none"), 1), Err(DiskError::NotFound)));
+        assert!(matches!(read(&dir.path().join("none"), 1, 1), Err(DiskError::NotFound)));
     }
 
     #[test]
@@ -162,7 +164,7 @@ mod tests {
         let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
         let path = dir.path().join("object");
         write(&path, &[7; 5000]).unwrap();
-        assert_eq!(read(&path, 5000).unwrap(), vec![7; 5000]);
+        assert_eq!(read(&path, 5000, 5000).unwrap(), vec![7; 5000]);
     }
 
     #[test]
@@ -171,8 +173,8 @@ mod tests {
         let (long, short) = (dir.path().join("long"), dir.path().join("short"));
         write(&long, &[1; 9000]).unwrap();
         write(&short, &[2; 10]).unwrap();
-        drop(read(&long, 9000).unwrap());
-        assert_eq!(read(&short, 10).unwrap(), vec![2; 10]);
+        drop(read(&long, 9000, 9000).unwrap());
+        assert_eq!(read(&short, 10, 10).unwrap(), vec![2; 10]);
         assert_eq!(std::fs::read(&short).unwrap()[10..], [0; 4086]);
     }
 }

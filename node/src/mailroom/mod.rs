@@ -73,6 +73,11 @@ pub(crate) fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner 
     owner("pakt incoming owner v1", &[&origin.0, &envelope.0])
 }
 
+/// The owner of sent objects that are kept to be known again.
+pub(crate) fn known_owner() -> Owner {
+    owner("pakt known content owner v1", &[])
+}
+
 fn owner(context: &str, parts: &[&[u8]]) -> Owner {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     parts.iter().for_each(|part| {

@@ -41,7 +41,7 @@ use crate::api::types::ServiceError;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
-use crate::content::ContentPool;
+use crate::content::{ContentPool, KnownContent};
 use crate::entity::Entity;
 use crate::exchange::Exchange;
 use crate::mailroom::Mailroom;
@@ -68,6 +68,7 @@ struct Inner {
     book: Book,
     mailroom: Mailroom,
     blobs: Blobs,
+    known: KnownContent,
     exchange: Exchange,
     pool: ContentPool,
     dial_rules: DialRules,

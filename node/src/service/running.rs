@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use pakt_keys::EntityId;
+use pakt_protocol::content::known::secret_tag;
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,9 +27,10 @@ use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Owner;
 use crate::book::Book;
 use crate::clock;
+use crate::content::KnownContent;
 use crate::exchange::Exchange;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
-use crate::mailroom::{Mailroom, incoming_owner, outgoing_owner};
+use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
 use crate::slots::Slots;
 use crate::store::Store;
@@ -38,6 +40,8 @@ use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the key slots are written anew under a fresh key.
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often is looked whether known content must make room, or cannot be found again.
+const KNOWN_UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked whether what is under way has moved, while somebody watches.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
@@ -53,6 +57,7 @@ pub(super) struct Running {
     pub(super) store: Store,
     pub(super) slots: Slots,
     pub(super) book: Book,
+    pub(super) known: KnownContent,
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
@@ -68,7 +73,14 @@ impl Running {
         let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
-        let tasks = vec![("watching", watching), ("epochs", epochs), ("slots", rewriting), ("clock", noting)];
+        let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
+        let tasks = vec![
+            ("watching", watching),
+            ("epochs", epochs),
+            ("slots", rewriting),
+            ("clock", noting),
+            ("known content", keeping),
+        ];
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;
@@ -149,6 +161,26 @@ async fn note_clock(store: Store, stop: CancellationToken) {
             return;
         }
     }
+}
+
+/// Takes known content away that cannot be found again or that there is no room for.
+async fn keep_known(known: KnownContent, book: Book, stop: CancellationToken) {
+    let mut ticks = interval(KNOWN_UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        let kept = match book.live_dedup_secrets(ambient::now()) {
+            Ok(secrets) => known.upkeep(&secrets.iter().map(secret_tag).collect()).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "cannot look after known content; trying again in a minute");
+        }
+    }
+    known.settled().await;
 }
 
 /// Writes the key slots anew once a day, so that erased keys cannot be found on the disk either.
@@ -252,7 +284,7 @@ pub(super) async fn release_orphans(mailroom: &Mailroom) -> Answer<usize> {
 }
 
 fn needed_owners(mailroom: &Mailroom) -> Answer<HashSet<Owner>> {
-    let mut needed = HashSet::new();
+    let mut needed = HashSet::from([known_owner()]);
     mailroom.store.read(|tx| {
         tx.scan(&OUT_MESSAGES, .., |id, _: OutMessage| {
             needed.insert(outgoing_owner(&id));

@@ -75,6 +75,7 @@ impl Node {
             bytes_max: waiting.bytes_max,
             extent: waiting.extent,
             durable: durable.clone(),
+            known: inner.known.if_on(),
             ..SealTree::new(waiting.head.clone(), dedup, inner.entity.id(), outgoing_owner(&ids.message))
         };
         let sealed = seal_tree(content, what, &inner.blobs, &inner.pool);

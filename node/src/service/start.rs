@@ -28,7 +28,7 @@ use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
-use crate::content::ContentPool;
+use crate::content::{ContentPool, KnownContent};
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
@@ -51,6 +51,7 @@ const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 struct Opened {
     store: Store,
     blobs: Blobs,
+    known: KnownContent,
     slots: Slots,
     entity: Entity,
     book: Book,
@@ -87,7 +88,7 @@ async fn bring_up(
     unprotected: bool,
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, slots, entity, book, mailroom, clock_jump } = opened;
+    let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
@@ -104,6 +105,7 @@ async fn bring_up(
         store,
         slots,
         book: book.clone(),
+        known: known.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
@@ -118,6 +120,7 @@ async fn bring_up(
         book,
         mailroom,
         blobs,
+        known,
         exchange,
         pool,
         dial_rules,
@@ -163,9 +166,10 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     }
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
+    let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, slots, entity, book, mailroom, clock_jump })
+    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
 }
 
 /// Every file of the keys' folder is for its owner only.

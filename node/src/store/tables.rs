@@ -17,6 +17,7 @@ use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 use crate::clock::ClockRow;
+use crate::content::{KnownKey, KnownRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -115,3 +116,12 @@ pub(crate) const INBOX: Table<u64, InItem> = Table::new("inbox-1");
 
 /// The place of an item in [`INBOX`] by the id that users name it by.
 pub(crate) const INBOX_IDS: Table<[u8; 16], u64> = Table::new("inbox-ids-1");
+
+/// Content that was sealed before, by the dedup secret's tag and a keyed hash of the content.
+pub(crate) const KNOWN: Table<KnownKey, KnownRow> = Table::new("known-1");
+
+/// The same rows by the minute of their last use, with the bytes of their objects.
+pub(crate) const KNOWN_BY_USE: Table<(u32, KnownKey), u32> = Table::new("known-by-use-1");
+
+/// What they add up to.
+pub(crate) const KNOWN_USAGE: Table<(), Usage> = Table::new("known-usage-1");

@@ -19,6 +19,7 @@
 
 pub mod encode;
 pub mod extent;
+pub mod known;
 pub mod manifest;
 pub mod name;
 pub mod pack;

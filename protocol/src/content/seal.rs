@@ -18,8 +18,6 @@ use crate::limits::{CHUNK_BYTES_MAX, GUESSABLE_BYTES};
 
 /// Binds keys to their use as content.
 const CHUNK_LABEL: &str = "pakt chunk v1";
-/// Binds the hash of known content to its use; it never leaves the sender.
-const KNOWN_LABEL: &str = "pakt known content v1";
 
 /// One row of the chunk table: where the content lies and how it is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,10 +135,4 @@ pub fn open_chunk(
     let result = opened.and_then(|()| Ok(decode(codec, &encoded, entry.plain_bytes, scratch, out)?));
     scratch.encoded = encoded;
     result
-}
-
-/// Where the sender looks up whether it has sealed this content before: a hash keyed by the group's
-/// dedup secret.
-pub fn known_key(base: &SealBase, plain: &[u8]) -> [u8; 32] {
-    *object::derive_key(base, KNOWN_LABEL, plain).as_bytes()
 }

@@ -15,6 +15,7 @@ mod demo;
 mod first_study;
 mod full_disk;
 mod kills;
+mod known_content;
 mod lifecycle;
 mod pipeline;
 mod queue;

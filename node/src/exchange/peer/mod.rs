@@ -11,6 +11,7 @@
 
 mod early;
 mod lanes;
+mod pulling;
 mod receiving;
 mod sending;
 mod session;
@@ -35,6 +36,7 @@ use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{ContentLanes, Dialing};
+use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
@@ -185,6 +187,7 @@ pub(in crate::exchange) struct PeerActor {
     sending: HashMap<EnvelopeId, Sending>,
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
+    pulling: Pulling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -218,6 +221,7 @@ impl PeerActor {
             sending: HashMap::new(),
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
+            pulling: Pulling::default(),
         }
     }
 

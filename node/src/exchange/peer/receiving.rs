@@ -9,10 +9,12 @@ use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+use super::pulling::{Pulling, Wanted};
 use super::{Command, PeerActor, Timer, now};
 use crate::ambient;
 use crate::blob::Blobs;
@@ -112,7 +114,7 @@ impl PeerActor {
             Persist::Begin(offer, now) => self.begin(envelope, offer, now).await.map(|()| None),
             Persist::Commit(open, opened) => self.commit(envelope, &open, opened).await.map(Some),
             Persist::Drop(_) => {
-                self.shared.forget(&envelope);
+                self.forget_pulls(envelope).await;
                 self.context.mailroom.drop_incoming(self.entity, envelope).await.map(|()| None)
             }
         };
@@ -156,8 +158,9 @@ impl PeerActor {
         }
     }
 
-    /// Pins what is here already from this counterpart, and queues the rest for the lanes.
-    async fn pull(&mut self, envelope: EnvelopeId, wanted: Vec<(u64, ObjectEntry)>) {
+    /// Pins what is here already from this counterpart, and queues the rest for the lanes, but for what another envelope
+    /// pulls already.
+    async fn pull(&mut self, envelope: EnvelopeId, wanted: Wanted) {
         let Some(receiving) = self.receiving.get(&envelope) else { return };
         let priority = receiving.machine.offer().priority;
         let held = match self.pin_known(envelope, &wanted).await {
@@ -167,7 +170,8 @@ impl PeerActor {
                 return Box::pin(self.close_session("a fault of this node")).await;
             }
         };
-        let missing = wanted.into_iter().filter(|(_, entry)| !held.contains(&entry.id));
+        let missing = wanted.into_iter().filter(|(_, entry)| !held.contains(&entry.id)).collect();
+        let missing = self.pulling.enter(envelope, priority, missing).into_iter();
         self.shared.push(missing.map(|(index, entry)| Pull { envelope, index, entry, priority }));
         self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
         if !held.is_empty() {
@@ -196,7 +200,22 @@ impl PeerActor {
     }
 
     pub(super) async fn handle_held(&mut self, envelope: EnvelopeId, ids: Vec<ObjectId>) {
+        let waiting = self.pulling.take_held(&ids);
         self.input_receiving(envelope, Input::Held(ids)).await;
+        self.pull_again(waiting).await;
+    }
+
+    /// An envelope pulls nothing any more; others that waited for it do so themselves.
+    async fn forget_pulls(&mut self, envelope: EnvelopeId) {
+        self.shared.forget(&envelope);
+        let waiting = self.pulling.take_left(&envelope);
+        self.pull_again(waiting).await;
+    }
+
+    async fn pull_again(&mut self, waiting: HashMap<EnvelopeId, Wanted>) {
+        for (envelope, wanted) in waiting {
+            Box::pin(self.pull(envelope, wanted)).await;
+        }
     }
 
     /// Objects cannot be had: the session starts anew. They cannot be stored: the envelope is refused.
@@ -211,7 +230,7 @@ impl PeerActor {
     async fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
         let Some(receiving) = self.receiving.remove(&envelope) else { return };
         self.release_promise(receiving.promised);
-        self.shared.forget(&envelope);
+        self.forget_pulls(envelope).await;
         self.drop_incoming(envelope).await;
         self.transmit(Answer::Refuse { envelope, reason }.into());
     }
@@ -341,6 +360,7 @@ impl PeerActor {
 
     /// The session is over: what was under way will be offered again.
     pub(super) fn forget_receiving(&mut self) {
+        self.pulling = Pulling::default();
         let promised: u64 = self.receiving.drain().map(|(_, receiving)| receiving.promised).sum();
         self.release_promise(promised);
     }

@@ -250,6 +250,11 @@ impl PeerActor {
 
     /// Answers what is known about an offer.
     async fn look_up(&mut self, offer: Offer) {
+        let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
+        let wanted = promised.saturating_add(offer.sealed_bytes);
+        if let Err(error) = self.context.mailroom.blobs.make_room(wanted).await {
+            tracing::warn!(%error, "no room can be made for an offer");
+        }
         let found = self.find(&offer);
         match found {
             Ok((view, receipt)) => self.tell_session(Input::Found(offer, view, receipt)).await,
