@@ -1,83 +1,79 @@
 //! Benches: Pakt beside the tools people use today, in one run, on one machine.
 //!
-//! A case (`loopback`) prepares its input and lets every [`Peer`] send it in turn, so that a machine that slows down slows all of them
-//! down; `report` makes medians, ratios and a table. A new peer is one `peer_*` file with one type that implements [`Peer`].
+//! A case prepares its input and its ground (loopback, or two namespaces with an emulated line) and lets every peer send the input
+//! in turn, so that a machine that slows down slows all of them down; `report` makes medians, ratios, a table, JSON and a page.
+//! Start reading at [`contest`]; `peers` are the tools, `cases` what is measured.
 //!
 //! **Invariant:** only what lies between the command and its durable end is timed; everything that was received is compared with what
 //! was sent.
 
+pub mod cases;
+pub mod contest;
 pub mod files;
-pub mod loopback;
+pub mod ground;
+pub mod options;
 pub mod pakt;
-pub mod peer_rsync;
+pub mod peers;
 pub mod process;
 pub mod report;
 
-use std::path::Path;
-
 use anyhow::Result;
-use clap::Subcommand;
-use serde::Serialize;
+use clap::{Args, Subcommand};
 
-/// What can be measured.
-#[derive(Debug, Subcommand)]
-pub enum BenchCase {
-    /// A radiology study of 126 MB over loopback, against rsync over ssh; then the memory that 1 GB files take
-    Loopback(loopback::Options),
+use cases::{loopback, study};
+use contest::Bench;
+use options::Options;
+use report::{CaseReport, Report};
+
+/// What to measure, and how.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    case: BenchCase,
+    #[command(flatten)]
+    options: Options,
 }
 
-/// Runs one case, prints its table and writes its JSON.
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCase {
+    /// A radiology study of 126 MB over emulated lines, against everybody
+    Study(study::StudyCase),
+    /// The same study over loopback
+    Loopback(loopback::LoopbackCase),
+}
+
+/// Runs one case or all, prints the tables and writes JSON and page.
 ///
 /// # Errors
 /// If something did not work; a figure that misses its target is not an error but stands in the report.
-pub fn run(case: &BenchCase) -> Result<()> {
+pub fn run(arguments: &BenchArguments) -> Result<()> {
     process::watch_signals()?;
-    match case {
-        BenchCase::Loopback(options) => loopback::run(options),
+    if arguments.case.needs_lines() {
+        crate::link::check_allowed()?;
     }
+    let bench = Bench::new(&arguments.options)?;
+    let cases = arguments.case.run(&bench)?;
+    let report = Report::new(bench.dir(), arguments.options.quick, cases)?;
+    report.print()?;
+    if let Some(file) = &arguments.options.json {
+        report.write_json(file)?;
+    }
+    Ok(())
 }
 
-/// A way to bring files from one place to another.
-pub trait Peer {
-    /// As in the report.
-    fn name(&self) -> &'static str;
+impl BenchCase {
+    fn needs_lines(&self) -> bool {
+        match self {
+            Self::Study(_) => true,
+            Self::Loopback(_) => false,
+        }
+    }
 
-    /// Program and version.
-    fn version(&self) -> &str;
-
-    /// Sends `source` once, timed, into an empty target under the empty directory `work`, and compares what arrived.
-    ///
-    /// # Errors
-    /// If it did not arrive as it was sent.
-    fn run(&mut self, source: &Path, work: &Path) -> Result<Measured>;
-}
-
-/// What one timed run has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// From the command to its end.
-    pub seconds: f64,
-    /// TCP payload in both directions, where the peer knows it.
-    pub bytes_on_wire: Option<u64>,
-    /// The most memory held, where the peer has nodes of its own.
-    pub memory: Option<MemoryPeaks>,
-}
-
-/// VmHWM of both nodes, in KiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MemoryPeaks {
-    /// Of the sending node.
-    pub sender_kib: u64,
-    /// Of the receiving node.
-    pub receiver_kib: u64,
-}
-
-impl MemoryPeaks {
-    /// The larger of both, for each node.
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            sender_kib: self.sender_kib.max(other.sender_kib),
-            receiver_kib: self.receiver_kib.max(other.receiver_kib),
+    fn run(&self, bench: &Bench) -> Result<Vec<CaseReport>> {
+        match self {
+            Self::Study(options) => study::run(bench, options),
+            Self::Loopback(options) => loopback::run(bench, options),
         }
     }
 }
