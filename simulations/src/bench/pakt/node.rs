@@ -86,7 +86,7 @@ impl Node {
         let mut init = Command::new(program);
         init.arg("init").arg("--dir").arg(&dir).args(["--name", name, "--number", number, "--listen", &listen]);
         init.args(["--allow-range", LINES]).arg("--recovery-file").arg(dir.with_extension("recovery"));
-        process::run("pakt init", &mut init, COMMAND_DEADLINE)?;
+        process::run_at(site, "pakt init", &mut init, COMMAND_DEADLINE)?;
         let mut run = Command::new(program);
         run.arg("run").arg("--dir").arg(&dir);
         let process = Guard::spawn("pakt run", &mut run, site, &dir.with_extension("log"))?;
