@@ -16,6 +16,7 @@ use super::peers::{self, Entrant, Job, Measured, PeerName};
 use super::process::TooSlow;
 use super::report::Row;
 use super::{files, pakt, process};
+use crate::link::Line;
 
 /// The study is the same in every run of every bench.
 const STUDY_SEED: u64 = 1;
@@ -34,6 +35,25 @@ pub struct StudyOptions {
     /// Images in the study
     #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub slices: u32,
+}
+
+/// What is sent, and what it is called beside other inputs of the same case.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Nothing where there is only one.
+    pub label: &'a str,
+    /// A file or a folder.
+    pub source: &'a Path,
+}
+
+impl Input<'_> {
+    fn row(&self, entrant: &Entrant) -> Row {
+        match entrant {
+            Entrant::Ready(peer) if self.label.is_empty() => Row::new(peer.name(), peer.version()),
+            Entrant::Ready(peer) => Row::new(&format!("{}: {}", peer.name(), self.label), peer.version()),
+            Entrant::Absent(missing) => Row::absent(missing),
+        }
+    }
 }
 
 /// What all cases of one call share.
@@ -69,6 +89,25 @@ impl Bench {
     /// The working directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The congestion control of clean lines.
+    ///
+    /// # Errors
+    /// If the kernel does not name its own.
+    pub fn congestion_control(&self) -> Result<String> {
+        match &self.options.congestion_control {
+            Some(name) => Ok(name.clone()),
+            None => Ok(Ground::loopback()?.congestion_control),
+        }
+    }
+
+    /// Two namespaces with a clean line between them.
+    ///
+    /// # Errors
+    /// If this program may not make them.
+    pub fn clean_line(&self, line: Line) -> Result<Ground> {
+        Ground::over(line, &self.congestion_control()?, self.options.seed)
     }
 
     /// A new empty directory, for one case or one run.
@@ -133,34 +172,40 @@ impl Bench {
     /// # Errors
     /// If a peer fails, or on SIGINT and SIGTERM.
     pub fn contest(&self, ground: &Ground, source: &Path, names: &[PeerName]) -> Result<Vec<Row>> {
+        self.contest_of(ground, &[Input { label: "", source }], names)
+    }
+
+    /// Lets every peer send every input in turn, as often as was asked for.
+    ///
+    /// # Errors
+    /// If a peer fails, or on SIGINT and SIGTERM.
+    pub fn contest_of(&self, ground: &Ground, inputs: &[Input<'_>], names: &[PeerName]) -> Result<Vec<Row>> {
         let names = self.options.peers_among(names);
         if names.is_empty() {
             bail!("none of the peers that were asked for takes part in this case");
         }
-        self.check_room(files::size_of(source)?.bytes)?;
+        for input in inputs {
+            self.check_room(files::size_of(input.source)?.bytes)?;
+        }
         let daemons = self.new_dir("daemons")?;
         let mut entrants = peers::start(&names, ground, &daemons, &self.program)?;
-        let mut rows: Vec<Row> = entrants
-            .iter()
-            .map(|entrant| match entrant {
-                Entrant::Ready(peer) => Row::new(peer.name(), peer.version()),
-                Entrant::Absent(missing) => Row::absent(missing),
-            })
-            .collect();
-        for round in 1..=self.options.rounds() {
-            for index in 0..entrants.len() {
-                let Some(Entrant::Ready(peer)) = entrants.get_mut(index) else { continue };
-                if rows[index].gave_up_after.is_some() {
-                    continue;
-                }
-                let left = time_left(&rows[index..], &rows, self.options.rounds() - round);
-                let outcome = self.run_once(ground, source, peer.as_mut());
-                let outcome = outcome.with_context(|| format!("{}, run {round}", rows[index].name))?;
-                log_run(&rows[index].name, round, self.options.rounds(), &outcome, left);
-                match outcome {
-                    Ok(measured) => rows[index].add(measured),
-                    Err(after) => rows[index].give_up(after),
-                }
+        // One row for each peer and input, in this order.
+        let mut rows: Vec<Row> =
+            entrants.iter().flat_map(|entrant| inputs.iter().map(|input| input.row(entrant))).collect();
+        let (rounds, count) = (self.options.rounds(), rows.len());
+        for (round, index) in (1..=rounds).flat_map(|round| (0..count).map(move |index| (round, index))) {
+            let (peer, input) = (&mut entrants[index / inputs.len()], &inputs[index % inputs.len()]);
+            let Entrant::Ready(peer) = peer else { continue };
+            if rows[index].gave_up_after.is_some() {
+                continue;
+            }
+            let left = time_left(&rows[index..], &rows, rounds - round);
+            let outcome = self.run_once(ground, input.source, peer.as_mut());
+            let outcome = outcome.with_context(|| format!("{}, run {round}", rows[index].name))?;
+            log_run(&rows[index].name, round, rounds, &outcome, left);
+            match outcome {
+                Ok(measured) => rows[index].add(measured),
+                Err(after) => rows[index].give_up(after),
             }
         }
         drop(entrants);

@@ -97,6 +97,36 @@ impl Ground {
     }
 }
 
+/// A hub with a line of its own to each of two others.
+#[derive(Debug)]
+pub struct Fork {
+    /// Reached by both.
+    pub hub: Site,
+    /// Its two counterparts.
+    pub ends: [Site; 2],
+    /// The line to each of them.
+    pub links: [Link; 2],
+}
+
+impl Fork {
+    /// Three namespaces and two lines, alike until one of them is changed.
+    ///
+    /// # Errors
+    /// If this program may not make them, or the kernel lacks the congestion control.
+    pub fn over(line: Line, congestion_control: &str, seed: u64) -> Result<Self> {
+        let (hub, one, other) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+        for namespace in [&hub, &one, &other] {
+            namespace.set_congestion_control(congestion_control)?;
+        }
+        let links = [Link::open(&hub, &one, 0, line, seed)?, Link::open(&hub, &other, 1, line, seed)?];
+        // The hub has one address that both dial, and it is on the first line.
+        other.ip(&["route", "add", "default", "via", &Link::near_address(1).to_string()])?;
+        let site = |namespace, address| Site { namespace: Some(Arc::new(namespace)), address };
+        let ends = [site(one, Link::far_address(0)), site(other, Link::far_address(1))];
+        Ok(Self { hub: site(hub, Link::near_address(0)), ends, links })
+    }
+}
+
 /// Counts what crosses a line from one moment on.
 #[derive(Debug)]
 pub struct Meter<'a> {

@@ -18,9 +18,9 @@ pub mod process;
 pub mod report;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use cases::{loopback, study};
+use cases::{again, goodput, large, loopback, many, stalled, study, urgent};
 use contest::Bench;
 use options::Options;
 use report::{CaseReport, Report};
@@ -41,6 +41,20 @@ pub enum BenchCase {
     Study(study::StudyCase),
     /// The same study over loopback
     Loopback(loopback::LoopbackCase),
+    /// What was sent before: the same again, one series added, to another group
+    Again(again::AgainCase),
+    /// 3,000 small files against one large one
+    Files(many::FilesCase),
+    /// One incompressible file of 10 GB over loopback against scp, and the memory that it takes
+    Large(large::LargeCase),
+    /// 1 MB urgent while a bulk message fills the line
+    Urgent(urgent::UrgentCase),
+    /// 200 MB that cannot be compressed against what the bare line carries
+    Goodput(goodput::GoodputCase),
+    /// An honest counterpart beside one that is slow or stalls
+    Stalled(stalled::StalledCase),
+    /// All of these, one after the other
+    All,
 }
 
 /// Runs one case or all, prints the tables and writes JSON and page.
@@ -64,18 +78,46 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        match self {
-            Self::Study(_) => true,
-            Self::Loopback(_) => false,
-        }
+        !matches!(self, Self::Loopback(_) | Self::Large(_))
     }
 
     fn run(&self, bench: &Bench) -> Result<Vec<CaseReport>> {
         match self {
             Self::Study(options) => study::run(bench, options),
             Self::Loopback(options) => loopback::run(bench, options),
+            Self::Again(options) => again::run(bench, options),
+            Self::Files(options) => many::run(bench, options),
+            Self::Large(options) => large::run(bench, options),
+            Self::Urgent(options) => urgent::run(bench, options),
+            Self::Goodput(options) => goodput::run(bench, options),
+            Self::Stalled(options) => stalled::run(bench, options),
+            Self::All => run_all(bench),
         }
     }
+}
+
+/// Every case with its own defaults. One that fails is reported at the end, and does not take the others' figures with it.
+fn run_all(bench: &Bench) -> Result<Vec<CaseReport>> {
+    let mut reports = Vec::new();
+    for case in ["study", "loopback", "again", "files", "large", "urgent", "goodput", "stalled"] {
+        let parsed = SingleCase::try_parse_from(["bench", case])?.case;
+        match parsed.run(bench) {
+            Ok(found) => reports.extend(found),
+            Err(error) => {
+                process::check_interrupted()?;
+                eprintln!("FAILED: {case}: {error:#}");
+                reports.push(CaseReport::failed(case, &format!("{error:#}")));
+            }
+        }
+    }
+    Ok(reports)
+}
+
+/// A case with the defaults of its command line.
+#[derive(Debug, Parser)]
+struct SingleCase {
+    #[command(subcommand)]
+    case: BenchCase,
 }
 
 /// Lets the kernel write out what the previous run has left, so that no run pays for another's dirty pages.

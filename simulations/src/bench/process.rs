@@ -78,6 +78,19 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Re
     }
 }
 
+/// Sleeps, and ends early if the bench was told to stop.
+///
+/// # Errors
+/// After SIGINT or SIGTERM.
+pub fn sleep(time: Duration) -> Result<()> {
+    let start = Instant::now();
+    while let Some(left) = time.checked_sub(start.elapsed()) {
+        check_interrupted()?;
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+    Ok(())
+}
+
 /// A command had not ended by its deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} needed more than {} s and was ended", after.as_secs())]

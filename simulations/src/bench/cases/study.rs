@@ -100,10 +100,7 @@ pub fn run(bench: &Bench, options: &StudyCase) -> Result<Vec<CaseReport>> {
 
 fn run_line(bench: &Bench, options: &StudyCase, name: LineName) -> Result<CaseReport> {
     let row = name.row();
-    let usual = match &bench.options.congestion_control {
-        Some(name) => name.clone(),
-        None => Ground::loopback()?.congestion_control,
-    };
+    let usual = bench.congestion_control()?;
     let congestion_control = row.congestion_control.unwrap_or(&usual);
     let title = format!("A study over {}, {congestion_control}", row.line);
     let start = begin(&title);

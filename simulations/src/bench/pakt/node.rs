@@ -44,6 +44,13 @@ pub struct Node {
     process: Guard,
 }
 
+/// An item of `pakt peers --json`.
+#[derive(Debug, Deserialize)]
+struct Counterpart {
+    online: bool,
+    groups: Vec<String>,
+}
+
 /// An item of `pakt inbox list --json`.
 #[derive(Debug, Deserialize)]
 struct Received {
@@ -133,16 +140,13 @@ impl Node {
         self.call_with(command, arguments)
     }
 
-    /// How many counterparts are connected.
-    fn online(&mut self) -> Result<usize> {
-        #[derive(Deserialize)]
-        struct Counterpart {
-            online: bool,
-        }
+    /// The connected counterparts.
+    fn online(&mut self) -> Result<Vec<Counterpart>> {
         self.process.check_alive()?;
         let said = self.call(&["peers", "--json"])?.stdout;
-        let peers: Vec<Counterpart> = serde_json::from_slice(&said).context("pakt peers --json")?;
-        Ok(peers.iter().filter(|peer| peer.online).count())
+        let mut peers: Vec<Counterpart> = serde_json::from_slice(&said).context("pakt peers --json")?;
+        peers.retain(|peer| peer.online);
+        Ok(peers)
     }
 
     /// Waits until `count` counterparts are connected.
@@ -150,7 +154,28 @@ impl Node {
     /// # Errors
     /// If they are not in time.
     pub fn wait_online(&mut self, count: usize) -> Result<()> {
-        process::wait_for("counterparts online", ONLINE_DEADLINE, || Ok((self.online()? >= count).then_some(())))
+        process::wait_for("counterparts online", ONLINE_DEADLINE, || Ok((self.online()?.len() >= count).then_some(())))
+    }
+
+    /// Makes another group and shows it to everybody.
+    ///
+    /// # Errors
+    /// If the program refuses.
+    pub fn add_group(&self, name: &str) -> Result<()> {
+        self.call(&["group", "add", name])?;
+        self.call(&["group", "show", name, "--to", "all"])?;
+        Ok(())
+    }
+
+    /// Waits until a counterpart has shown a group.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub fn wait_group(&mut self, name: &str) -> Result<()> {
+        let shown = |peer: &Counterpart| peer.groups.iter().any(|group| group == name);
+        process::wait_for("a group of a counterpart", ONLINE_DEADLINE, || {
+            Ok(self.online()?.iter().any(shown).then_some(()))
+        })
     }
 
     /// Starts a send that ends with the durable receipt; `subject` finds the message again at the receiver.

@@ -153,11 +153,17 @@ pub struct CaseReport {
 impl CaseReport {
     /// A case on `ground`, without rows.
     pub fn new(case: &str, title: &str, ground: &Ground, input: &str, size: Size) -> Self {
+        let line = ground.link.as_ref().map(|link| link.line().to_string());
+        Self::over(case, title, (line, &ground.congestion_control), input, size)
+    }
+
+    /// A case over a line under a congestion control, without rows.
+    pub fn over(case: &str, title: &str, line: (Option<String>, &str), input: &str, size: Size) -> Self {
         Self {
             case: case.into(),
             title: title.into(),
-            line: ground.link.as_ref().map(|link| link.line().to_string()),
-            congestion_control: ground.congestion_control.clone(),
+            line: line.0,
+            congestion_control: line.1.into(),
             input: input.into(),
             size,
             rows: Vec::new(),
@@ -165,6 +171,13 @@ impl CaseReport {
             notes: Vec::new(),
             spent_seconds: 0.0,
         }
+    }
+
+    /// A case that did not come to its end.
+    pub fn failed(case: &str, why: &str) -> Self {
+        let mut report = Self::over(case, "failed", (None, ""), "", Size::default());
+        report.notes.push(format!("FAILED: {why}"));
+        report
     }
 
     /// The row whose name begins with `start`.
