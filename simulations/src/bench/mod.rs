@@ -11,6 +11,7 @@ pub mod cases;
 pub mod contest;
 pub mod files;
 pub mod ground;
+pub mod growth;
 pub mod options;
 pub mod pakt;
 pub mod peers;
@@ -23,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use cases::{again, goodput, large, loopback, many, stalled, study, urgent};
 use contest::Bench;
 use options::Options;
-use report::{CaseReport, Report};
+use report::{CaseReport, Findings, Report};
 
 /// What to measure, and how.
 #[derive(Debug, Args)]
@@ -53,6 +54,8 @@ pub enum BenchCase {
     Goodput(goodput::GoodputCase),
     /// An honest counterpart beside one that is slow or stalls
     Stalled(stalled::StalledCase),
+    /// How time and memory grow with size, number of files and number of counterparts, over loopback
+    Growth(growth::GrowthCase),
     /// All of these, one after the other
     All,
 }
@@ -67,22 +70,25 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
         crate::link::check_allowed()?;
     }
     let bench = Bench::new(&arguments.options)?;
-    let cases = arguments.case.run(&bench)?;
-    let report = Report::new(bench.dir(), arguments.options.quick, cases)?;
+    let found = arguments.case.run(&bench)?;
+    let report = Report::new(bench.dir(), arguments.options.quick, found)?;
     report.print()?;
     if let Some(file) = &arguments.options.json {
         report.write_json(file)?;
+    }
+    if let Some(file) = &arguments.options.html {
+        report.write_html(file)?;
     }
     Ok(())
 }
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        !matches!(self, Self::Loopback(_) | Self::Large(_))
+        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_))
     }
 
-    fn run(&self, bench: &Bench) -> Result<Vec<CaseReport>> {
-        match self {
+    fn run(&self, bench: &Bench) -> Result<Findings> {
+        let cases = match self {
             Self::Study(options) => study::run(bench, options),
             Self::Loopback(options) => loopback::run(bench, options),
             Self::Again(options) => again::run(bench, options),
@@ -91,26 +97,30 @@ impl BenchCase {
             Self::Urgent(options) => urgent::run(bench, options),
             Self::Goodput(options) => goodput::run(bench, options),
             Self::Stalled(options) => stalled::run(bench, options),
-            Self::All => run_all(bench),
-        }
+            Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
+            Self::All => return run_all(bench),
+        };
+        Ok(Findings { cases: cases?, curves: Vec::new() })
     }
 }
 
 /// Every case with its own defaults. One that fails is reported at the end, and does not take the others' figures with it.
-fn run_all(bench: &Bench) -> Result<Vec<CaseReport>> {
-    let mut reports = Vec::new();
-    for case in ["study", "loopback", "again", "files", "large", "urgent", "goodput", "stalled"] {
-        let parsed = SingleCase::try_parse_from(["bench", case])?.case;
-        match parsed.run(bench) {
-            Ok(found) => reports.extend(found),
+fn run_all(bench: &Bench) -> Result<Findings> {
+    let mut all = Findings::default();
+    for name in ["study", "loopback", "again", "files", "large", "urgent", "goodput", "stalled", "growth"] {
+        match SingleCase::try_parse_from(["bench", name])?.case.run(bench) {
+            Ok(found) => {
+                all.cases.extend(found.cases);
+                all.curves.extend(found.curves);
+            }
             Err(error) => {
                 process::check_interrupted()?;
-                eprintln!("FAILED: {case}: {error:#}");
-                reports.push(CaseReport::failed(case, &format!("{error:#}")));
+                eprintln!("FAILED: {name}: {error:#}");
+                all.cases.push(CaseReport::failed(name, &format!("{error:#}")));
             }
         }
     }
-    Ok(reports)
+    Ok(all)
 }
 
 /// A case with the defaults of its command line.

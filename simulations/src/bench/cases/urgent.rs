@@ -21,9 +21,9 @@ use crate::link::Line;
 const URGENT_BYTES: u64 = 1_000_000;
 /// Beside the time over the idle line, twice.
 const URGENT_EXTRA_SECONDS: f64 = 0.3;
-const BULK_BYTES_QUICK: u64 = 150_000_000;
+const BULK_BYTES_QUICK: u64 = 300_000_000;
 /// The line counts as full from this share of its rate on.
-const FULL_SHARE: f64 = 0.85;
+const FULL_SHARE: f64 = 0.75;
 /// How long the rate is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long filling may take: preparing 2 GB goes before it.

@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** a report names the machine, the versions and the time; a figure without them says nothing.
 
+mod html;
 mod machine;
+mod plot;
 mod table;
 
 use std::fs;
@@ -202,6 +204,43 @@ impl CaseReport {
     }
 }
 
+/// One measurement of a growth curve.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    /// What grows: bytes, files or peers.
+    pub at: u64,
+    /// From the first command to the last receipt.
+    pub seconds: f64,
+    /// Content that was moved in that time.
+    pub bytes: u64,
+    /// VmHWM of the sender (the most of them) and of the receiver, or of the hub as what it is.
+    pub memory: MemoryPeaks,
+}
+
+/// How time and memory grow with one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Curve {
+    /// As on the command line.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// What grows, with its unit.
+    pub along: String,
+    /// Each measurement, from the smallest.
+    pub points: Vec<Point>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+}
+
+/// What a call has found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Cases with their rows and targets.
+    pub cases: Vec<CaseReport>,
+    /// Growth.
+    pub curves: Vec<Curve>,
+}
+
 /// The whole report of one call.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -211,17 +250,20 @@ pub struct Report {
     pub machine: Machine,
     /// A quick run measures nothing.
     pub quick: bool,
-    /// What was measured.
+    /// Cases with their rows and targets.
     pub cases: Vec<CaseReport>,
+    /// Growth.
+    pub curves: Vec<Curve>,
 }
 
 impl Report {
-    /// The report on `cases`, measured in `dir`.
+    /// The report on what was found in `dir`.
     ///
     /// # Errors
     /// If the kernel does not describe the machine.
-    pub fn new(dir: &Path, quick: bool, cases: Vec<CaseReport>) -> Result<Self> {
-        Ok(Self { at: jiff::Timestamp::now().to_string(), machine: Machine::here(dir)?, quick, cases })
+    pub fn new(dir: &Path, quick: bool, found: Findings) -> Result<Self> {
+        let at = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
+        Ok(Self { at, machine: Machine::here(dir)?, quick, cases: found.cases, curves: found.curves })
     }
 
     /// Prints the tables.
@@ -240,6 +282,25 @@ impl Report {
     pub fn write_json(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+impl Report {
+    /// Programs and versions that took part, each once.
+    fn versions(&self) -> Vec<&str> {
+        let said = self.cases.iter().flat_map(|case| &case.rows).map(|row| row.version.as_str());
+        let mut versions: Vec<&str> = said.filter(|version| !version.is_empty()).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
+    }
+
+    /// Writes the report as one page.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_html(&self, file: &Path) -> Result<()> {
+        fs::write(file, html::page(self)).with_context(|| format!("cannot write {}", file.display()))
     }
 }
 
@@ -316,11 +377,25 @@ mod tests {
         let mut case = CaseReport::new("study", "The study", &ground, "files", Size { files: 3, bytes: 10_000_000 });
         case.rows = vec![row("pakt send", &[1.5]), row("rsync -a", &[1.0]), Row::absent("sendme: not installed")];
         case.promise_ratio(case.best_peer().cloned().as_ref(), 0.6);
-        let report = Report::new(Path::new("/"), false, vec![case]).unwrap();
+        let memory = MemoryPeaks { sender_kib: 50_000, receiver_kib: 30_000 };
+        let points = [(1_000_000, 0.25), (1_000_000_000, 20.0)];
+        let points = points.map(|(at, seconds)| Point { at, seconds, bytes: at, memory }).to_vec();
+        let (name, title, along) = ("size".into(), "Growth & more".into(), "bytes".into());
+        let curve = Curve { name, title, along, points, notes: Vec::new() };
+        let report = Report::new(Path::new("/"), false, Findings { cases: vec![case], curves: vec![curve] }).unwrap();
         let table = table::text(&report);
-        for part in ["The study", "1.500", "NOT reached", "sendme: not installed"] {
+        for part in ["The study", "1.500", "NOT reached", "sendme: not installed", "Growth & more", "20.000"] {
             assert!(table.contains(part), "{part} in\n{table}");
         }
+        let page = html::page(&report);
+        for part in ["The study", "1.50 s", "not reached", "sendme: not installed", "Growth &amp; more", "<svg"] {
+            assert!(page.contains(part), "{part} in\n{page}");
+        }
+        // Self-contained: nothing is fetched from anywhere.
+        assert!(
+            !page.contains("http://") && !page.contains("https://") && !page.contains("NaN") && !page.contains("inf")
+        );
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
         let dir = tempfile::tempdir().unwrap();
         report.write_json(&dir.path().join("report.json")).unwrap();
         let json: serde_json::Value =

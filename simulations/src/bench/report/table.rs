@@ -1,6 +1,6 @@
 //! The report as text for a terminal.
 
-use super::{CaseReport, MemoryPeaks, Report, Row, Target, megabytes};
+use super::{CaseReport, Curve, MemoryPeaks, Report, Row, Target, megabytes};
 
 /// The whole report.
 pub(super) fn text(report: &Report) -> String {
@@ -11,11 +11,11 @@ pub(super) fn text(report: &Report) -> String {
     for case in &report.cases {
         push_case(&mut lines, case);
     }
+    for curve in &report.curves {
+        push_curve(&mut lines, curve);
+    }
     lines.push(String::new());
-    let mut versions: Vec<&str> = report.cases.iter().flat_map(|case| &case.rows).map(|row| &*row.version).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    lines.extend(versions.into_iter().filter(|version| !version.is_empty()).map(String::from));
+    lines.extend(report.versions().into_iter().map(String::from));
     lines.join("\n") + "\n"
 }
 
@@ -37,6 +37,17 @@ fn push_case(lines: &mut Vec<String>, case: &CaseReport) {
     lines.extend(case.rows.iter().map(row_text));
     lines.extend(case.notes.iter().cloned());
     lines.extend(case.targets.iter().map(target_text));
+}
+
+fn push_curve(lines: &mut Vec<String>, curve: &Curve) {
+    lines.push(String::new());
+    lines.push(format!("== {} ({})", curve.title, curve.name));
+    lines.push(format!("{:>15} {:>9} {:>9} {:>20}", curve.along, "s", "MB/s", "VmHWM MB (from, to)"));
+    lines.extend(curve.points.iter().map(|point| {
+        let rate = megabytes(point.bytes) / point.seconds;
+        format!("{:>15} {:>9.3} {rate:>9.1} {:>20}", point.at, point.seconds, memory_text(point.memory))
+    }));
+    lines.extend(curve.notes.iter().cloned());
 }
 
 fn row_text(row: &Row) -> String {
