@@ -4,3 +4,4 @@
 //! timed run from nothing, and leaves neither processes nor files behind. Start reading at [`mod@bench`].
 
 pub mod bench;
+pub mod link;

@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pakt_simulations::bench::{self, BenchCase};
+use pakt_simulations::bench::{self, BenchArguments};
+use pakt_simulations::link::Refused;
+
+/// What a bench ends with when this machine does not let it emulate lines, as `env` and `timeout` do for what is not theirs.
+const EXIT_REFUSED: u8 = 125;
 
 /// Measure Pakt on this machine
 #[derive(Parser)]
@@ -16,19 +20,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Compare Pakt with the tools people use today, side by side in one run
-    Bench {
-        #[command(subcommand)]
-        case: BenchCase,
-    },
+    Bench(Box<BenchArguments>),
 }
 
 fn main() -> ExitCode {
-    let Command::Bench { case } = Arguments::parse().command;
-    match bench::run(&case) {
+    let Command::Bench(arguments) = Arguments::parse().command;
+    match bench::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let refused = error.downcast_ref::<Refused>().is_some();
+            if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Files of a bench: what is sent, whether it arrived, whether there is room.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use super::process::check_interrupted;
 
@@ -45,8 +47,8 @@ pub fn check_free(dir: &Path, bytes: u64) -> Result<()> {
 pub fn write_incompressible(path: &Path, bytes: u64, seed: u64) -> Result<()> {
     let mut stream =
         blake3::Hasher::new_derive_key("pakt bench incompressible v1").update(&seed.to_be_bytes()).finalize_xof();
-    let mut block = vec![0u8; BLOCK_BYTES];
-    let mut file = BufWriter::with_capacity(BLOCK_BYTES, File::create(path)?);
+    let mut block = vec![0u8; bytes.min(BLOCK_BYTES as u64) as usize];
+    let mut file = File::create(path)?;
     let mut left = bytes;
     while left > 0 {
         check_interrupted()?;
@@ -55,7 +57,22 @@ pub fn write_incompressible(path: &Path, bytes: u64, seed: u64) -> Result<()> {
         file.write_all(&block[..now])?;
         left -= now as u64;
     }
-    file.flush()?;
+    Ok(())
+}
+
+/// Writes `count` files of `bytes` each that no compressor makes smaller, no more than a thousand to a folder.
+///
+/// # Errors
+/// Those of the file system, or an interruption.
+pub fn write_many_incompressible(dir: &Path, count: u64, bytes: u64, seed: u64) -> Result<()> {
+    const IN_ONE_FOLDER: u64 = 1000;
+    for number in 0..count {
+        let folder = dir.join(format!("{:03}", number / IN_ONE_FOLDER));
+        if number % IN_ONE_FOLDER == 0 {
+            fs::create_dir_all(&folder)?;
+        }
+        write_incompressible(&folder.join(format!("{number:06}.bin")), bytes, seed.wrapping_mul(1_000_003) + number)?;
+    }
     Ok(())
 }
 
@@ -110,8 +127,54 @@ fn same_bytes(left: &mut impl Read, right: &mut impl Read) -> Result<bool> {
     }
 }
 
+/// How many files there are and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// How many.
+    pub files: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+/// The size of a file or of everything under a folder.
+///
+/// # Errors
+/// Those of the file system.
+pub fn size_of(path: &Path) -> Result<Size> {
+    let mut size = Size::default();
+    for file in files_under(path)?.values() {
+        size.files += 1;
+        size.bytes += fs::metadata(file)?.len();
+    }
+    Ok(size)
+}
+
+/// The last component of a path.
+///
+/// # Errors
+/// If it has none.
+pub fn name_of(path: &Path) -> Result<&OsStr> {
+    path.file_name().with_context(|| format!("{} has no name", path.display()))
+}
+
+/// Copies a folder with everything in it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    for (name, file) in files_under(from)? {
+        let target = to.join(name);
+        fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
+        fs::copy(file, target)?;
+    }
+    Ok(())
+}
+
 /// Every file under `root` (or `root` itself) by its path relative to it.
-fn files_under(root: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn files_under(root: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(path) = open.pop() {

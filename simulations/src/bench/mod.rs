@@ -1,85 +1,133 @@
 //! Benches: Pakt beside the tools people use today, in one run, on one machine.
 //!
-//! A case (`loopback`) prepares its input and lets every [`Peer`] send it in turn, so that a machine that slows down slows all of them
-//! down; `report` makes medians, ratios and a table. A new peer is one `peer_*` file with one type that implements [`Peer`].
+//! A case prepares its input and its ground (loopback, or two namespaces with an emulated line) and lets every peer send the input
+//! in turn, so that a machine that slows down slows all of them down; `report` makes medians, ratios, a table, JSON and a page.
+//! Start reading at [`contest`]; `peers` are the tools, `cases` what is measured.
 //!
 //! **Invariant:** only what lies between the command and its durable end is timed; everything that was received is compared with what
 //! was sent.
 
+pub mod cases;
+pub mod contest;
 pub mod files;
-pub mod loopback;
+pub mod ground;
+pub mod growth;
+pub mod options;
 pub mod pakt;
-pub mod peer_rsync;
+pub mod peers;
 pub mod process;
 pub mod report;
 
-use std::path::Path;
-
 use anyhow::Result;
-use clap::Subcommand;
-use serde::Serialize;
+use clap::{Args, Parser, Subcommand};
 
-/// What can be measured.
-#[derive(Debug, Subcommand)]
-pub enum BenchCase {
-    /// A radiology study of 126 MB over loopback, against rsync over ssh; then the memory that 1 GB files take
-    Loopback(loopback::Options),
+use cases::{again, goodput, large, loopback, many, stalled, study, urgent};
+use contest::Bench;
+use options::Options;
+use report::{CaseReport, Findings, Report};
+
+/// What to measure, and how.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    case: BenchCase,
+    #[command(flatten)]
+    options: Options,
 }
 
-/// Runs one case, prints its table and writes its JSON.
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCase {
+    /// A radiology study of 126 MB over emulated lines, against everybody
+    Study(study::StudyCase),
+    /// The same study over loopback
+    Loopback(loopback::LoopbackCase),
+    /// What was sent before: the same again, one series added, to another group
+    Again(again::AgainCase),
+    /// 3,000 small files against one large one
+    Files(many::FilesCase),
+    /// One incompressible file of 10 GB over loopback against scp, and the memory that it takes
+    Large(large::LargeCase),
+    /// 1 MB urgent while a bulk message fills the line
+    Urgent(urgent::UrgentCase),
+    /// 200 MB that cannot be compressed against what the bare line carries
+    Goodput(goodput::GoodputCase),
+    /// An honest counterpart beside one that is slow or stalls
+    Stalled(stalled::StalledCase),
+    /// How time and memory grow with size, number of files and number of counterparts, over loopback
+    Growth(growth::GrowthCase),
+    /// All of these, one after the other
+    All,
+}
+
+/// Runs one case or all, prints the tables and writes JSON and page.
 ///
 /// # Errors
 /// If something did not work; a figure that misses its target is not an error but stands in the report.
-pub fn run(case: &BenchCase) -> Result<()> {
+pub fn run(arguments: &BenchArguments) -> Result<()> {
     process::watch_signals()?;
-    match case {
-        BenchCase::Loopback(options) => loopback::run(options),
+    if arguments.case.needs_lines() {
+        crate::link::check_allowed()?;
+    }
+    let bench = Bench::new(&arguments.options)?;
+    let found = arguments.case.run(&bench)?;
+    let report = Report::new(bench.dir(), arguments.options.quick, found)?;
+    report.print()?;
+    if let Some(file) = &arguments.options.json {
+        report.write_json(file)?;
+    }
+    if let Some(file) = &arguments.options.html {
+        report.write_html(file)?;
+    }
+    Ok(())
+}
+
+impl BenchCase {
+    fn needs_lines(&self) -> bool {
+        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_))
+    }
+
+    fn run(&self, bench: &Bench) -> Result<Findings> {
+        let cases = match self {
+            Self::Study(options) => study::run(bench, options),
+            Self::Loopback(options) => loopback::run(bench, options),
+            Self::Again(options) => again::run(bench, options),
+            Self::Files(options) => many::run(bench, options),
+            Self::Large(options) => large::run(bench, options),
+            Self::Urgent(options) => urgent::run(bench, options),
+            Self::Goodput(options) => goodput::run(bench, options),
+            Self::Stalled(options) => stalled::run(bench, options),
+            Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
+            Self::All => return run_all(bench),
+        };
+        Ok(Findings { cases: cases?, curves: Vec::new() })
     }
 }
 
-/// A way to bring files from one place to another.
-pub trait Peer {
-    /// As in the report.
-    fn name(&self) -> &'static str;
-
-    /// Program and version.
-    fn version(&self) -> &str;
-
-    /// Sends `source` once, timed, into an empty target under the empty directory `work`, and compares what arrived.
-    ///
-    /// # Errors
-    /// If it did not arrive as it was sent.
-    fn run(&mut self, source: &Path, work: &Path) -> Result<Measured>;
-}
-
-/// What one timed run has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// From the command to its end.
-    pub seconds: f64,
-    /// TCP payload in both directions, where the peer knows it.
-    pub bytes_on_wire: Option<u64>,
-    /// The most memory held, where the peer has nodes of its own.
-    pub memory: Option<MemoryPeaks>,
-}
-
-/// VmHWM of both nodes, in KiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MemoryPeaks {
-    /// Of the sending node.
-    pub sender_kib: u64,
-    /// Of the receiving node.
-    pub receiver_kib: u64,
-}
-
-impl MemoryPeaks {
-    /// The larger of both, for each node.
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            sender_kib: self.sender_kib.max(other.sender_kib),
-            receiver_kib: self.receiver_kib.max(other.receiver_kib),
+/// Every case with its own defaults. One that fails is reported at the end, and does not take the others' figures with it.
+fn run_all(bench: &Bench) -> Result<Findings> {
+    let mut all = Findings::default();
+    for name in ["study", "loopback", "again", "files", "large", "urgent", "goodput", "stalled", "growth"] {
+        match SingleCase::try_parse_from(["bench", name])?.case.run(bench) {
+            Ok(found) => {
+                all.cases.extend(found.cases);
+                all.curves.extend(found.curves);
+            }
+            Err(error) => {
+                process::check_interrupted()?;
+                eprintln!("FAILED: {name}: {error:#}");
+                all.cases.push(CaseReport::failed(name, &format!("{error:#}")));
+            }
         }
     }
+    Ok(all)
+}
+
+/// A case with the defaults of its command line.
+#[derive(Debug, Parser)]
+struct SingleCase {
+    #[command(subcommand)]
+    case: BenchCase,
 }
 
 /// Lets the kernel write out what the previous run has left, so that no run pays for another's dirty pages.

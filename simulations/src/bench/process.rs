@@ -1,9 +1,12 @@
 //! Processes that a bench starts: spawned with a log, watched, ended.
 //!
+//! Each process leads a group of its own, so that what it has started ends with it.
+//!
 //! **Invariant:** whatever happens, also on an error, a panic or Ctrl-C, no process outlives its [`Guard`] and no command its deadline.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::ground::Site;
 
 /// How exactly the end of a command is seen: small against the runs, which take about a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -73,6 +78,28 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Re
     }
 }
 
+/// Sleeps, and ends early if the bench was told to stop.
+///
+/// # Errors
+/// After SIGINT or SIGTERM.
+pub fn sleep(time: Duration) -> Result<()> {
+    let start = Instant::now();
+    while let Some(left) = time.checked_sub(start.elapsed()) {
+        check_interrupted()?;
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+    Ok(())
+}
+
+/// A command had not ended by its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} needed more than {} s and was ended", after.as_secs())]
+pub struct TooSlow {
+    name: String,
+    /// The deadline.
+    pub after: Duration,
+}
+
 /// A process that runs in the background and ends with this value.
 #[derive(Debug)]
 pub struct Guard {
@@ -82,18 +109,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts `command` with both outputs in `log`.
+    /// Starts `command` at `site` with both outputs in `log`.
     ///
     /// # Errors
     /// If the log cannot be created or the program not be started.
-    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+    pub fn spawn(name: &str, command: &mut Command, site: &Site, log: &Path) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        let child = site.spawn(command).with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.into(), child, log: log.into() })
     }
 
@@ -138,14 +161,14 @@ impl Drop for Guard {
     }
 }
 
-/// SIGTERM, then SIGKILL after `patience`; `None` if it came to that.
+/// SIGTERM to the process and all that it has started, then SIGKILL after `patience`; `None` if it came to that.
 fn end(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     if let Some(status) = child.try_wait()? {
         return Ok(Some(status));
     }
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        kill_process(pid, Signal::TERM)?;
-    }
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| group.map_or(Ok(()), |group| kill_process_group(group, signal));
+    signal(Signal::TERM)?;
     let start = Instant::now();
     while start.elapsed() < patience {
         if let Some(status) = child.try_wait()? {
@@ -153,7 +176,7 @@ fn end(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> 
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    child.kill()?;
+    signal(Signal::KILL)?;
     child.wait()?;
     Ok(None)
 }
@@ -189,14 +212,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command`; the clock runs from here.
+    /// Starts `command` at `site`; the clock runs from here.
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(name: &str, command: &mut Command, site: &Site) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let start = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut child = site.spawn(command).with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         Ok(Self { name: name.into(), child: Some(child), start, stdout, stderr })
@@ -214,7 +237,7 @@ impl Running {
                 break status;
             }
             if self.start.elapsed() > deadline {
-                bail!("{} needed more than {} s and was ended", self.name, deadline.as_secs());
+                bail!(TooSlow { name: self.name.clone(), after: deadline });
             }
             std::thread::sleep(POLL_INTERVAL);
         };
@@ -237,12 +260,43 @@ impl Drop for Running {
     }
 }
 
-/// Runs `command` to its successful end.
+/// Runs `command` on this machine to its successful end.
 ///
 /// # Errors
 /// As [`Running::start`] and [`Running::finish`].
 pub fn run(name: &str, command: &mut Command, deadline: Duration) -> Result<Finished> {
-    Running::start(name, command)?.finish(deadline)
+    run_at(&Site::here(), name, command, deadline)
+}
+
+/// Runs `command` at `site` to its successful end.
+///
+/// # Errors
+/// As [`Running::start`] and [`Running::finish`].
+pub fn run_at(site: &Site, name: &str, command: &mut Command, deadline: Duration) -> Result<Finished> {
+    Running::start(name, command, site)?.finish(deadline)
+}
+
+/// Whether a program is installed, asked by starting it with an argument that does nothing.
+///
+/// # Errors
+/// If it is there but cannot be started.
+pub fn is_installed(program: &str) -> Result<bool> {
+    match Command::new(program).arg("--version").stdin(Stdio::null()).output() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot start {program}")),
+    }
+}
+
+/// The first line that `program` says about its version, on either output.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn version(program: &str, flag: &str) -> Result<String> {
+    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {program}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().into())
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
@@ -277,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         for script in ["exec sleep 60", "trap '' TERM; while :; do sleep 0.1; done"] {
-            let mut guard = Guard::spawn("sleeper", &mut shell(script), &log).unwrap();
+            let mut guard = Guard::spawn("sleeper", &mut shell(script), &Site::here(), &log).unwrap();
             let pid = guard.child.id();
             guard.check_alive().unwrap();
             std::thread::sleep(Duration::from_millis(100));
@@ -291,7 +345,8 @@ mod tests {
     fn an_early_end_shows_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut guard =
-            Guard::spawn("failing", &mut shell("echo port in use; exit 3"), &dir.path().join("log")).unwrap();
+            Guard::spawn("failing", &mut shell("echo port in use; exit 3"), &Site::here(), &dir.path().join("log"))
+                .unwrap();
         let error = wait_for("its end", Duration::from_secs(5), || match guard.check_alive() {
             Ok(()) => Ok(None),
             Err(error) => Ok(Some(format!("{error:#}"))),
@@ -303,7 +358,7 @@ mod tests {
     fn termination_reports_how_it_went() {
         let dir = tempfile::tempdir().unwrap();
         let check = |script: &str, good: bool| {
-            let guard = Guard::spawn("node", &mut shell(script), &dir.path().join("log")).unwrap();
+            let guard = Guard::spawn("node", &mut shell(script), &Site::here(), &dir.path().join("log")).unwrap();
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(guard.terminate(Duration::from_millis(500)).is_ok(), good, "{script}");
         };
@@ -319,7 +374,8 @@ mod tests {
         let failed = run("sh", &mut shell("echo no room >&2; exit 1"), second).unwrap_err();
         assert!(format!("{failed:#}").contains("no room"));
         let start = Instant::now();
-        assert!(run("sleep", &mut shell("exec sleep 60"), Duration::from_millis(200)).is_err());
+        let slow = run("sleep", &mut shell("sleep 60 | cat"), Duration::from_millis(200)).unwrap_err();
+        assert!(slow.downcast_ref::<TooSlow>().is_some());
         assert!(start.elapsed() < Duration::from_secs(10));
     }
 
