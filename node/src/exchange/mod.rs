@@ -6,15 +6,22 @@
 //! **Invariants:** what a machine wants durable is durable before its next message leaves; no actor ever waits for a
 //! lane; every queue is bounded.
 
+mod adapt;
+mod buffers;
 mod bulk;
 mod control;
+mod credit;
 mod doorkeeper;
+mod fair;
 mod frames;
+mod memory;
+mod meter;
 mod open;
 mod peer;
 mod pull;
 #[cfg(test)]
 mod tests;
+mod urgent;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,7 +30,7 @@ use std::time::Duration;
 
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::time::Time;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,25 +41,19 @@ use crate::book::{Book, Standing};
 use crate::entity::Entity;
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
+use buffers::Buffers;
+use memory::NodeMemory;
+use meter::SendMeter;
 use peer::{Command, PeerActor};
 
-/// Sealed bytes of all counterparts that were asked for and are not yet durable.
-const NODE_BUDGET_BYTES: usize = 64 << 20;
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
 
 /// What an operator may set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
-    /// Bulk lanes per counterpart.
-    pub bulk_lanes: u8,
-}
-
-impl Default for Settings {
-    /// Four lanes: measured best on two cores, and enough to fill a line that throttles single connections.
-    fn default() -> Settings {
-        Settings { bulk_lanes: 4 }
-    }
+    /// A fixed number of bulk lanes per counterpart; adapted by what they carry without it.
+    pub bulk_lanes: Option<u8>,
 }
 
 /// What an exchange stands on.
@@ -126,7 +127,8 @@ struct Context {
     mailroom: Mailroom,
     net: Net,
     settings: Settings,
-    budget: Arc<Semaphore>,
+    memory: Arc<NodeMemory>,
+    buffers: Arc<Buffers>,
     /// Sealed bytes of accepted offers that are still to come, of all counterparts.
     promised: std::sync::atomic::AtomicU64,
     progress: Mutex<HashMap<EnvelopeId, Progress>>,
@@ -136,6 +138,7 @@ struct Context {
 struct Peer {
     commands: mpsc::Sender<Command>,
     state: Arc<Mutex<peer::Shown>>,
+    meter: Arc<SendMeter>,
 }
 
 struct Inner {
@@ -163,7 +166,8 @@ impl Exchange {
             mailroom: parts.mailroom,
             net: parts.net,
             settings: parts.settings,
-            budget: Arc::new(Semaphore::new(NODE_BUDGET_BYTES)),
+            memory: Arc::default(),
+            buffers: Arc::default(),
             promised: Default::default(),
             progress: Mutex::default(),
             stop: CancellationToken::new(),
@@ -187,8 +191,9 @@ impl Exchange {
         let (commands, inbox) = mpsc::channel(INBOX_MAX);
         let state = Arc::new(Mutex::default());
         let actor = PeerActor::new(self.inner.context.clone(), &agreement, (commands.clone(), inbox), state.clone());
+        let meter = actor.meter();
         self.inner.tasks.spawn(actor.run());
-        peers.insert(*id, Peer { commands: commands.clone(), state });
+        peers.insert(*id, Peer { commands: commands.clone(), state, meter });
         Some(commands)
     }
 
@@ -250,6 +255,11 @@ impl Exchange {
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.peers);
         peers.get(id).map(|peer| lock(&peer.state).to_state()).unwrap_or_default()
+    }
+
+    /// Bytes per second that bulk lanes to a counterpart carried lately, if enough was sent to tell.
+    pub fn line_rate(&self, agreement: &AgreementId) -> Option<u64> {
+        lock(&self.inner.peers).get(agreement).and_then(|peer| peer.meter.rate())
     }
 
     /// How far an envelope is that is under way now.

@@ -26,11 +26,14 @@ use pakt_protocol::time::Time;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::adapt::LaneCount;
+use super::memory::PeerMemory;
+use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
-use lanes::{ContentLanes, Dialing};
+use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
 use session::Live;
@@ -110,6 +113,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Measuring whether more or fewer bulk lanes would carry more.
+    Adapt,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -132,6 +137,10 @@ impl Timers {
         if let Some(at) = self.set.remove(&timer) {
             self.by_time.remove(&(at, timer));
         }
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.set.contains_key(&timer)
     }
 
     fn next(&self) -> Option<Time> {
@@ -157,9 +166,12 @@ pub(in crate::exchange) struct PeerActor {
     own_inbox: mpsc::Sender<Command>,
     shown: Arc<Mutex<Shown>>,
     shared: Arc<Shared>,
+    memory: Arc<PeerMemory>,
+    meter: Arc<SendMeter>,
     timers: Timers,
     tasks: JoinSet<()>,
     dialing: Dialing,
+    lane_count: LaneCount,
     live: Option<Live>,
     sessions: u64,
     content_lanes: ContentLanes,
@@ -183,7 +195,9 @@ impl PeerActor {
         (own_inbox, inbox): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
         shown: Arc<Mutex<Shown>>,
     ) -> PeerActor {
-        let shared = Arc::new(Shared::new(context.budget.clone()));
+        let lane_count = LaneCount::new(context.settings.bulk_lanes, BULK_LANES_MAX);
+        let memory = PeerMemory::new(context.memory.clone());
+        let shared = Arc::new(Shared::new(memory.clone()));
         PeerActor {
             id: agreement.id,
             entity: agreement.counterpart().entity,
@@ -192,9 +206,12 @@ impl PeerActor {
             own_inbox,
             shown,
             shared,
+            memory,
+            meter: Arc::default(),
             timers: Timers::default(),
             tasks: JoinSet::new(),
             dialing: Dialing::default(),
+            lane_count,
             live: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),
@@ -204,6 +221,11 @@ impl PeerActor {
             sending: HashMap::new(),
             receiving: HashMap::new(),
         }
+    }
+
+    /// What the bulk lanes to this counterpart carry.
+    pub(in crate::exchange) fn meter(&self) -> Arc<SendMeter> {
+        self.meter.clone()
     }
 
     /// Runs until the node stops.
@@ -255,6 +277,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Adapt => self.adapt_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }
@@ -269,7 +292,7 @@ impl PeerActor {
     fn end_content(&mut self) {
         self.end_content_lanes();
         // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
-        self.shared = Arc::new(Shared::new(self.context.budget.clone()));
+        self.shared = Arc::new(Shared::new(self.memory.clone()));
         self.forget_receiving();
     }
 

@@ -139,6 +139,7 @@ impl PeerActor {
                 if let Some(receiving) = self.receiving.remove(&envelope) {
                     self.release_promise(receiving.promised);
                 }
+                self.shared.forget(&envelope);
                 if committed {
                     tracing::info!(%envelope, peer = %self.entity, "received");
                 }
@@ -161,9 +162,14 @@ impl PeerActor {
         let missing = wanted.into_iter().filter(|(_, entry)| !held.contains(&entry.id));
         self.shared.push(missing.map(|(index, entry)| Pull { envelope, index, entry, priority }));
         self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
+        self.watch_lanes();
         if !held.is_empty() {
             Box::pin(self.handle_held(envelope, held)).await;
         }
+    }
+
+    pub(super) fn is_receiving_urgent(&self) -> bool {
+        self.receiving.values().any(|receiving| receiving.machine.offer().priority == Priority::Urgent)
     }
 
     async fn pin_known(&self, envelope: EnvelopeId, wanted: &[(u64, ObjectEntry)]) -> Result<Vec<ObjectId>, MailError> {

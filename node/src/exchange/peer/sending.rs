@@ -190,6 +190,9 @@ impl PeerActor {
         match started {
             Ok(sending) => {
                 let kind = sending.lane_kind();
+                if kind == LaneKind::Urgent {
+                    self.shared.gate.begin(envelope);
+                }
                 self.sending.insert(envelope, sending);
                 // Dialled while the offer is on its way, so that the first object need not wait for it.
                 self.want_lanes(kind);
@@ -237,6 +240,9 @@ impl PeerActor {
             }
             message => Input::Message(message),
         };
+        if sending.lane_kind() == LaneKind::Urgent {
+            self.shared.gate.moved();
+        }
         sending.machine.handle_input(input);
         Box::pin(self.pump_sending(envelope)).await;
     }
@@ -292,7 +298,7 @@ impl PeerActor {
         match event {
             Event::Accepted => {
                 if let Some(sending) = self.sending.get(&envelope) {
-                    self.shared.serve(envelope, sending.objects.clone());
+                    self.shared.serve(envelope, sending.core.priority, &sending.objects);
                 }
                 self.tell_delivery(envelope, DeliveryInput::Accepted, Kept::default()).await;
             }
