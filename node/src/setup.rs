@@ -114,6 +114,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         }),
         require_verified: false,
         bulk_lanes: None,
+        line: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::buffers::Buffers;
+use super::limit::PeerLimits;
 use super::memory::InHand;
 use super::meter::SendMeter;
 use super::peer::Command;
@@ -60,6 +61,7 @@ pub(super) struct Surroundings {
     pub(super) shared: Arc<Shared>,
     pub(super) buffers: Arc<Buffers>,
     pub(super) meter: Arc<SendMeter>,
+    pub(super) limits: Arc<PeerLimits>,
     pub(super) blobs: Blobs,
     pub(super) actor: mpsc::Sender<Command>,
 }
@@ -185,6 +187,7 @@ async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &S
             around.shared.gate.pass().await;
         }
         let writing = around.meter.writing();
+        around.limits.send(slice.len(), is_urgent).await;
         let patience = SILENCE_MAX + Duration::from_secs(slice.len() as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
         timeout(patience, lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         writing.wrote(slice.len());
@@ -320,7 +323,7 @@ async fn read_object(
         }
     };
     let mut buffer = around.buffers.take(payload);
-    read_payload(lane, buffer.as_mut(), |bytes| around.shared.received(around.kind, bytes)).await?;
+    read_payload(lane, buffer.as_mut(), around).await?;
     let bytes = buffer.freeze();
     // A third of a millisecond for a megabyte: cheaper than a way to another thread and back.
     if ObjectId::of(&bytes) != entry.id {
@@ -336,9 +339,9 @@ async fn read_object(
 async fn read_payload(
     lane: &mut (impl AsyncRead + Unpin),
     payload: &mut [u8],
-    mut received: impl FnMut(usize),
+    around: &Surroundings,
 ) -> io::Result<()> {
-    let started = Instant::now();
+    let mut started = Instant::now();
     let mut filled = 0;
     while filled < payload.len() {
         let due = Duration::from_secs(filled as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
@@ -347,7 +350,9 @@ async fn read_payload(
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => {
                 filled += bytes;
-                received(bytes);
+                around.shared.received(around.kind, bytes);
+                // What this side holds back is not the peer's slowness.
+                started += around.limits.receive(bytes, around.kind == LaneKind::Urgent).await;
             }
         }
     }

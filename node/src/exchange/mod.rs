@@ -14,6 +14,7 @@ mod credit;
 mod doorkeeper;
 mod fair;
 mod frames;
+mod limit;
 mod memory;
 mod meter;
 mod open;
@@ -39,9 +40,11 @@ pub use doorkeeper::Keeper;
 use crate::ambient;
 use crate::book::{Book, Standing};
 use crate::entity::Entity;
+use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
 use buffers::Buffers;
+use limit::NodeLimits;
 use memory::NodeMemory;
 use meter::SendMeter;
 use peer::{Command, PeerActor};
@@ -50,10 +53,12 @@ use peer::{Command, PeerActor};
 const INBOX_MAX: usize = 256;
 
 /// What an operator may set.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// A fixed number of bulk lanes per counterpart; adapted by what they carry without it.
     pub bulk_lanes: Option<u8>,
+    /// How much of the line content may take.
+    pub line: LineConfig,
 }
 
 /// What an exchange stands on.
@@ -129,6 +134,7 @@ struct Context {
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
+    limits: Arc<NodeLimits>,
     /// Sealed bytes of accepted offers that are still to come, of all counterparts.
     promised: std::sync::atomic::AtomicU64,
     progress: Mutex<HashMap<EnvelopeId, Progress>>,
@@ -165,6 +171,7 @@ impl Exchange {
             book: parts.book,
             mailroom: parts.mailroom,
             net: parts.net,
+            limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             settings: parts.settings,
             memory: Arc::default(),
             buffers: Arc::default(),
@@ -260,6 +267,11 @@ impl Exchange {
     /// Bytes per second that bulk lanes to a counterpart carried lately, if enough was sent to tell.
     pub fn line_rate(&self, agreement: &AgreementId) -> Option<u64> {
         lock(&self.inner.peers).get(agreement).and_then(|peer| peer.meter.rate())
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> Limits {
+        self.inner.context.limits.in_force()
     }
 
     /// How far an envelope is that is under way now.

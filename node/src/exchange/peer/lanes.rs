@@ -305,6 +305,7 @@ impl PeerActor {
             shared: self.shared.clone(),
             buffers: self.context.buffers.clone(),
             meter: self.meter.clone(),
+            limits: self.limits.clone(),
             blobs: self.context.mailroom.blobs.clone(),
             actor: self.own_inbox.clone(),
         };

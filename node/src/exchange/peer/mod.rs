@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::adapt::LaneCount;
+use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
@@ -168,6 +169,7 @@ pub(in crate::exchange) struct PeerActor {
     shared: Arc<Shared>,
     memory: Arc<PeerMemory>,
     meter: Arc<SendMeter>,
+    limits: Arc<PeerLimits>,
     timers: Timers,
     tasks: JoinSet<()>,
     dialing: Dialing,
@@ -196,6 +198,7 @@ impl PeerActor {
         shown: Arc<Mutex<Shown>>,
     ) -> PeerActor {
         let lane_count = LaneCount::new(context.settings.bulk_lanes, BULK_LANES_MAX);
+        let limits = PeerLimits::new(context.limits.clone());
         let memory = PeerMemory::new(context.memory.clone());
         let shared = Arc::new(Shared::new(memory.clone()));
         PeerActor {
@@ -208,6 +211,7 @@ impl PeerActor {
             shared,
             memory,
             meter: Arc::default(),
+            limits,
             timers: Timers::default(),
             tasks: JoinSet::new(),
             dialing: Dialing::default(),
