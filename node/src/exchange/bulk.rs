@@ -22,7 +22,9 @@ use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::session::{HEARTBEAT_EVERY, SILENCE_MAX};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -35,7 +37,6 @@ use super::peer::Command;
 use super::pull::{Arrival, Pull, Shared};
 use crate::blob::{BlobError, Blobs};
 use crate::mailroom::incoming_owner;
-use crate::net::LaneStream;
 
 /// Bytes after which what has arrived is made durable.
 const BATCH_BYTES: usize = 1 << 20;
@@ -93,7 +94,7 @@ impl Activity {
 }
 
 /// Runs a lane until it ends, for whatever reason.
-pub(super) async fn drive(stream: LaneStream, around: Surroundings) {
+pub(super) async fn drive(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, around: Surroundings) {
     let (read, write) = tokio::io::split(stream);
     let around = Arc::new(around);
     let activity =
@@ -188,8 +189,7 @@ async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &S
         }
         let writing = around.meter.writing();
         around.limits.send(slice.len(), is_urgent).await;
-        let patience = SILENCE_MAX + Duration::from_secs(slice.len() as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
-        timeout(patience, lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        timeout(patience(slice.len()), lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         writing.wrote(slice.len());
     }
     Ok(())
@@ -247,13 +247,17 @@ async fn pull(around: Arc<Surroundings>, activity: Arc<Activity>, ask: mpsc::Sen
 }
 
 async fn read_frames(
-    mut lane: impl AsyncRead + Unpin,
+    mut lane: impl AsyncBufRead + Unpin,
     around: Arc<Surroundings>,
     activity: Arc<Activity>,
     requests: mpsc::Sender<(EnvelopeId, u64)>,
 ) -> io::Result<()> {
     let mut batch = Batch::new(around.clone());
     loop {
+        if !batch.objects.is_empty() && timeout(BATCH_AGE_MAX, lane.fill_buf()).await.is_err() {
+            // Nothing comes: what has arrived does not wait for it.
+            batch.flush().await;
+        }
         let (frame, payload) = read_head(&mut lane).await?;
         let key = (frame.envelope, frame.index);
         match frame.kind {
@@ -335,6 +339,11 @@ async fn read_object(
     Ok(())
 }
 
+/// How long so many bytes may take: a drip is late by more than a silence may last.
+fn patience(bytes: usize) -> Duration {
+    SILENCE_MAX + Duration::from_secs(bytes as u64 / PAYLOAD_BYTES_PER_SECOND_MIN)
+}
+
 /// Fills `payload`. One that drips slower than agreed is cut off once it is late by more than a silence may last.
 async fn read_payload(
     lane: &mut (impl AsyncRead + Unpin),
@@ -344,8 +353,7 @@ async fn read_payload(
     let mut started = Instant::now();
     let mut filled = 0;
     while filled < payload.len() {
-        let due = Duration::from_secs(filled as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
-        let read = timeout_at(started + SILENCE_MAX + due, lane.read(&mut payload[filled..])).await;
+        let read = timeout_at(started + patience(filled), lane.read(&mut payload[filled..])).await;
         match read.map_err(|_| io::ErrorKind::TimedOut)?? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => {
@@ -365,9 +373,8 @@ async fn skip_payload(lane: &mut (impl AsyncRead + Unpin), payload: usize) -> io
     let mut left = payload;
     let started = Instant::now();
     while left > 0 {
-        let due = Duration::from_secs((payload - left) as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
         let part = left.min(scratch.len());
-        let read = timeout_at(started + SILENCE_MAX + due, lane.read(&mut scratch[..part])).await;
+        let read = timeout_at(started + patience(payload - left), lane.read(&mut scratch[..part])).await;
         match read.map_err(|_| io::ErrorKind::TimedOut)?? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => left -= bytes,
@@ -457,5 +464,20 @@ async fn store(around: &Surroundings, objects: Vec<Arrived>) {
         };
         drop((batch, in_hand));
         let _ = timeout(Duration::from_secs(30), around.actor.send(command)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p19_a_drip_is_cut_off_within_a_minute_and_a_thin_line_is_not() {
+        let cut_off_at = |bytes_per_second: usize| {
+            (1..2_000).find(|second| patience(second * bytes_per_second) < Duration::from_secs(*second as u64))
+        };
+        assert!(cut_off_at(1).is_some_and(|second| second < 60));
+        assert!(cut_off_at(500).is_some_and(|second| second < 120));
+        assert_eq!(cut_off_at(1_100), None);
     }
 }

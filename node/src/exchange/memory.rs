@@ -58,6 +58,14 @@ pub(super) struct InHand {
     bytes: u64,
 }
 
+#[cfg(test)]
+impl NodeMemory {
+    /// Bytes in use.
+    pub(super) fn used(&self) -> u64 {
+        *lock(&self.used)
+    }
+}
+
 impl PeerMemory {
     /// Nothing held yet.
     pub(super) fn new(node: Arc<NodeMemory>) -> Arc<PeerMemory> {
@@ -120,10 +128,10 @@ mod tests {
             held.extend(peers.iter().map(fill));
             let honest = fill(&PeerMemory::new(node.clone()));
             assert!(honest.len() >= left_for_honest, "{hogs}: {}", honest.len());
-            let used = *lock(&node.used);
+            let used = node.used();
             assert!(used <= NODE_BYTES_MAX + (hogs + 1) * OBJECT as u64, "{hogs}: {used}");
             drop((held, honest));
-            assert_eq!(*lock(&node.used), 0);
+            assert_eq!(node.used(), 0);
         }
     }
 

@@ -14,6 +14,8 @@ mod credit;
 mod doorkeeper;
 mod fair;
 mod frames;
+#[cfg(test)]
+mod hostile;
 mod limit;
 mod memory;
 mod meter;

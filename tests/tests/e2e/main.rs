@@ -21,3 +21,4 @@ mod refusals;
 mod second_reader;
 mod snapshots;
 mod strangers;
+mod urgent;
