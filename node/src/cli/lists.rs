@@ -125,6 +125,9 @@ fn peer_text(peer: &Peer) -> String {
         let lanes: Vec<_> = peer.lanes.iter().map(|lane| format!("{} {}", lane.kind, lane.remote)).collect();
         rows.push(("lanes", lanes.join(", ")));
     }
+    if let Some(rate) = peer.line_rate {
+        rows.push(("carried lately", format!("{} per second", size(rate))));
+    }
     facts(&rows)
 }
 

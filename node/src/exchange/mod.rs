@@ -107,6 +107,8 @@ pub struct PeerState {
     pub next_dial_at: Option<Time>,
     /// The lanes that are up.
     pub lanes: Vec<LaneInfo>,
+    /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
+    pub line_rate: Option<u64>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -263,7 +265,8 @@ impl Exchange {
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.peers);
-        peers.get(id).map(|peer| lock(&peer.state).to_state()).unwrap_or_default()
+        let state = |peer: &Peer| PeerState { line_rate: peer.meter.rate(), ..lock(&peer.state).to_state() };
+        peers.get(id).map(state).unwrap_or_default()
     }
 
     /// Bytes per second that bulk lanes to a counterpart carried lately, if enough was sent to tell.

@@ -91,6 +91,9 @@ pub struct Peer {
     pub groups: Vec<String>,
     /// The connections that are up.
     pub lanes: Vec<PeerLane>,
+    /// Bytes per second that bulk lanes to it carried lately; absent until enough was sent to tell.
+    #[serde(default)]
+    pub line_rate: Option<u64>,
     /// Addresses that are dialled.
     #[serde(default)]
     pub addresses: Vec<String>,

@@ -97,6 +97,7 @@ impl Shown {
             reason: self.reason.clone(),
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
+            line_rate: None,
         }
     }
 }
