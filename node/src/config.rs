@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::files;
+use crate::line::LineConfig;
 
 /// Name of the file in the data directory.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -58,6 +59,9 @@ pub struct Config {
     /// What lies in the data directory.
     #[serde(default)]
     pub store: StoreConfig,
+    /// How much of the line content may take.
+    #[serde(default)]
+    pub line: LineConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -249,6 +253,16 @@ const CONFIG_TAIL: &str = r#"
 # Without it a tenth of the free space, at most 100 GB; "0" keeps none. It is given up when space is short.
 # known_content = "20GB"
 
+[line]
+# How much of the line content may take: "20Mbit/s", "2.5MB/s" or "none", for all counterparts together and for each.
+# What is urgent counts, but does not wait.
+# send = "none"
+# receive = "none"
+# send_per_peer = "none"
+# receive_per_peer = "none"
+# At certain hours, local time; the first entry that fits decides.
+# schedule = [{ days = "mon-fri", from = "07:00", to = "18:00", send = "20Mbit/s" }]
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -292,6 +306,7 @@ mod tests {
             require_verified: false,
             bulk_lanes: None,
             store: StoreConfig::default(),
+            line: LineConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }
@@ -315,6 +330,7 @@ mod tests {
         check(&|text| text.replace("format = 1\n", "\n"), "no `format`");
         check(&|text| text.replace("listen =", "lisen ="), "lisen");
         check(&|text| text.replace("# bulk_lanes =", "bulk_lanes = 9"), "1 to 8");
+        check(&|text| text.replace("# send = \"none\"", "send = \"20Mbit\""), "20Mbit/s");
         check(&|_| "\u{0}".into(), "cannot be used");
     }
 

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod entity;
 pub mod exchange;
 pub mod files;
+pub mod line;
 pub mod mailroom;
 pub mod net;
 pub mod service;

@@ -115,6 +115,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         require_verified: false,
         bulk_lanes: None,
         store: StoreConfig::default(),
+        line: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -125,6 +125,9 @@ fn peer_text(peer: &Peer) -> String {
         let lanes: Vec<_> = peer.lanes.iter().map(|lane| format!("{} {}", lane.kind, lane.remote)).collect();
         rows.push(("lanes", lanes.join(", ")));
     }
+    if let Some(rate) = peer.line_rate {
+        rows.push(("carried lately", format!("{} per second", size(rate))));
+    }
     facts(&rows)
 }
 
@@ -431,6 +434,17 @@ pub async fn status(client: &Client, output: Output) -> Result<Exit, ServiceErro
     Ok(Exit::DONE)
 }
 
+fn limits_text(limits: &LineLimits) -> String {
+    let rows = [
+        ("send", limits.send),
+        ("receive", limits.receive),
+        ("send per peer", limits.send_per_peer),
+        ("receive per peer", limits.receive_per_peer),
+    ];
+    let set = rows.iter().filter_map(|(what, rate)| Some(format!("{what} {} Mbit/s", (*rate)? as f64 / 125_000.0)));
+    set.collect::<Vec<_>>().join(", ")
+}
+
 fn status_text(status: &Status) -> String {
     let store = &status.store;
     let keys = if status.unprotected { "UNPROTECTED: they lie on disk without a passphrase" } else { "protected" };
@@ -449,6 +463,9 @@ fn status_text(status: &Status) -> String {
     ];
     if let Some(tcp) = &status.api_tcp {
         rows.insert(5, ("API on TCP", tcp.clone()));
+    }
+    if status.limits != LineLimits::default() {
+        rows.push(("line limits", limits_text(&status.limits)));
     }
     for warning in &status.warnings {
         rows.push(("warning", safe(warning)));

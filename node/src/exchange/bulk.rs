@@ -6,11 +6,13 @@
 //! ```
 //!
 //! **Invariants:** an object is compared with its name before it is written anywhere; payload passes no actor; every
-//! queue is bounded; whatever was asked for and did not arrive goes back into the queue when the lane ends.
+//! queue is bounded; memory for a payload is taken when its head has come; whatever was asked for and did not arrive
+//! goes back into the queue when the lane ends.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,120 +20,179 @@ use pakt_keys::EntityId;
 use pakt_protocol::bulk::{BULK_FRAME_BYTES_MAX, BULK_HEAD_BYTES, BulkFrame, BulkKind, REQUESTS_MAX};
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::message::lane::LaneKind;
+use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::session::{HEARTBEAT_EVERY, SILENCE_MAX};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
+};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::buffers::Buffers;
+use super::limit::PeerLimits;
+use super::memory::InHand;
+use super::meter::SendMeter;
 use super::peer::Command;
-use super::pull::{Claimed, Credit, Pull, Shared};
+use super::pull::{Arrival, Pull, Shared};
 use crate::blob::{BlobError, Blobs};
 use crate::mailroom::incoming_owner;
-use crate::net::LaneStream;
 
-/// Objects asked for at once on one lane: the sender serves at most [`REQUESTS_MAX`].
-const OUTSTANDING_MAX: usize = REQUESTS_MAX / 2;
-/// Bytes asked for at once on one lane.
-const LANE_CREDIT_BYTES: u64 = 4 << 20;
 /// Bytes after which what has arrived is made durable.
 const BATCH_BYTES: usize = 1 << 20;
+/// On a slow lane what has arrived does not wait for so many bytes.
+const BATCH_AGE_MAX: Duration = Duration::from_millis(250);
 /// Batches of one lane that are being made durable at once.
 const BATCHES_MAX: usize = 4;
-/// Frames that wait for the lane; an object holds up to 1 MiB, so few.
-const WRITES_MAX: usize = 4;
 /// Slower than this is not a line but an attack.
 const PAYLOAD_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// What is written in one go: between two of these something urgent may step in.
+const SLICE_BYTES: usize = 64 << 10;
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
+/// A lane is closed when the other side has asked for nothing on it for so long.
+const QUIET_MIN: Duration = Duration::from_secs(2);
 
 /// What a lane needs from its surroundings.
 pub(super) struct Surroundings {
+    pub(super) number: u64,
     pub(super) kind: LaneKind,
     pub(super) origin: EntityId,
     pub(super) own: EntityId,
     pub(super) shared: Arc<Shared>,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) meter: Arc<SendMeter>,
+    pub(super) limits: Arc<PeerLimits>,
     pub(super) blobs: Blobs,
     pub(super) actor: mpsc::Sender<Command>,
 }
 
-/// A frame on its way out.
+/// An answer on its way out; at most two of a lane are in memory: one being written, one read ahead.
 struct Out {
     frame: BulkFrame,
     payload: Bytes,
+    priority: Priority,
 }
 
-/// Asked for on this lane and not yet arrived.
-#[derive(Default)]
-struct Outstanding {
-    claims: Mutex<HashMap<(EnvelopeId, u64), Claimed>>,
-    fewer: Notify,
+/// What the parts of one lane know of each other.
+struct Activity {
+    started: Instant,
+    writing: AtomicBool,
+    /// When the other side asked last, in milliseconds after the start.
+    asked_ms: AtomicU64,
 }
 
-impl Outstanding {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(EnvelopeId, u64), Claimed>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+impl Activity {
+    fn note_request(&self) {
+        self.asked_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn has_room(&self) -> bool {
-        let claims = self.lock();
-        let bytes: u64 = claims.values().map(|claimed| u64::from(claimed.pull.entry.bytes)).sum();
-        claims.len() < OUTSTANDING_MAX && bytes < LANE_CREDIT_BYTES
-    }
-
-    async fn room(&self) {
-        loop {
-            let fewer = self.fewer.notified();
-            tokio::pin!(fewer);
-            fewer.as_mut().enable();
-            if self.has_room() {
-                return;
-            }
-            fewer.await;
-        }
+    /// When the other side will have asked for nothing for long enough.
+    fn quiet_at(&self) -> Instant {
+        self.started + Duration::from_millis(self.asked_ms.load(Ordering::Relaxed)) + QUIET_MIN
     }
 }
 
 /// Runs a lane until it ends, for whatever reason.
-pub(super) async fn drive(stream: LaneStream, around: Surroundings) {
+pub(super) async fn drive(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, around: Surroundings) {
     let (read, write) = tokio::io::split(stream);
     let around = Arc::new(around);
-    let outstanding = Arc::new(Outstanding::default());
-    let (out, outbox) = mpsc::channel(WRITES_MAX);
+    let activity =
+        Arc::new(Activity { started: Instant::now(), writing: AtomicBool::new(false), asked_ms: AtomicU64::new(0) });
+    let joined = Joined::join(&around);
+    let (out, outbox) = mpsc::channel(1);
+    let (ask, asks) = mpsc::channel(1);
     let (requests, serve_queue) = mpsc::channel(REQUESTS_MAX);
     let mut parts = JoinSet::new();
-    parts.spawn(write_frames(BufWriter::with_capacity(WRITE_BUFFER_BYTES, write), outbox));
-    parts.spawn(serve(around.clone(), serve_queue, out.clone()));
-    parts.spawn(pull(around.clone(), outstanding.clone(), out.clone()));
+    let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, write);
+    parts.spawn(write_frames(writer, asks, outbox, around.clone(), activity.clone()));
+    parts.spawn(serve(around.clone(), serve_queue, out));
+    parts.spawn(pull(around.clone(), activity.clone(), ask));
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, read);
-    parts.spawn(read_frames(reader, around.clone(), outstanding.clone(), requests));
-    drop(out);
+    parts.spawn(read_frames(reader, around.clone(), activity, requests));
     // The first part that ends, ends the lane.
     if let Some(Ok(Err(error))) = parts.join_next().await {
         tracing::debug!(peer = %around.origin, %error, "lane ended");
     }
     parts.shutdown().await;
-    let left: Vec<Pull> = outstanding.lock().drain().map(|(_, claimed)| claimed.pull).collect();
-    around.shared.give_back(left);
+    drop(joined);
 }
 
-async fn write_frames(mut lane: impl AsyncWrite + Unpin, mut outbox: mpsc::Receiver<Out>) -> io::Result<()> {
-    loop {
-        let next = match outbox.try_recv() {
-            Ok(out) => Some(out),
-            Err(_) => {
-                lane.flush().await?;
-                match timeout(HEARTBEAT_EVERY, outbox.recv()).await {
-                    Ok(Some(out)) => Some(out),
-                    Ok(None) => return Ok(()),
-                    Err(_) => None,
-                }
-            }
-        };
-        let out = next.unwrap_or(Out { frame: BulkFrame::HEARTBEAT, payload: Bytes::new() });
-        lane.write_all(&out.frame.head(out.payload.len())).await?;
-        lane.write_all(&out.payload).await?;
+/// A lane's place among those that pull; what it was asked for goes back when it is dropped, however the lane ends.
+struct Joined(Arc<Surroundings>);
+
+impl Joined {
+    fn join(around: &Arc<Surroundings>) -> Joined {
+        around.shared.join(around.number, around.kind);
+        Joined(around.clone())
     }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.0.shared.leave(self.0.number);
+    }
+}
+
+/// Writes requests before objects; ends the lane cleanly once nobody will ask here any more.
+async fn write_frames(
+    mut lane: impl AsyncWrite + Unpin,
+    mut asks: mpsc::Receiver<BulkFrame>,
+    mut outbox: mpsc::Receiver<Out>,
+    around: Arc<Surroundings>,
+    activity: Arc<Activity>,
+) -> io::Result<()> {
+    loop {
+        if let Ok(frame) = asks.try_recv() {
+            lane.write_all(&frame.head(0)).await?;
+            continue;
+        }
+        if let Ok(out) = outbox.try_recv() {
+            activity.writing.store(true, Ordering::Relaxed);
+            write_object(&mut lane, out, &around).await?;
+            activity.writing.store(false, Ordering::Relaxed);
+            continue;
+        }
+        lane.flush().await?;
+        let heartbeat = tokio::time::sleep(HEARTBEAT_EVERY);
+        tokio::select! {
+            biased;
+            ask = asks.recv() => match ask {
+                Some(frame) => lane.write_all(&frame.head(0)).await?,
+                // Nothing is asked for here any more.
+                None => return lane.shutdown().await,
+            },
+            out = outbox.recv() => match out {
+                Some(out) => {
+                    activity.writing.store(true, Ordering::Relaxed);
+                    write_object(&mut lane, out, &around).await?;
+                    activity.writing.store(false, Ordering::Relaxed);
+                }
+                None => return Ok(()),
+            },
+            () = heartbeat => lane.write_all(&BulkFrame::HEARTBEAT.head(0)).await?,
+        }
+    }
+}
+
+/// Writes an answer in slices; one that is not urgent stops between two of them while something urgent is under way.
+async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &Surroundings) -> io::Result<()> {
+    let is_urgent = out.priority == Priority::Urgent;
+    lane.write_all(&out.frame.head(out.payload.len())).await?;
+    for slice in out.payload.chunks(SLICE_BYTES) {
+        if is_urgent {
+            around.shared.gate.moved();
+        } else if around.shared.gate.is_closed() {
+            // What the lane holds back is part of something that the other side may wait for.
+            lane.flush().await?;
+            around.shared.gate.pass().await;
+        }
+        let writing = around.meter.writing();
+        around.limits.send(slice.len(), is_urgent).await;
+        timeout(patience(slice.len()), lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        writing.wrote(slice.len());
+    }
+    Ok(())
 }
 
 async fn serve(
@@ -140,22 +201,23 @@ async fn serve(
     out: mpsc::Sender<Out>,
 ) -> io::Result<()> {
     while let Some((envelope, index)) = requests.recv().await {
-        let payload = read_served(&around, &envelope, index).await;
+        // Read only once it may go next, so that a reader who takes nothing costs two objects at most.
+        let place = out.reserve().await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let (payload, priority) = read_served(&around, &envelope, index).await.unzip();
         let kind = if payload.is_some() { BulkKind::Object } else { BulkKind::Unknown };
         let frame = BulkFrame { kind, envelope, index };
-        let sent = out.send(Out { frame, payload: payload.unwrap_or_default() }).await;
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        place.send(Out { frame, payload: payload.unwrap_or_default(), priority: priority.unwrap_or(Priority::Normal) });
     }
     Ok(())
 }
 
 /// The object; one that comes from the disk was compared with its name: a flipped bit is never served.
-async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u64) -> Option<Bytes> {
-    let id = around.shared.served(envelope, index)?;
+async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u64) -> Option<(Bytes, Priority)> {
+    let (id, priority) = around.shared.served(envelope, index)?;
     let around = around.clone();
     let read = tokio::task::spawn_blocking(move || around.blobs.read_to_serve(around.own, id)).await;
     match read {
-        Ok(Ok(bytes)) => Some(bytes),
+        Ok(Ok(bytes)) => Some((bytes, priority)),
         Ok(Err(error)) => {
             tracing::error!(object = %id, %error, "an object that is being sent cannot be read");
             None
@@ -164,96 +226,195 @@ async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u
     }
 }
 
-async fn pull(around: Arc<Surroundings>, outstanding: Arc<Outstanding>, out: mpsc::Sender<Out>) -> io::Result<()> {
+/// Asks for one object after the other, until the lane is to be closed and neither side waits for anything on it.
+async fn pull(around: Arc<Surroundings>, activity: Arc<Activity>, ask: mpsc::Sender<BulkFrame>) -> io::Result<()> {
+    let quiet = || !activity.writing.load(Ordering::Relaxed);
     loop {
-        outstanding.room().await;
-        let claimed = around.shared.claim(around.kind).await;
-        let Pull { envelope, index, .. } = claimed.pull;
-        outstanding.lock().insert((envelope, index), claimed);
-        let frame = BulkFrame { kind: BulkKind::Request, envelope, index };
-        let sent = out.send(Out { frame, payload: Bytes::new() }).await;
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        tokio::select! {
+            pull = around.shared.claim(around.number, quiet) => {
+                let frame = BulkFrame { kind: BulkKind::Request, envelope: pull.envelope, index: pull.index };
+                ask.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
+            () = around.shared.closed(around.number) => break,
+        }
     }
+    while activity.quiet_at() > Instant::now() {
+        tokio::time::sleep_until(activity.quiet_at()).await;
+    }
+    // The writer ends the lane when it finds no asker.
+    drop(ask);
+    std::future::pending().await
 }
 
 async fn read_frames(
-    mut lane: impl AsyncRead + Unpin,
+    mut lane: impl AsyncBufRead + Unpin,
     around: Arc<Surroundings>,
-    outstanding: Arc<Outstanding>,
+    activity: Arc<Activity>,
     requests: mpsc::Sender<(EnvelopeId, u64)>,
 ) -> io::Result<()> {
     let mut batch = Batch::new(around.clone());
     loop {
-        let (frame, payload) = read_frame(&mut lane).await?;
+        if !batch.objects.is_empty() && timeout(BATCH_AGE_MAX, lane.fill_buf()).await.is_err() {
+            // Nothing comes: what has arrived does not wait for it.
+            batch.flush().await;
+        }
+        let (frame, payload) = read_head(&mut lane).await?;
+        let key = (frame.envelope, frame.index);
         match frame.kind {
             BulkKind::Heartbeat => {}
             BulkKind::Request => {
-                let taken = requests.try_send((frame.envelope, frame.index));
-                taken.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "more requests than agreed"))?;
+                activity.note_request();
+                requests.try_send(key).map_err(|_| broken("more requests than agreed"))?;
             }
             BulkKind::Object => {
-                let claimed = take_claim(&outstanding, &frame)?;
-                batch.add(claimed, payload)?;
-                let idle = outstanding.lock().is_empty();
-                if idle || batch.bytes >= BATCH_BYTES {
+                read_object(&mut lane, key, payload, &around, &mut batch).await?;
+                let idle = around.shared.is_empty(around.number);
+                if idle || batch.bytes >= BATCH_BYTES || batch.is_old() {
                     batch.flush().await;
                 }
             }
             BulkKind::Unknown => {
-                let claimed = take_claim(&outstanding, &frame)?;
-                let lost = Command::PullFailed { envelope: claimed.pull.envelope, full: false };
+                if let Arrival::Unasked = around.shared.arrived(around.number, &key) {
+                    return Err(broken("an answer that was not asked for"));
+                }
+                let lost = Command::PullFailed { envelope: frame.envelope, full: false };
                 around.actor.send(lost).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             }
         }
     }
 }
 
-fn take_claim(outstanding: &Outstanding, frame: &BulkFrame) -> io::Result<Claimed> {
-    let claimed = outstanding.lock().remove(&(frame.envelope, frame.index));
-    outstanding.fewer.notify_waiters();
-    claimed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an object that was not asked for"))
+fn broken(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// Reads one frame; a payload is bounded before it is allocated. A peer that falls silent, or drips, is cut off.
-async fn read_frame(lane: &mut (impl AsyncRead + Unpin)) -> io::Result<(BulkFrame, Bytes)> {
+/// Reads the head of a frame; gives it and its payload's length, bounded. A peer that falls silent is cut off.
+async fn read_head(lane: &mut (impl AsyncRead + Unpin)) -> io::Result<(BulkFrame, usize)> {
     let mut head = [0; 4 + BULK_HEAD_BYTES];
     timeout(SILENCE_MAX, lane.read_exact(&mut head)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let [a, b, c, d, fixed @ ..] = head;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > BULK_FRAME_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a bulk frame of impossible length"));
+        return Err(broken("a bulk frame of impossible length"));
     }
-    let parsed = BulkFrame::parse(length, &fixed);
-    let (frame, payload) = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let mut bytes = vec![0; payload];
-    let patience = SILENCE_MAX + Duration::from_secs(payload as u64 / PAYLOAD_BYTES_PER_SECOND_MIN);
-    timeout(patience, lane.read_exact(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok((frame, bytes.into()))
+    BulkFrame::parse(length, &fixed).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Reads the payload of an object that was asked for here into the batch; drops it if another lane was faster.
+async fn read_object(
+    lane: &mut (impl AsyncRead + Unpin),
+    key: (EnvelopeId, u64),
+    payload: usize,
+    around: &Surroundings,
+    batch: &mut Batch,
+) -> io::Result<()> {
+    let asked = around.shared.answering(around.number, &key);
+    let (entry, wanted) = asked.ok_or_else(|| broken("an object that was not asked for"))?;
+    if payload != entry.bytes as usize {
+        return Err(broken("an object of another length than announced"));
+    }
+    if !wanted {
+        skip_payload(lane, payload).await?;
+        around.shared.arrived(around.number, &key);
+        return Ok(());
+    }
+    let in_hand = match around.shared.memory.try_take(around.kind, payload) {
+        Some(in_hand) => in_hand,
+        None => {
+            // Nobody waits for memory while holding what could be made durable.
+            batch.flush().await;
+            around.shared.memory.take(around.kind, payload).await
+        }
+    };
+    let mut buffer = around.buffers.take(payload);
+    read_payload(lane, buffer.as_mut(), around).await?;
+    let bytes = buffer.freeze();
+    // A third of a millisecond for a megabyte: cheaper than a way to another thread and back.
+    if ObjectId::of(&bytes) != entry.id {
+        return Err(broken("an object that is not what its name says"));
+    }
+    if let Arrival::First(pull) = around.shared.arrived(around.number, &key) {
+        batch.add(Arrived { pull, bytes, in_hand });
+    }
+    Ok(())
+}
+
+/// How long so many bytes may take: a drip is late by more than a silence may last.
+fn patience(bytes: usize) -> Duration {
+    SILENCE_MAX + Duration::from_secs(bytes as u64 / PAYLOAD_BYTES_PER_SECOND_MIN)
+}
+
+/// Fills `payload`. One that drips slower than agreed is cut off once it is late by more than a silence may last.
+async fn read_payload(
+    lane: &mut (impl AsyncRead + Unpin),
+    payload: &mut [u8],
+    around: &Surroundings,
+) -> io::Result<()> {
+    let mut started = Instant::now();
+    let mut filled = 0;
+    while filled < payload.len() {
+        let read = timeout_at(started + patience(filled), lane.read(&mut payload[filled..])).await;
+        match read.map_err(|_| io::ErrorKind::TimedOut)?? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => {
+                filled += bytes;
+                around.shared.received(around.kind, bytes);
+                // What this side holds back is not the peer's slowness.
+                started += around.limits.receive(bytes, around.kind == LaneKind::Urgent).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads past a payload that nobody wants any more.
+async fn skip_payload(lane: &mut (impl AsyncRead + Unpin), payload: usize) -> io::Result<()> {
+    let mut scratch = vec![0; SLICE_BYTES.min(payload)];
+    let mut left = payload;
+    let started = Instant::now();
+    while left > 0 {
+        let part = left.min(scratch.len());
+        let read = timeout_at(started + patience(payload - left), lane.read(&mut scratch[..part])).await;
+        match read.map_err(|_| io::ErrorKind::TimedOut)?? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => left -= bytes,
+        }
+    }
+    Ok(())
+}
+
+/// An object that is what its name says.
+struct Arrived {
+    pull: Pull,
+    bytes: Bytes,
+    in_hand: InHand,
 }
 
 /// Objects that have arrived and are not durable yet.
 struct Batch {
     around: Arc<Surroundings>,
-    objects: Vec<(Claimed, Bytes)>,
+    objects: Vec<Arrived>,
     bytes: usize,
+    since: Instant,
     slots: Arc<Semaphore>,
 }
 
 impl Batch {
     fn new(around: Arc<Surroundings>) -> Batch {
-        Batch { around, objects: Vec::new(), bytes: 0, slots: Arc::new(Semaphore::new(BATCHES_MAX)) }
+        let slots = Arc::new(Semaphore::new(BATCHES_MAX));
+        Batch { around, objects: Vec::new(), bytes: 0, since: Instant::now(), slots }
     }
 
-    /// Takes an object whose bytes are those that its name says.
-    fn add(&mut self, claimed: Claimed, payload: Bytes) -> io::Result<()> {
-        let entry = claimed.pull.entry;
-        if payload.len() != entry.bytes as usize || ObjectId::of(&payload) != entry.id {
-            self.around.shared.give_back([claimed.pull]);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an object that is not what its name says"));
+    fn add(&mut self, arrived: Arrived) {
+        if self.objects.is_empty() {
+            self.since = Instant::now();
         }
-        self.bytes += payload.len();
-        self.objects.push((claimed, payload));
-        Ok(())
+        self.bytes += arrived.bytes.len();
+        self.objects.push(arrived);
+    }
+
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= BATCH_AGE_MAX
     }
 
     /// Starts making the batch durable; waits only while too many batches are under way.
@@ -275,22 +436,22 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let left = self.objects.drain(..).map(|(claimed, _)| claimed.pull);
-        self.around.shared.give_back(left.collect::<Vec<_>>());
+        let left: Vec<Pull> = self.objects.drain(..).map(|arrived| arrived.pull).collect();
+        self.around.shared.give_back(left);
     }
 }
 
-async fn store(around: &Surroundings, objects: Vec<(Claimed, Bytes)>) {
-    let mut by_envelope: HashMap<EnvelopeId, Vec<(Claimed, Bytes)>> = HashMap::new();
-    for (claimed, bytes) in objects {
-        by_envelope.entry(claimed.pull.envelope).or_default().push((claimed, bytes));
+async fn store(around: &Surroundings, objects: Vec<Arrived>) {
+    let mut by_envelope: HashMap<EnvelopeId, Vec<Arrived>> = HashMap::new();
+    for arrived in objects {
+        by_envelope.entry(arrived.pull.envelope).or_default().push(arrived);
     }
     for (envelope, objects) in by_envelope {
         let mut batch = Vec::with_capacity(objects.len());
-        let mut credits: Vec<Credit> = Vec::with_capacity(objects.len());
-        for (claimed, bytes) in objects {
-            batch.push((claimed.pull.entry.id, bytes));
-            credits.push(claimed.credit);
+        let mut in_hand: Vec<InHand> = Vec::with_capacity(objects.len());
+        for arrived in objects {
+            batch.push((arrived.pull.entry.id, arrived.bytes));
+            in_hand.push(arrived.in_hand);
         }
         let owner = incoming_owner(&around.origin, &envelope);
         let ids: Vec<ObjectId> = batch.iter().map(|(id, _)| *id).collect();
@@ -301,7 +462,22 @@ async fn store(around: &Surroundings, objects: Vec<(Claimed, Bytes)>) {
                 Command::PullFailed { envelope, full: matches!(error, BlobError::Full) }
             }
         };
-        drop(credits);
+        drop((batch, in_hand));
         let _ = timeout(Duration::from_secs(30), around.actor.send(command)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p19_a_drip_is_cut_off_within_a_minute_and_a_thin_line_is_not() {
+        let cut_off_at = |bytes_per_second: usize| {
+            (1..2_000).find(|second| patience(second * bytes_per_second) < Duration::from_secs(*second as u64))
+        };
+        assert!(cut_off_at(1).is_some_and(|second| second < 60));
+        assert!(cut_off_at(500).is_some_and(|second| second < 120));
+        assert_eq!(cut_off_at(1_100), None);
     }
 }

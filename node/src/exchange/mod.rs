@@ -6,15 +6,25 @@
 //! **Invariants:** what a machine wants durable is durable before its next message leaves; no actor ever waits for a
 //! lane; every queue is bounded.
 
+mod adapt;
+mod buffers;
 mod bulk;
 mod control;
+mod credit;
 mod doorkeeper;
+mod fair;
 mod frames;
+#[cfg(test)]
+mod hostile;
+mod limit;
+mod memory;
+mod meter;
 mod open;
 mod peer;
 mod pull;
 #[cfg(test)]
 mod tests;
+mod urgent;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,7 +34,7 @@ use std::time::Duration;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,28 +43,26 @@ pub use doorkeeper::Keeper;
 use crate::ambient;
 use crate::book::{Book, Standing};
 use crate::entity::Entity;
+use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
+use buffers::Buffers;
+use limit::NodeLimits;
+use memory::NodeMemory;
+use meter::SendMeter;
 pub use peer::EarlyOffer;
 use peer::{Command, PeerActor};
 
-/// Sealed bytes of all counterparts that were asked for and are not yet durable.
-const NODE_BUDGET_BYTES: usize = 64 << 20;
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
 
 /// What an operator may set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Bulk lanes per counterpart.
-    pub bulk_lanes: u8,
-}
-
-impl Default for Settings {
-    /// Four lanes: measured best on two cores, and enough to fill a line that throttles single connections.
-    fn default() -> Settings {
-        Settings { bulk_lanes: 4 }
-    }
+    /// A fixed number of bulk lanes per counterpart; adapted by what they carry without it.
+    pub bulk_lanes: Option<u8>,
+    /// How much of the line content may take.
+    pub line: LineConfig,
 }
 
 /// What an exchange stands on.
@@ -101,6 +109,8 @@ pub struct PeerState {
     pub next_dial_at: Option<Time>,
     /// The lanes that are up.
     pub lanes: Vec<LaneInfo>,
+    /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
+    pub line_rate: Option<u64>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -128,7 +138,9 @@ struct Context {
     mailroom: Mailroom,
     net: Net,
     settings: Settings,
-    budget: Arc<Semaphore>,
+    memory: Arc<NodeMemory>,
+    buffers: Arc<Buffers>,
+    limits: Arc<NodeLimits>,
     /// Sealed bytes of accepted offers that are still to come, of all counterparts.
     promised: std::sync::atomic::AtomicU64,
     progress: Mutex<HashMap<EnvelopeId, Progress>>,
@@ -138,6 +150,7 @@ struct Context {
 struct Peer {
     commands: mpsc::Sender<Command>,
     state: Arc<Mutex<peer::Shown>>,
+    meter: Arc<SendMeter>,
 }
 
 struct Inner {
@@ -164,8 +177,10 @@ impl Exchange {
             book: parts.book,
             mailroom: parts.mailroom,
             net: parts.net,
+            limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             settings: parts.settings,
-            budget: Arc::new(Semaphore::new(NODE_BUDGET_BYTES)),
+            memory: Arc::default(),
+            buffers: Arc::default(),
             promised: Default::default(),
             progress: Mutex::default(),
             stop: CancellationToken::new(),
@@ -189,8 +204,9 @@ impl Exchange {
         let (commands, inbox) = mpsc::channel(INBOX_MAX);
         let state = Arc::new(Mutex::default());
         let actor = PeerActor::new(self.inner.context.clone(), &agreement, (commands.clone(), inbox), state.clone());
+        let meter = actor.meter();
         self.inner.tasks.spawn(actor.run());
-        peers.insert(*id, Peer { commands: commands.clone(), state });
+        peers.insert(*id, Peer { commands: commands.clone(), state, meter });
         Some(commands)
     }
 
@@ -262,7 +278,18 @@ impl Exchange {
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.peers);
-        peers.get(id).map(|peer| lock(&peer.state).to_state()).unwrap_or_default()
+        let state = |peer: &Peer| PeerState { line_rate: peer.meter.rate(), ..lock(&peer.state).to_state() };
+        peers.get(id).map(state).unwrap_or_default()
+    }
+
+    /// Bytes per second that bulk lanes to a counterpart carried lately, if enough was sent to tell.
+    pub fn line_rate(&self, agreement: &AgreementId) -> Option<u64> {
+        lock(&self.inner.peers).get(agreement).and_then(|peer| peer.meter.rate())
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> Limits {
+        self.inner.context.limits.in_force()
     }
 
     /// How far an envelope is that is under way now.

@@ -72,7 +72,7 @@ pub struct NetLimits {
     pub dial_queue_max: usize,
     /// Bytes read ahead under TLS per lane: fewer system calls; 4 KiB do in meshes of one process.
     pub read_buffer_bytes: usize,
-    /// Bytes that TLS takes before it makes the writer wait.
+    /// Bytes that TLS takes before it makes the writer wait; more would stand before what is urgent.
     pub tls_buffer_bytes: usize,
 }
 
@@ -85,7 +85,7 @@ impl Default for NetLimits {
             inbound_queue_max: 16,
             dial_queue_max: 64,
             read_buffer_bytes: 64 << 10,
-            tls_buffer_bytes: 256 << 10,
+            tls_buffer_bytes: 64 << 10,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{self, BoxFuture};
 use futures::{AsyncRead, AsyncWrite};
@@ -29,8 +29,16 @@ use super::error::DialError;
 const BACKLOG: i32 = 1024;
 /// A peer that acknowledges nothing for so long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
-/// Unsent bytes above which a socket is not writable: small, so that what is urgent does not wait behind what is not.
-const UNSENT_BYTES: u32 = 256 << 10;
+/// Unsent bytes above which a socket takes no more, before its line's rate is known.
+const UNSENT_BYTES_FIRST: u32 = 64 << 10;
+/// At the least: what one wake-up of this process must last for.
+const UNSENT_BYTES_MIN: u32 = 16 << 10;
+/// At the most: more wins nothing on the fastest line.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
+/// Between these bounds so much time of the connection's own rate: what is urgent waits no longer behind what is not.
+const UNSENT_TIME: Duration = Duration::from_millis(20);
+/// The rate is measured over so long.
+const UNSENT_WINDOW: Duration = Duration::from_millis(200);
 /// Addresses tried for one host name.
 const RESOLVED_MAX: usize = 8;
 /// Pause after the system refused to accept, mostly for want of file descriptors.
@@ -238,7 +246,7 @@ fn set_options(stream: &TcpStream) {
         ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
         ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
         ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(USER_TIMEOUT))),
-        ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT_BYTES)),
+        ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT_BYTES_FIRST)),
         ("TCP_CONGESTION", socket.set_tcp_congestion(b"bbr")),
     ];
     for (option, attempt) in attempts {
@@ -248,16 +256,67 @@ fn set_options(stream: &TcpStream) {
     }
 }
 
+/// How much may wait unsent in the kernel: by the rate at which the line takes what is written.
+struct Unsent {
+    bytes: u32,
+    since: Option<Instant>,
+    written: u64,
+    waited: bool,
+}
+
+impl Unsent {
+    fn new() -> Unsent {
+        Unsent { bytes: UNSENT_BYTES_FIRST, since: None, written: 0, waited: false }
+    }
+
+    /// A write took `written` bytes, or none as the kernel holds enough; gives the limit if it should change.
+    ///
+    /// Only a window in which the writer had to wait tells of the line; a writer that has little to say tells nothing.
+    fn note(&mut self, written: Option<usize>, now: Instant) -> Option<u32> {
+        let since = *self.since.get_or_insert(now);
+        self.written += written.unwrap_or_default() as u64;
+        self.waited |= written.is_none();
+        let lasted = now.duration_since(since);
+        if lasted < UNSENT_WINDOW {
+            return None;
+        }
+        let (written, waited) = (std::mem::take(&mut self.written), std::mem::take(&mut self.waited));
+        self.since = Some(now);
+        // A long window has a pause in it.
+        if !waited || lasted > UNSENT_WINDOW * 5 {
+            return None;
+        }
+        let wanted = written as f64 * UNSENT_TIME.as_secs_f64() / lasted.as_secs_f64();
+        let wanted = (wanted as u32).clamp(UNSENT_BYTES_MIN, UNSENT_BYTES_MAX);
+        let differs = wanted.abs_diff(self.bytes) > self.bytes / 4;
+        self.bytes = if differs { wanted } else { self.bytes };
+        differs.then_some(wanted)
+    }
+}
+
 /// One TCP connection.
 pub(super) struct TcpIo {
     stream: TcpStream,
     remote: SocketAddr,
+    unsent: Unsent,
 }
 
 impl TcpIo {
     fn new(stream: TcpStream, remote: SocketAddr) -> TcpIo {
         set_options(&stream);
-        TcpIo { stream, remote }
+        TcpIo { stream, remote, unsent: Unsent::new() }
+    }
+
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        let written = match written {
+            Poll::Ready(Ok(bytes)) => Some(*bytes),
+            Poll::Ready(Err(_)) => return,
+            Poll::Pending => None,
+        };
+        if let Some(bytes) = self.unsent.note(written, Instant::now()) {
+            // A kernel without the option holds as much as it likes.
+            let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes);
+        }
     }
 }
 
@@ -271,7 +330,10 @@ impl AsyncRead for TcpIo {
 
 impl AsyncWrite for TcpIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.note_write(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -279,7 +341,10 @@ impl AsyncWrite for TcpIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.note_write(&written);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -288,5 +353,35 @@ impl AsyncWrite for TcpIo {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes `bytes` every `every` for three seconds, waiting each time or never; gives the limit at the end.
+    fn limit_after(bytes: usize, every: Duration, waits: bool) -> u32 {
+        let mut unsent = Unsent::new();
+        let mut now = Instant::now();
+        for _ in 0..(3_000 / every.as_millis()) {
+            unsent.note(Some(bytes), now);
+            if waits {
+                unsent.note(None, now);
+            }
+            now += every;
+        }
+        unsent.bytes
+    }
+
+    #[test]
+    fn the_kernel_holds_a_moment_of_the_line_and_no_more() {
+        let ms = Duration::from_millis;
+        let near = |bytes: u32, expected: u32| assert!(bytes.abs_diff(expected) <= expected / 3, "{bytes}, {expected}");
+        near(limit_after(31_250, ms(10), true), 62_500);
+        assert_eq!(limit_after(1_000, ms(10), true), UNSENT_BYTES_MIN);
+        assert_eq!(limit_after(1 << 20, ms(1), true), UNSENT_BYTES_MAX);
+        assert_eq!(limit_after(1_000, ms(10), false), UNSENT_BYTES_FIRST);
+        assert_eq!(limit_after(100_000, ms(1_500), true), UNSENT_BYTES_FIRST);
     }
 }

@@ -67,6 +67,7 @@ fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) 
         reason: if state.online { None } else { Some(reason_of(agreement, state, now)) },
         groups: groups.map(|group| group.name.clone()).collect(),
         lanes: state.lanes.iter().map(lane).collect(),
+        line_rate: state.line_rate,
         addresses,
         addresses_ignored,
         clock_difference_s: agreement.clock_difference_s,

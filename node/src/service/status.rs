@@ -9,6 +9,7 @@ use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
 use crate::book::Agreement;
+use crate::line::Limits;
 use crate::setup;
 
 /// Below this a node refuses large messages before anything else helps.
@@ -55,6 +56,7 @@ impl Node {
             held,
             peers_online,
             unprotected: inner.unprotected,
+            limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             warnings: self.warnings(free),
         })
@@ -141,6 +143,11 @@ fn base58(bytes: &[u8]) -> String {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).map(|_| 0);
     let all = zeros.chain(digits.iter().rev().copied());
     all.map(|digit| char::from(ALPHABET[usize::from(digit)])).collect()
+}
+
+fn limits_of(limits: Limits) -> LineLimits {
+    let Limits { send, receive, send_per_peer, receive_per_peer } = limits;
+    LineLimits { send, receive, send_per_peer, receive_per_peer }
 }
 
 #[cfg(test)]

@@ -24,3 +24,4 @@ mod resume;
 mod second_reader;
 mod snapshots;
 mod strangers;
+mod urgent;

@@ -38,9 +38,25 @@ pub struct Status {
     pub unprotected: bool,
     /// The object store.
     pub store: StoreUsage,
+    /// The limits of the line that hold now.
+    #[serde(default)]
+    pub limits: LineLimits,
     /// Sentences an operator should read: unverified fingerprints, clocks apart, little space.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// Bytes per second that content may take of the line now; absent where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineLimits {
+    /// Sending, to all counterparts together.
+    pub send: Option<u64>,
+    /// Receiving, from all counterparts together.
+    pub receive: Option<u64>,
+    /// Sending, to each counterpart.
+    pub send_per_peer: Option<u64>,
+    /// Receiving, from each counterpart.
+    pub receive_per_peer: Option<u64>,
 }
 
 /// How much the object store holds.
@@ -75,6 +91,9 @@ pub struct Peer {
     pub groups: Vec<String>,
     /// The connections that are up.
     pub lanes: Vec<PeerLane>,
+    /// Bytes per second that bulk lanes to it carried lately; absent until enough was sent to tell.
+    #[serde(default)]
+    pub line_rate: Option<u64>,
     /// Addresses that are dialled.
     #[serde(default)]
     pub addresses: Vec<String>,

@@ -16,6 +16,10 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Content lanes that carry nothing for so long are closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bulk lanes to one counterpart at the most.
+pub(super) const BULK_LANES_MAX: u8 = 8;
+/// How often the number of bulk lanes is looked at while content waits for them.
+const ADAPT_EVERY: Duration = Duration::from_millis(250);
 /// The dialer is asked again for lanes after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -25,7 +29,8 @@ pub(super) struct Dialing {
     control: bool,
     content: HashSet<(LaneKind, u8)>,
     failures: u32,
-    asked_at: Option<Time>,
+    /// When lanes of a kind were dialled or asked for last.
+    asked_at: HashMap<LaneKind, Time>,
 }
 
 impl Dialing {
@@ -42,6 +47,7 @@ pub(super) struct ContentLanes {
     lanes: HashMap<u64, ContentLane>,
     next: u64,
     ended_bytes: u64,
+    ended_received: u64,
 }
 
 struct ContentLane {
@@ -49,6 +55,7 @@ struct ContentLane {
     bytes: Arc<LaneBytes>,
     remote: std::net::SocketAddr,
     dialer: bool,
+    is_closing: bool,
     task: tokio::task::AbortHandle,
 }
 
@@ -63,6 +70,15 @@ impl ContentLanes {
 
     fn count(&self, kind: LaneKind) -> usize {
         self.lanes.values().filter(|lane| lane.kind == kind).count()
+    }
+
+    /// TCP payload that content lanes have brought so far, ended ones included.
+    fn received(&self) -> u64 {
+        self.ended_received + self.lanes.values().map(|lane| lane.bytes.received()).sum::<u64>()
+    }
+
+    fn bulk(&self) -> impl Iterator<Item = (&u64, &ContentLane)> {
+        self.lanes.iter().filter(|(_, lane)| lane.kind == LaneKind::Bulk)
     }
 
     /// TCP payload of all content lanes so far, ended ones included.
@@ -167,26 +183,76 @@ impl PeerActor {
 
     /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.
     pub(super) fn want_lanes(&mut self, kind: LaneKind) {
-        let count = if kind == LaneKind::Urgent { 1 } else { self.context.settings.bulk_lanes };
+        let count = if kind == LaneKind::Urgent { 1 } else { self.lane_count.lanes() };
         self.timers.set(Timer::Idle, now() + IDLE_MAX);
         self.timers.set(Timer::Lanes, now() + ASK_AGAIN);
+        let asked = self.asked_lately(kind);
         let Some(live) = &mut self.live else { return };
         if live.dialer {
+            self.dialing.asked_at.insert(kind, now());
             return self.open_lanes(kind, count);
         }
-        let asked = self.dialing.asked_at.is_some_and(|at| now().since(at) < ASK_AGAIN);
         if self.content_lanes.count(kind) < usize::from(count) && !asked {
-            self.dialing.asked_at = Some(now());
+            self.dialing.asked_at.insert(kind, now());
             live.lane.send(WantLanes { kind, count }.into());
         }
+    }
+
+    fn asked_lately(&self, kind: LaneKind) -> bool {
+        self.dialing.asked_at.get(&kind).is_some_and(|at| now().since(*at) < ASK_AGAIN)
     }
 
     /// Asks again for lanes that content waits for: a dial may have failed, or the request for one met a lost lane.
     pub(super) fn want_missing_lanes(&mut self) {
         for kind in [LaneKind::Urgent, LaneKind::Bulk] {
             let sends = self.sending.values().any(|sending| sending.lane_kind() == kind);
-            if sends && self.content_lanes.count(kind) == 0 || self.shared.wants(kind) {
+            // While bulk fills the line the urgent lane is kept up: a handshake would have to wait in the line's queues.
+            let warm = kind == LaneKind::Urgent && self.content_lanes.bulk().next().is_some();
+            if (sends || warm) && self.content_lanes.count(kind) == 0 || self.shared.wants(kind) {
                 self.want_lanes(kind);
+            }
+        }
+    }
+
+    /// Content waits to be pulled: from now on the number of bulk lanes is measured.
+    pub(super) fn watch_lanes(&mut self) {
+        if !self.timers.is_set(Timer::Adapt) {
+            self.timers.set(Timer::Adapt, now() + ADAPT_EVERY);
+        }
+    }
+
+    /// Tries more or fewer bulk lanes while there is a backlog, and keeps what carries more.
+    pub(super) fn adapt_lanes(&mut self) {
+        if !self.shared.wants(LaneKind::Bulk) {
+            return self.lane_count.paused();
+        }
+        self.timers.set(Timer::Adapt, now() + ADAPT_EVERY);
+        if self.is_receiving_urgent() {
+            return self.lane_count.paused();
+        }
+        let (bytes, delay) = (self.content_lanes.received(), self.shared.delay().unwrap_or_default());
+        let up = self.content_lanes.bulk().filter(|(_, lane)| !lane.is_closing).count();
+        let changed = self.lane_count.observe(std::time::Instant::now(), bytes, up, delay);
+        if let Some(lanes) = changed {
+            tracing::debug!(agreement = %self.id, lanes, up, "another number of bulk lanes");
+        }
+        let wanted = usize::from(self.lane_count.lanes());
+        if up > wanted {
+            self.close_lanes(up - wanted);
+        } else if up < wanted && (changed.is_some() || !self.asked_lately(LaneKind::Bulk)) {
+            self.want_lanes(LaneKind::Bulk);
+        }
+    }
+
+    /// Asks no more on the youngest lanes; each ends once nothing is on its way on it.
+    fn close_lanes(&mut self, count: usize) {
+        let open = self.content_lanes.bulk().filter(|(_, lane)| !lane.is_closing);
+        let mut numbers: Vec<u64> = open.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        for number in numbers.into_iter().rev().take(count) {
+            self.shared.close(number);
+            if let Some(lane) = self.content_lanes.lanes.get_mut(&number) {
+                lane.is_closing = true;
             }
         }
     }
@@ -198,7 +264,11 @@ impl PeerActor {
         if !live.dialer || kind == LaneKind::Control || !agreement.in_force(now()) {
             return;
         }
-        let count = if kind == LaneKind::Urgent { 1 } else { count.min(self.context.settings.bulk_lanes).max(1) };
+        let count = if kind == LaneKind::Urgent {
+            1
+        } else {
+            count.min(self.context.settings.bulk_lanes.unwrap_or(BULK_LANES_MAX)).max(1)
+        };
         let up = self.content_lanes.count(kind);
         let version = agreement.terms.version;
         let addresses: Vec<String> = match live.remote.port() {
@@ -228,10 +298,14 @@ impl PeerActor {
         let number = self.content_lanes.next;
         self.content_lanes.next += 1;
         let around = bulk::Surroundings {
+            number,
             kind: lane.kind,
             origin: self.entity,
             own: self.context.entity.id(),
             shared: self.shared.clone(),
+            buffers: self.context.buffers.clone(),
+            meter: self.meter.clone(),
+            limits: self.limits.clone(),
             blobs: self.context.mailroom.blobs.clone(),
             actor: self.own_inbox.clone(),
         };
@@ -241,13 +315,14 @@ impl PeerActor {
             bulk::drive(lane.io, around).await;
             let _ = actor.send(Command::ContentLaneEnded(number)).await;
         });
-        self.content_lanes.lanes.insert(number, ContentLane { kind, bytes, remote, dialer, task });
+        self.content_lanes.lanes.insert(number, ContentLane { kind, bytes, remote, dialer, is_closing: false, task });
         self.show_lanes();
     }
 
     pub(super) fn handle_content_lane_ended(&mut self, number: u64) {
         if let Some(lane) = self.content_lanes.lanes.remove(&number) {
             self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
+            self.content_lanes.ended_received += lane.bytes.received();
             self.show_lanes();
             if self.shared.wants(lane.kind) {
                 self.want_lanes(lane.kind);
@@ -270,7 +345,7 @@ impl PeerActor {
             self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
         }
         self.dialing.content.clear();
-        self.dialing.asked_at = None;
+        self.dialing.asked_at.clear();
         self.timers.clear(Timer::Idle);
         self.timers.clear(Timer::Lanes);
         self.show_lanes();

@@ -29,13 +29,17 @@ use pakt_protocol::time::Time;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::adapt::LaneCount;
+use super::limit::PeerLimits;
+use super::memory::PeerMemory;
+use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub use early::EarlyOffer;
 use early::EarlyOffers;
-use lanes::{ContentLanes, Dialing};
+use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
@@ -108,6 +112,7 @@ impl Shown {
             reason: self.reason.clone(),
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
+            line_rate: None,
         }
     }
 }
@@ -125,6 +130,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Measuring whether more or fewer bulk lanes would carry more.
+    Adapt,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -147,6 +154,10 @@ impl Timers {
         if let Some(at) = self.set.remove(&timer) {
             self.by_time.remove(&(at, timer));
         }
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.set.contains_key(&timer)
     }
 
     fn next(&self) -> Option<Time> {
@@ -172,9 +183,13 @@ pub(in crate::exchange) struct PeerActor {
     own_inbox: mpsc::Sender<Command>,
     shown: Arc<Mutex<Shown>>,
     shared: Arc<Shared>,
+    memory: Arc<PeerMemory>,
+    meter: Arc<SendMeter>,
+    limits: Arc<PeerLimits>,
     timers: Timers,
     tasks: JoinSet<()>,
     dialing: Dialing,
+    lane_count: LaneCount,
     live: Option<Live>,
     sessions: u64,
     content_lanes: ContentLanes,
@@ -200,7 +215,10 @@ impl PeerActor {
         (own_inbox, inbox): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
         shown: Arc<Mutex<Shown>>,
     ) -> PeerActor {
-        let shared = Arc::new(Shared::new(context.budget.clone()));
+        let lane_count = LaneCount::new(context.settings.bulk_lanes, BULK_LANES_MAX);
+        let limits = PeerLimits::new(context.limits.clone());
+        let memory = PeerMemory::new(context.memory.clone());
+        let shared = Arc::new(Shared::new(memory.clone()));
         PeerActor {
             id: agreement.id,
             entity: agreement.counterpart().entity,
@@ -209,9 +227,13 @@ impl PeerActor {
             own_inbox,
             shown,
             shared,
+            memory,
+            meter: Arc::default(),
+            limits,
             timers: Timers::default(),
             tasks: JoinSet::new(),
             dialing: Dialing::default(),
+            lane_count,
             live: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),
@@ -223,6 +245,11 @@ impl PeerActor {
             receiving: HashMap::new(),
             pulling: Pulling::default(),
         }
+    }
+
+    /// What the bulk lanes to this counterpart carry.
+    pub(in crate::exchange) fn meter(&self) -> Arc<SendMeter> {
+        self.meter.clone()
     }
 
     /// Runs until the node stops.
@@ -280,6 +307,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Adapt => self.adapt_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }
@@ -299,7 +327,7 @@ impl PeerActor {
     fn end_content(&mut self) {
         self.end_content_lanes();
         // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
-        self.shared = Arc::new(Shared::new(self.context.budget.clone()));
+        self.shared = Arc::new(Shared::new(self.memory.clone()));
         self.forget_receiving();
     }
 

@@ -150,6 +150,7 @@ impl PeerActor {
                 if let Some(receiving) = self.receiving.remove(&envelope) {
                     self.release_promise(receiving.promised);
                 }
+                self.shared.forget(&envelope);
                 if committed {
                     tracing::info!(%envelope, peer = %self.entity, "received");
                 }
@@ -174,9 +175,14 @@ impl PeerActor {
         let missing = self.pulling.enter(envelope, priority, missing).into_iter();
         self.shared.push(missing.map(|(index, entry)| Pull { envelope, index, entry, priority }));
         self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
+        self.watch_lanes();
         if !held.is_empty() {
             Box::pin(self.handle_held(envelope, held)).await;
         }
+    }
+
+    pub(super) fn is_receiving_urgent(&self) -> bool {
+        self.receiving.values().any(|receiving| receiving.machine.offer().priority == Priority::Urgent)
     }
 
     async fn pin_known(&self, envelope: EnvelopeId, wanted: &[(u64, ObjectEntry)]) -> Result<Vec<ObjectId>, MailError> {

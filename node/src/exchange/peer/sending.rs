@@ -245,6 +245,9 @@ impl PeerActor {
         match started {
             Ok(sending) => {
                 let kind = sending.lane_kind();
+                if kind == LaneKind::Urgent {
+                    self.shared.gate.begin(envelope);
+                }
                 self.sending.insert(envelope, sending);
                 // Dialled while the offer is on its way, so that the first object need not wait for it.
                 self.want_lanes(kind);
@@ -305,6 +308,9 @@ impl PeerActor {
             }
             message => Input::Message(message),
         };
+        if sending.lane_kind() == LaneKind::Urgent {
+            self.shared.gate.moved();
+        }
         sending.machine.handle_input(input);
         Box::pin(self.pump_sending(envelope)).await;
     }
