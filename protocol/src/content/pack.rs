@@ -6,8 +6,9 @@
 //! chunks   [a b c][d][1 MiB][1 MiB][rest][e f][g h i]
 //! ```
 //! Files of 256 KiB and more start their own chunks of 1 MiB. Smaller ones share chunks. After each
-//! of them a border is drawn if a hash of it, keyed by the group's secret, says so; where none is
-//! drawn for 1 MiB, the lowest of the hashes in reach decides. Either way borders depend on the
+//! of them a border is drawn if a hash of it, keyed by the group's secret, says so,
+//! unless another one just before it did; where none is drawn for 1 MiB, the lowest of the hashes in
+//! reach decides. Either way borders depend on the
 //! files near them, so one added file changes one chunk, or two when it draws a border itself
 //! (measured: three in 1 of 100 cases where all files are just below 256 KiB, else never more than
 //! two). A counterpart learns nothing from where the borders lie, because it does not know the key.
@@ -27,8 +28,11 @@ use super::manifest::{EntryKind, OrderError, TreeEntry, TreeOrder};
 use super::name::Component;
 use crate::limits::{CHUNK_BYTES_MAX, SMALL_FILE_BYTES};
 
-/// Mean distance of drawn borders among small files, in bytes.
-const BORDER_BYTES: u64 = 512 << 10;
+/// Mean distance of the small files whose hash asks for a border, in bytes; of borders it is some 536 KiB.
+const BORDER_BYTES: u64 = 384 << 10;
+/// A file asks in vain if another one asked within so many bytes before: a chunk so short, encoded, is
+/// sealed under the message's random secret and never known again.
+const BORDER_APART_BYTES: u64 = 128 << 10;
 /// Where no border was drawn, a chunk is cut behind one of the files that end above this many
 /// bytes.
 const CUT_BYTES_MIN: usize = 256 << 10;
@@ -83,6 +87,8 @@ pub struct Packer {
     open: Vec<u8>,
     /// Ends of whole small files within `open`, each with its hash.
     ends: Vec<(usize, u64)>,
+    /// Bytes of small files since the last one whose hash asked for a border, or since a large file.
+    since_asked: u64,
     chunks: u64,
     output: VecDeque<Packed>,
     spare: Vec<Vec<u8>>,
@@ -105,6 +111,7 @@ impl Packer {
             file: None,
             open: Vec::new(),
             ends: Vec::new(),
+            since_asked: 0,
             chunks: 0,
             output: VecDeque::new(),
             spare: Vec::new(),
@@ -175,10 +182,12 @@ impl Packer {
         let blake3 = *hasher.finalize().as_bytes();
         if bytes >= SMALL_FILE_BYTES {
             self.close_chunk();
+            self.since_asked = 0;
         } else if bytes > 0 {
             let hash = border_hash(&self.border_key, &name, &blake3);
             self.ends.push((self.open.len(), hash));
-            if hash % BORDER_BYTES < bytes {
+            self.since_asked += bytes;
+            if hash % BORDER_BYTES < bytes && std::mem::take(&mut self.since_asked) >= BORDER_APART_BYTES {
                 self.close_chunk();
             }
         }

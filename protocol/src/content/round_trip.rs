@@ -222,6 +222,24 @@ fn one_added_file_changes_at_most_two_chunks() {
 }
 
 #[test]
+fn chunks_of_small_files_are_large_enough_to_be_known_again() {
+    for seed in 0..4 {
+        let mut lengths = Vec::new();
+        pack(&small_files(10 + seed, 3_000, 20_000), usize::MAX, |packed| {
+            if let Packed::Chunk(chunk) = packed {
+                lengths.push(chunk.bytes.len());
+            }
+        });
+        let short = lengths.iter().filter(|bytes| **bytes < GUESSABLE_BYTES).count();
+        assert!(
+            short <= 2,
+            "{short} of {} chunks are too short: the last one, and one after a forced cut",
+            lengths.len()
+        );
+    }
+}
+
+#[test]
 fn small_files_cost_no_more_objects_than_one_file_of_their_size() {
     let files = small_files(2, 3_000, 200);
     let chunks = chunk_hashes(&files).len();
