@@ -257,7 +257,10 @@ impl KnownContent {
                 ((name.secret(), name.lookup()), row)
             };
             let rows: Vec<(KnownKey, KnownRow)> = slice.iter().map(of).collect();
-            self.inner.store.write(move |tx| rows.iter().try_for_each(|(key, row)| add(tx, own, *key, row))).await?;
+            let added = self.inner.store.write(move |tx| {
+                with_usage(tx, |tx, usage| rows.iter().try_for_each(|(key, row)| add(tx, own, *key, row, usage)))
+            });
+            added.await?;
         }
         self.shrink().await
     }
@@ -337,7 +340,11 @@ impl KnownContent {
         }
         let _leaving = Leaving { inner: &self.inner };
         let own = self.inner.own;
-        self.inner.store.write(move |tx| keys.iter().try_for_each(|key| remove(tx, own, *key))).await?;
+        let removed = self
+            .inner
+            .store
+            .write(move |tx| with_usage(tx, |tx, usage| keys.iter().try_for_each(|key| remove(tx, own, *key, usage))));
+        removed.await?;
         self.inner.blobs.reap().await?;
         Ok(true)
     }
@@ -373,13 +380,27 @@ fn usage(tx: &ReadTx) -> Result<Usage, StoreError> {
     Ok(tx.get(&KNOWN_USAGE, &())?.unwrap_or_default())
 }
 
+/// Changes rows and keeps their sum right, once for all.
+fn with_usage(
+    tx: &mut WriteTx,
+    change: impl FnOnce(&mut WriteTx, &mut Usage) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let before = tx.get(&KNOWN_USAGE, &())?.unwrap_or_default();
+    let mut usage = before;
+    change(tx, &mut usage)?;
+    if usage != before {
+        tx.put(&KNOWN_USAGE, &(), &usage)?;
+    }
+    Ok(())
+}
+
 /// Adds a row and pins its object, unless content is known already or the object has gone.
-fn add(tx: &mut WriteTx, own: EntityId, key: KnownKey, row: &KnownRow) -> Result<(), StoreError> {
+fn add(tx: &mut WriteTx, own: EntityId, key: KnownKey, row: &KnownRow, usage: &mut Usage) -> Result<(), StoreError> {
     if let Some(earlier) = tx.get(&KNOWN, &key)? {
         if Blobs::is_pinned(tx, own, earlier.entry.id, known_owner())? {
             return Ok(());
         }
-        remove(tx, own, key)?;
+        remove(tx, own, key, usage)?;
     }
     if !Blobs::pin(tx, own, row.entry.id, known_owner())? {
         return Ok(());
@@ -387,17 +408,17 @@ fn add(tx: &mut WriteTx, own: EntityId, key: KnownKey, row: &KnownRow) -> Result
     let bytes = sealed_bytes(row);
     tx.put(&KNOWN, &key, row)?;
     tx.put(&KNOWN_BY_USE, &(row.used, key), &bytes)?;
-    let usage = tx.get(&KNOWN_USAGE, &())?.unwrap_or_default();
-    tx.put(&KNOWN_USAGE, &(), &Usage { objects: usage.objects + 1, bytes: usage.bytes + u64::from(bytes) })
+    usage.objects += 1;
+    usage.bytes += u64::from(bytes);
+    Ok(())
 }
 
-fn remove(tx: &mut WriteTx, own: EntityId, key: KnownKey) -> Result<(), StoreError> {
+fn remove(tx: &mut WriteTx, own: EntityId, key: KnownKey, usage: &mut Usage) -> Result<(), StoreError> {
     let Some(row) = tx.get(&KNOWN, &key)? else { return Ok(()) };
     tx.remove(&KNOWN, &key)?;
     tx.remove(&KNOWN_BY_USE, &(row.used, key))?;
-    let usage = tx.get(&KNOWN_USAGE, &())?.unwrap_or_default();
-    let bytes = usage.bytes.saturating_sub(sealed_bytes(&row).into());
-    tx.put(&KNOWN_USAGE, &(), &Usage { objects: usage.objects.saturating_sub(1), bytes })?;
+    usage.objects = usage.objects.saturating_sub(1);
+    usage.bytes = usage.bytes.saturating_sub(sealed_bytes(&row).into());
     Blobs::unpin_objects(tx, own, &[row.entry.id], known_owner())
 }
 

@@ -250,12 +250,14 @@ impl PeerActor {
 
     /// Answers what is known about an offer.
     async fn look_up(&mut self, offer: Offer) {
-        let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
-        let wanted = promised.saturating_add(offer.sealed_bytes);
-        if let Err(error) = self.context.mailroom.blobs.make_room(wanted).await {
-            tracing::warn!(%error, "no room can be made for an offer");
+        let mut found = self.find(&offer);
+        if let Ok((view, None)) = &found
+            && lacks_only_room(view, &offer)
+        {
+            let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
+            let made = self.context.mailroom.blobs.make_room(promised.saturating_add(offer.sealed_bytes)).await;
+            found = made.map_err(Into::into).and_then(|()| self.find(&offer));
         }
-        let found = self.find(&offer);
         match found {
             Ok((view, receipt)) => self.tell_session(Input::Found(offer, view, receipt)).await,
             Err(error) => {
@@ -298,4 +300,10 @@ impl PeerActor {
             Err(error) => tracing::error!(%error, "a withdrawn envelope could not be looked up"),
         }
     }
+}
+
+/// Whether this is an offer that what is only kept for later should make room for.
+fn lacks_only_room(view: &OfferView, offer: &Offer) -> bool {
+    let is_wanted = view.agreement_in_force && view.group_shown && offer.plain_bytes <= view.message_bytes_max;
+    is_wanted && offer.sealed_bytes > view.free_bytes
 }
