@@ -49,9 +49,9 @@ fn round_trip(plain: &[u8]) -> (Codec, usize) {
 #[test]
 fn the_choice_fits_the_content() {
     let rows: [(&str, Vec<u8>, Codec); 9] = [
-        ("image", image(260_000, 0), Codec::Planes16),
+        ("image", image(260_000, 0), Codec::Image16),
         ("image after an odd header", image(260_000, 1_337), Codec::Planes16),
-        ("small image", image(8_000, 700), Codec::Planes16),
+        ("small image", image(8_000, 700), Codec::Image16),
         ("text", text(300_000), Codec::Zstd),
         ("short text", text(900), Codec::Zstd),
         ("noise", noise(1 << 20, 1), Codec::Raw),
@@ -157,7 +157,7 @@ fn p15_raw_has_exactly_the_declared_length() {
             Err(DecodeError::WrongLength)
         );
     }
-    assert_eq!(Codec::try_from(3), Err(DecodeError::UnknownCodec { byte: 3 }));
+    assert_eq!(Codec::try_from(4), Err(DecodeError::UnknownCodec { byte: 4 }));
 }
 
 proptest! {

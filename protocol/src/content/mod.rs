@@ -18,6 +18,7 @@
 //! memory is taken for them.
 
 pub mod encode;
+mod image16;
 pub mod manifest;
 pub mod name;
 pub mod pack;

@@ -55,7 +55,7 @@ fn bad_frames(frame: &[u8]) -> Vec<Vector> {
     type Row = (&'static str, &'static str, (Vec<u8>, Vec<u8>), &'static str);
     let entry = |codec, plain, encoded: &[u8]| chunk(codec, plain, encoded);
     let rows: [Row; 17] = [
-        ("unknown_codec", "Content.UnknownCodec", entry(3, 5, b"hello"), "codec 3"),
+        ("unknown_codec", "Content.UnknownCodec", entry(4, 5, b"hello"), "codec 4"),
         ("plain_0", "Content.Length", entry(1, 0, frame), "a chunk of no bytes"),
         ("plain_too_long", "Content.Length", entry(1, (1 << 20) + 1, frame), "a chunk above 1 MiB"),
         ("raw_of_other_length", "Content.WrongLength", entry(0, 6, b"hello"), "raw, but the lengths differ"),
