@@ -92,20 +92,41 @@ pub enum DecodeError {
     Image,
 }
 
-/// How hard to try: zstd levels, 1 (fast) to 19.
+/// How hard to try.
+///
+/// Measured on one core of two (2.3 GHz, 2026-11-22, beside other load): `image16` encodes 200 MB/s and more, planes
+/// with zstd 1 about 700 MB/s at 1.1 to 1.4 times the size; zstd 3 about 150 to 300 MB/s, zstd 9 about 40 MB/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     /// The zstd level after the split into planes.
     pub planes_level: i32,
     /// The zstd level of plain zstd.
     pub zstd_level: i32,
+    /// Whether to look for images.
+    pub images: bool,
 }
 
 impl Effort {
+    /// For lines much slower than a core encodes: what it saves on the line is worth more than what it costs.
+    pub const THIN: Effort = Effort { planes_level: 6, zstd_level: 9, images: true };
     /// For lines between entities: measured best on 100 Mbit/s and less.
-    pub const LINE: Effort = Effort { planes_level: 1, zstd_level: 3 };
+    pub const LINE: Effort = Effort { planes_level: 1, zstd_level: 3, images: true };
     /// For lines faster than the encoder.
-    pub const FAST: Effort = Effort { planes_level: 1, zstd_level: 1 };
+    pub const FAST: Effort = Effort { planes_level: 1, zstd_level: 1, images: false };
+
+    /// Lines up to this many bytes per second leave a core mostly idle even at [`Effort::THIN`].
+    const THIN_MAX: u64 = 4_000_000;
+    /// Lines from here on take more than two cores give at [`Effort::LINE`]: plain bytes come at about twice this rate.
+    const FAST_MIN: u64 = 250_000_000;
+
+    /// The effort for a line that carries so many bytes per second; for one that is not known, [`Effort::LINE`].
+    pub fn for_line(bytes_per_second: Option<u64>) -> Effort {
+        match bytes_per_second {
+            Some(rate) if rate <= Effort::THIN_MAX => Effort::THIN,
+            Some(rate) if rate >= Effort::FAST_MIN => Effort::FAST,
+            _ => Effort::LINE,
+        }
+    }
 }
 
 impl Default for Effort {
@@ -176,25 +197,40 @@ enum Source<'a> {
 
 /// Encodes a chunk; the result borrows `plain` when it stays raw, else the scratch.
 pub fn encode<'a>(plain: &'a [u8], effort: Effort, scratch: &'a mut EncodeScratch) -> (Codec, &'a [u8]) {
+    let (codec, plan) = choose(plain, effort, scratch);
+    if encode_into(plain, codec, plan, effort, scratch) { (codec, &scratch.encoded) } else { (Codec::Raw, plain) }
+}
+
+/// Encodes a chunk by one codec, whether that is wise or not: for benches. None where it gains nothing.
+pub fn encode_as<'a>(
+    plain: &'a [u8],
+    codec: Codec,
+    effort: Effort,
+    scratch: &'a mut EncodeScratch,
+) -> Option<&'a [u8]> {
+    let plan = (codec == Codec::Image16).then(|| scratch.image.plan(plain)).flatten().map(|(plan, _)| plan);
+    encode_into(plain, codec, plan, effort, scratch).then_some(&scratch.encoded)
+}
+
+/// Encodes into `scratch.encoded`; false where that gains too little.
+fn encode_into(plain: &[u8], codec: Codec, plan: Option<Plan>, effort: Effort, scratch: &mut EncodeScratch) -> bool {
     let bytes_max = plain.len() - plain.len().div_ceil(100 / GAIN_PERCENT_MIN).min(plain.len());
-    let (codec, plan) = choose(plain, scratch);
-    let smaller = match codec {
-        Codec::Raw => false,
-        Codec::Zstd => scratch.compress(Source::Plain(plain), effort.zstd_level, bytes_max),
-        Codec::Planes16 => {
+    match (codec, plan) {
+        (Codec::Zstd, _) => scratch.compress(Source::Plain(plain), effort.zstd_level, bytes_max),
+        (Codec::Planes16, _) => {
             planes::split(plain, &mut scratch.planes);
             scratch.compress(Source::Planes, effort.planes_level, bytes_max)
         }
-        Codec::Image16 => plan.is_some_and(|plan| {
+        (Codec::Image16, Some(plan)) => {
             scratch.image.encode(plain, &plan, &mut scratch.encoded);
             scratch.encoded.len() <= bytes_max
-        }),
-    };
-    if smaller { (codec, &scratch.encoded) } else { (Codec::Raw, plain) }
+        }
+        (Codec::Raw | Codec::Image16, _) => false,
+    }
 }
 
 /// Picks the codec from samples of the chunk; with a plan where it is an image.
-fn choose(plain: &[u8], scratch: &mut EncodeScratch) -> (Codec, Option<Plan>) {
+fn choose(plain: &[u8], effort: Effort, scratch: &mut EncodeScratch) -> (Codec, Option<Plan>) {
     if plain.len() < 64 {
         return (Codec::Raw, None);
     }
@@ -211,7 +247,8 @@ fn choose(plain: &[u8], scratch: &mut EncodeScratch) -> (Codec, Option<Plan>) {
     }
     // Both as a share of what they were tried on.
     let image_bytes_max = (plain.len() as u64 * best as u64 / sample_bytes as u64) as usize / 100 * IMAGE_PERCENT_MAX;
-    if let Some((plan, _)) = scratch.image.plan(plain).filter(|(_, bytes)| *bytes < image_bytes_max) {
+    let plan = effort.images.then(|| scratch.image.plan(plain)).flatten();
+    if let Some((plan, _)) = plan.filter(|(_, bytes)| *bytes < image_bytes_max) {
         return (Codec::Image16, Some(plan));
     }
     let codec = if zstd.min(split) > worth {

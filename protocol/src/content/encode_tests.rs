@@ -190,3 +190,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_thin_line_gets_more_effort_and_a_fast_one_less() {
+    let rows = [
+        (None, Effort::LINE),
+        (Some(0), Effort::THIN),
+        (Some(1_250_000), Effort::THIN),
+        (Some(12_500_000), Effort::LINE),
+        (Some(125_000_000), Effort::LINE),
+        (Some(u64::MAX), Effort::FAST),
+    ];
+    for (rate, effort) in rows {
+        assert_eq!(Effort::for_line(rate), effort, "{rate:?}");
+    }
+    let bytes = |plain: &[u8], effort| encode(plain, effort, &mut EncodeScratch::new()).1.len();
+    let (image, text) = (image(260_000, 0), text(300_000));
+    assert!(bytes(&text, Effort::THIN) < bytes(&text, Effort::LINE));
+    assert!(bytes(&image, Effort::LINE) < bytes(&image, Effort::FAST));
+}
+
+#[test]
+fn what_is_no_image_does_not_get_worse() {
+    let eight_bit: Vec<u8> = (0..600_000).map(|at| ((at % 700) / 4 + (at / 700) / 8) as u8 ^ (at % 3) as u8).collect();
+    let floats: Vec<u8> = (0..100_000).flat_map(|at| (at as f32 * 0.37).sin().to_le_bytes()).collect();
+    let big_endian: Vec<u8> = image(260_000, 0).as_chunks::<2>().0.iter().flat_map(|pair| [pair[1], pair[0]]).collect();
+    let table: Vec<u8> = (0u64..60_000).flat_map(|at| (at * at).to_le_bytes()).collect();
+    for (name, plain) in [("8 bits", eight_bit), ("floats", floats), ("big endian", big_endian), ("table", table)] {
+        let mut scratch = EncodeScratch::new();
+        let found = encode(&plain, Effort::LINE, &mut scratch).1.len();
+        let before = encode(&plain, Effort { images: false, ..Effort::LINE }, &mut scratch).1.len();
+        assert!(found <= before + before / 20, "{name}: {found}, {before} without images");
+    }
+}

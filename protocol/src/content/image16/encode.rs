@@ -1,7 +1,7 @@
 //! Encoding by a plan: once forward for tokens and bits, once backward for the states.
 
 use super::plan::{self, Plan};
-use super::predict::{self, Row, Treatment};
+use super::predict::{self, PARTS, Row, Treatment};
 use super::rans::{self, CONTEXTS_MAX, EncodeTable, TOKEN_BITS, TOKENS};
 
 /// What encoding keeps between chunks.
@@ -27,12 +27,12 @@ impl ImageEncoder {
     pub(in super::super) fn encode(&mut self, plain: &[u8], plan: &Plan, out: &mut Vec<u8>) {
         let ImageEncoder { buffers, symbols, words, table } = self;
         let (pairs, last) = plain.as_chunks::<2>();
-        let mut bits = BitWriter::new();
-        buffers.begin(pairs, plan);
+        let mut bits = BitWriter::new(pairs.len());
+        buffers.take(pairs, plan);
+        buffers.begin(plan);
         let steps = predict::Steps::new(plan);
         symbols.clear();
-        symbols.resize(pairs.len(), 0);
-        for (row, symbols) in symbols.chunks_mut(plan.stride).enumerate() {
+        for row in 0..pairs.len().div_ceil(plan.stride) {
             buffers.load(row);
             buffers.predict(&steps);
             buffers.write_row(symbols, &mut bits);
@@ -49,7 +49,7 @@ impl ImageEncoder {
         table.encode(symbols, plan.stride, words, out);
         let bytes = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
-        out.extend_from_slice(bits.finish());
+        out.extend_from_slice(bits.bytes());
         out.extend_from_slice(last);
     }
 }
@@ -68,7 +68,6 @@ pub(super) struct Buffers {
     count: usize,
     activity: Vec<i16>,
     treatments: Vec<Treatment>,
-    west: Vec<i16>,
     numbers: Vec<u16>,
     counts: Box<Counts>,
 }
@@ -83,25 +82,29 @@ impl Buffers {
             count: 0,
             activity: Vec::new(),
             treatments: Vec::new(),
-            west: Vec::new(),
             numbers: Vec::new(),
             counts: Box::new([[0; TOKENS]; CONTEXTS_MAX]),
         }
     }
 
-    /// Takes the samples of a chunk.
-    pub(super) fn begin(&mut self, pairs: &[[u8; 2]], plan: &Plan) {
+    /// Takes the samples of a chunk, and shows them.
+    pub(super) fn take(&mut self, pairs: &[[u8; 2]], plan: &Plan) -> &[i16] {
         let flip = plan.flip();
         self.samples.clear();
         self.samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair) ^ flip));
+        &self.samples
+    }
+
+    /// Goes before the first row.
+    pub(super) fn begin(&mut self, plan: &Plan) {
         self.stride = plan.stride;
         for row in &mut self.rows {
             row.reset(plan.stride);
         }
-        for values in [&mut self.activity, &mut self.treatments, &mut self.west] {
-            values.resize(plan.stride, 0);
-        }
-        self.numbers.resize(plan.stride, 0);
+        let places = plan.stride.next_multiple_of(PARTS);
+        self.activity.resize(places, 0);
+        self.treatments.resize(places, 0);
+        self.numbers.resize(places, 0);
         *self.counts = [[0; TOKENS]; CONTEXTS_MAX];
         self.row = usize::MAX;
     }
@@ -122,27 +125,24 @@ impl Buffers {
 
     fn copy(&mut self, row: usize, slot: usize) {
         let samples = &self.samples[row * self.stride..];
-        let samples = &samples[..samples.len().min(self.stride)];
-        let target = &mut self.rows[slot];
-        target.samples_mut()[..samples.len()].copy_from_slice(samples);
-        target.close(self.stride);
+        self.rows[slot].fill(&samples[..samples.len().min(self.stride)]);
     }
 
-    /// The activities of the row.
+    /// The activities of the row and, where groups lack samples, of what fills them.
     pub(super) fn activity(&mut self) -> &[i16] {
         let [above_2, above, _] = &self.rows;
-        predict::activity(above, above_2, &mut self.activity[..self.count]);
-        &self.activity[..self.count]
+        predict::activity(above, above_2, &mut self.activity);
+        &self.activity
     }
 
-    /// Counts the tokens of some rows.
+    /// Counts the tokens of some rows, those of what fills their last groups included.
     pub(super) fn count(&mut self, rows: impl Iterator<Item = usize>, plan: &Plan) -> &[rans::Counts] {
         *self.counts = [[0; TOKENS]; CONTEXTS_MAX];
         let steps = predict::Steps::new(plan);
         for row in rows {
             self.load(row);
             self.predict(&steps);
-            for (number, treatment) in self.numbers[..self.count].iter().zip(&self.treatments) {
+            for (number, treatment) in self.numbers.iter().zip(&self.treatments) {
                 let count = &mut self.counts[predict::context(*treatment)][rans::token(*number).0 & (TOKENS - 1)];
                 *count = count.wrapping_add(1);
             }
@@ -153,53 +153,84 @@ impl Buffers {
     /// Finds the treatments and the numbers of the row.
     fn predict(&mut self, steps: &predict::Steps) {
         self.activity();
+        steps.treatments(&self.activity, &mut self.treatments);
         let [_, above, row] = &self.rows;
-        let treatments = &mut self.treatments[..self.count];
-        steps.treatments(&self.activity[..self.count], treatments);
-        predict::residuals(above, row, self.stride, treatments, &mut self.west, &mut self.numbers[..self.count]);
+        predict::residuals(above, row, &self.treatments, &mut self.numbers);
     }
 
-    /// Writes the symbols of the row, and the bits that they leave open.
-    fn write_row(&mut self, symbols: &mut [u16], bits: &mut BitWriter) {
-        let counts = self.counts.as_flattened_mut();
-        for ((symbol, number), treatment) in symbols.iter_mut().zip(&self.numbers).zip(&self.treatments) {
-            let (token, open) = rans::token(*number);
-            let found = predict::context(*treatment) << TOKEN_BITS | token & (TOKENS - 1);
-            if let Some(count) = counts.get_mut(found) {
-                *count = count.wrapping_add(1);
+    /// Appends the symbols of the row, and the bits that they leave open: group after group, of each only the lanes that
+    /// hold samples.
+    fn write_row(&mut self, symbols: &mut Vec<u16>, bits: &mut BitWriter) {
+        let mut at = 0;
+        for (groups, lanes) in predict::shape(self.stride, self.count) {
+            let places = at..at + groups * PARTS;
+            at = places.end;
+            let (numbers, treatments) = (&self.numbers[places.clone()], &self.treatments[places]);
+            let numbers = numbers.as_chunks::<PARTS>().0.iter();
+            for (numbers, treatments) in numbers.zip(treatments.as_chunks::<PARTS>().0) {
+                let mut found = [0; PARTS];
+                if lanes == PARTS {
+                    for half in [0, PARTS / 2] {
+                        for lane in half..half + PARTS / 2 {
+                            found[lane] = put(numbers[lane], treatments[lane], &mut self.counts, bits);
+                        }
+                        bits.flush();
+                    }
+                } else {
+                    for lane in 0..lanes.min(PARTS) {
+                        found[lane] = put(numbers[lane], treatments[lane], &mut self.counts, bits);
+                        bits.flush();
+                    }
+                }
+                symbols.extend_from_slice(&found[..lanes.min(PARTS)]);
             }
-            *symbol = found as u16;
-            bits.put(u64::from(*number) & ((1 << open) - 1), open);
         }
     }
+}
+
+/// Counts a number's token and keeps the bits that it leaves open; gives context and token as one symbol.
+#[inline(always)]
+fn put(number: u16, treatment: Treatment, counts: &mut Counts, bits: &mut BitWriter) -> u16 {
+    let (token, open) = rans::token(number);
+    let (context, token) = (predict::context(treatment), token & (TOKENS - 1));
+    counts[context][token] = counts[context][token].wrapping_add(1);
+    bits.put(number & ((1u32 << open) - 1) as u16, open);
+    (context << TOKEN_BITS | token) as u16
 }
 
 /// Bits, the first in the lowest place of the first byte.
 struct BitWriter {
     bytes: Vec<u8>,
+    at: usize,
     held: u64,
     held_bits: u32,
 }
 
 impl BitWriter {
-    fn new() -> Self {
-        BitWriter { bytes: Vec::new(), held: 0, held_bits: 0 }
+    /// A writer of the bits of so many numbers.
+    fn new(numbers: usize) -> Self {
+        BitWriter { bytes: vec![0; 2 * numbers + 8], at: 0, held: 0, held_bits: 0 }
+    }
+
+    /// Keeps up to 12 bits; at most four times before [`BitWriter::flush`].
+    #[inline(always)]
+    fn put(&mut self, bits: u16, count: u32) {
+        self.held |= u64::from(bits) << (self.held_bits & 63);
+        self.held_bits = self.held_bits.wrapping_add(count);
     }
 
     #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.held |= bits << self.held_bits;
-        self.held_bits = self.held_bits.wrapping_add(count);
-        if self.held_bits >= 32 {
-            self.bytes.extend_from_slice(&(self.held as u32).to_le_bytes());
-            self.held >>= 32;
-            self.held_bits -= 32;
+    fn flush(&mut self) {
+        if let Some(target) = self.bytes.get_mut(self.at..).and_then(|rest| rest.first_chunk_mut()) {
+            *target = self.held.to_le_bytes();
         }
+        self.at = self.at.wrapping_add((self.held_bits / 8) as usize);
+        self.held >>= self.held_bits & 56;
+        self.held_bits &= 7;
     }
 
-    fn finish(&mut self) -> &[u8] {
-        let rest = self.held.to_le_bytes();
-        self.bytes.extend_from_slice(&rest[..self.held_bits.div_ceil(8) as usize]);
-        &self.bytes
+    /// The bytes, zeros behind the last bit.
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.at + usize::from(self.held_bits > 0)]
     }
 }

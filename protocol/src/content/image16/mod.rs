@@ -16,12 +16,16 @@ mod plan;
 mod predict;
 mod rans;
 mod stride;
+#[cfg(test)]
+mod tests;
 
 pub(super) use encode::ImageEncoder;
 pub(super) use plan::Plan;
 
-use predict::{Row, Treatment};
+use predict::{PARTS, Row, Treatment};
 use rans::{DecodeTable, Decoder};
+#[cfg(test)]
+use {predict::Predictor, rans::CONTEXTS_MAX};
 
 /// Samples in the narrowest row: less has hardly a second dimension.
 const STRIDE_MIN: usize = 32;
@@ -63,28 +67,45 @@ impl ImageDecoder {
         let (bits, ending) = bits.split_at_checked(bits.len().checked_sub(last.len())?)?;
         last.copy_from_slice(ending);
         let mut decoder = Decoder::new(&self.table, words, bits)?;
-        let places = predict::padded(plan.stride);
         for row in &mut self.rows {
-            row.reset(places);
+            row.reset(plan.stride);
         }
+        let places = plan.stride.next_multiple_of(PARTS);
         self.activity.resize(places, 0);
         self.treatments.resize(places, 0);
-        self.numbers.clear();
         self.numbers.resize(places, 0);
         let steps = predict::Steps::new(&plan);
         for target in pairs.chunks_mut(plan.stride) {
             self.rows.rotate_left(1);
             let [above_2, above, row] = &mut self.rows;
-            let count = target.len();
-            predict::activity(above, above_2, &mut self.activity[..count]);
-            steps.treatments(&self.activity[..count], &mut self.treatments[..count]);
-            decoder.row(&self.treatments[..count], &mut self.numbers);
-            predict::restore(above, &self.treatments[..places], &self.numbers[..places], row);
-            for (pair, sample) in target.iter_mut().zip(row.samples()) {
-                *pair = (sample ^ plan.flip()).to_le_bytes();
-            }
-            row.close(plan.stride);
+            predict::activity(above, above_2, &mut self.activity);
+            steps.treatments(&self.activity, &mut self.treatments);
+            let shape = predict::shape(plan.stride, target.len());
+            read_row(&mut decoder, shape, &self.treatments, &mut self.numbers);
+            predict::restore(above, &self.treatments, &self.numbers, row);
+            row.copy_to(target, plan.flip());
         }
         decoder.is_finished().then_some(())
+    }
+}
+
+/// Reads the numbers of a row: group after group, of each only the lanes that hold samples.
+fn read_row(decoder: &mut Decoder<'_>, shape: [(usize, usize); 2], treatments: &[Treatment], numbers: &mut [u16]) {
+    let (treatments, numbers) = (treatments.as_chunks::<PARTS>().0, numbers.as_chunks_mut::<PARTS>().0);
+    let mut lane = 0;
+    let mut at = 0;
+    for (groups, lanes) in shape {
+        let (treatments, numbers) = (&treatments[at..at + groups], &mut numbers[at..at + groups]);
+        at += groups;
+        if lanes == PARTS {
+            decoder.read(treatments.as_flattened(), numbers.as_flattened_mut());
+            continue;
+        }
+        for (treatments, numbers) in treatments.iter().zip(numbers) {
+            for (treatment, number) in treatments[..lanes].iter().zip(numbers) {
+                *number = decoder.read_one(lane, *treatment);
+                lane = (lane + 1) % rans::LANES;
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ const ROWS_SAMPLED: usize = 32;
 /// Activities from here on are alike to the choice of thresholds.
 const ACTIVITY_BINS: usize = 4096;
 /// So many samples are worth a context: its table of frequencies takes about 40 bytes.
-const SAMPLES_PER_CONTEXT: usize = 4096;
+const SAMPLES_PER_CONTEXT: usize = 1024;
 /// Contexts that an encoder uses: more gain nothing.
 const CONTEXTS: usize = 12;
 
@@ -70,10 +70,11 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 /// Finds a plan, and about how many bytes the encoding by it takes; none for what is no image.
 pub(super) fn find(plain: &[u8], buffers: &mut Buffers) -> Option<(Plan, usize)> {
     let (pairs, _) = plain.as_chunks::<2>();
-    let stride = stride::find(pairs)?;
     let unsigned = is_unsigned(pairs);
-    let mut plan = Plan { stride, unsigned, thresholds: Vec::new(), predictors: Vec::new() };
-    buffers.begin(pairs, &plan);
+    let mut plan = Plan { stride: STRIDE_MIN, unsigned, thresholds: Vec::new(), predictors: Vec::new() };
+    plan.stride = stride::find(buffers.take(pairs, &plan))?;
+    let stride = plan.stride;
+    buffers.begin(&plan);
     let rows = pairs.len() / stride;
     let step = (rows / ROWS_SAMPLED).max(1);
     let sampled = || (2..rows).step_by(step);

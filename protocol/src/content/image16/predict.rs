@@ -8,8 +8,8 @@
 use super::plan::Plan;
 
 /// Parts of a row that are restored side by side: a sample needs its left neighbour, so one part alone would wait for
-/// itself.
-pub(super) const PARTS: usize = 4;
+/// itself, and so many fit into one vector register.
+pub(super) const PARTS: usize = 8;
 
 /// How the samples of a context are predicted from left, above, above left and above right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,45 +32,83 @@ impl Predictor {
     }
 }
 
-/// A row of samples with one more on each side: what lies beyond the border repeats the sample at it.
+/// A row of samples, cut into [`PARTS`] parts of one length (the last ones may lack samples), as groups of what stands at
+/// the same place of each part; with one more group on each side, of each part's neighbours.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Row(Vec<i16>);
+pub(super) struct Row {
+    groups: Vec<[i16; PARTS]>,
+    samples: usize,
+}
 
 impl Row {
-    /// Makes it a row of `samples` zeros.
+    /// Makes it a row of zeros.
     pub(super) fn reset(&mut self, samples: usize) {
-        self.0.clear();
-        self.0.resize(samples + 2, 0);
+        self.groups.clear();
+        self.groups.resize(samples.div_ceil(PARTS) + 2, [0; PARTS]);
+        self.samples = samples;
     }
 
-    /// The samples.
-    pub(super) fn samples(&self) -> &[i16] {
-        &self.0[1..self.0.len() - 1]
+    /// Takes the first samples of the row, or all.
+    pub(super) fn fill(&mut self, samples: &[i16]) {
+        let length = self.groups.len() - 2;
+        for (index, part) in samples.chunks(length).enumerate().take(PARTS) {
+            for (group, sample) in self.groups[1..].iter_mut().zip(part) {
+                group[index] = *sample;
+            }
+        }
+        self.close();
     }
 
-    /// The samples, to be written; [`Row::close`] must follow.
-    pub(super) fn samples_mut(&mut self) -> &mut [i16] {
-        let end = self.0.len() - 1;
-        &mut self.0[1..end]
+    /// Gives the first samples of the row, or all.
+    pub(super) fn copy_to(&self, pairs: &mut [[u8; 2]], flip: i16) {
+        let length = self.groups.len() - 2;
+        for (index, part) in pairs.chunks_mut(length).enumerate().take(PARTS) {
+            for (pair, group) in part.iter_mut().zip(&self.groups[1..]) {
+                *pair = (group[index] ^ flip).to_le_bytes();
+            }
+        }
     }
 
-    /// Repeats the first and the last of `stride` samples beyond the border.
-    pub(super) fn close(&mut self, stride: usize) {
-        self.0[0] = self.0[1];
-        self.0[stride + 1] = self.0[stride];
+    /// Writes the neighbours of the parts: what lies beyond the border repeats the sample at it.
+    fn close(&mut self) {
+        let length = self.groups.len() - 2;
+        let (first, last) = (self.groups[1], self.groups[length]);
+        for part in 1..PARTS {
+            self.groups[0][part] = last[part - 1];
+            self.groups[length + 1][part - 1] = first[part];
+        }
+        self.groups[0][0] = first[0];
+        let at_border = self.groups[(self.samples - 1) % length + 1][(self.samples - 1) / length];
+        if let Some(beyond) = self.groups.get_mut(self.samples % length + 1).filter(|_| self.samples < length * PARTS) {
+            beyond[self.samples / length] = at_border;
+            // The first of a part is also the neighbour of the part before.
+            if self.samples % length == 0 {
+                self.groups[length + 1][self.samples / length - 1] = at_border;
+            }
+        } else {
+            self.groups[length + 1][PARTS - 1] = at_border;
+        }
     }
 
-    fn left(&self, samples: usize) -> &[i16] {
-        &self.0[..samples]
+    fn left(&self) -> &[[i16; PARTS]] {
+        &self.groups[..self.groups.len() - 2]
     }
 
-    fn here(&self, samples: usize) -> &[i16] {
-        &self.0[1..=samples]
+    fn here(&self) -> &[[i16; PARTS]] {
+        &self.groups[1..self.groups.len() - 1]
     }
 
-    fn right(&self, samples: usize) -> &[i16] {
-        &self.0[2..samples + 2]
+    fn right(&self) -> &[[i16; PARTS]] {
+        &self.groups[2..]
     }
+}
+
+/// In how many groups, of how many lanes each, the first `count` samples of a row of `stride` stand: first those with
+/// one more.
+pub(super) fn shape(stride: usize, count: usize) -> [(usize, usize); 2] {
+    let length = stride.div_ceil(PARTS);
+    let (lanes, more) = (count / length, count % length);
+    [(more, lanes + 1), (length - more, lanes)]
 }
 
 /// The mean of two numbers, rounded down, without overflow.
@@ -92,13 +130,16 @@ fn distance(a: i16, b: i16) -> i16 {
 
 /// How restless the two rows above are around each sample, 0 to 32,767.
 pub(super) fn activity(above: &Row, above_2: &Row, out: &mut [i16]) {
-    let count = out.len();
-    let (north_west, north, north_east) = (above.left(count), above.here(count), above.right(count));
-    let (far_west, far, far_east) = (above_2.left(count), above_2.here(count), above_2.right(count));
-    for c in 0..count {
-        let across = distance(north[c], north_west[c]).saturating_add(distance(north[c], north_east[c]));
-        let along = distance(north[c], far[c]).saturating_add(distance(north_west[c], far_west[c]));
-        out[c] = across.saturating_add(along).saturating_add(distance(north_east[c], far_east[c]));
+    let (north_west, north, north_east) =
+        (above.left().as_flattened(), above.here().as_flattened(), above.right().as_flattened());
+    let (far_west, far, far_east) =
+        (above_2.left().as_flattened(), above_2.here().as_flattened(), above_2.right().as_flattened());
+    let above = north_west.iter().zip(north).zip(north_east);
+    let above_2 = far_west.iter().zip(far).zip(far_east);
+    for ((((nw, n), ne), ((fw, f), fe)), out) in above.zip(above_2).zip(out) {
+        let across = distance(*n, *nw).saturating_add(distance(*n, *ne));
+        let along = distance(*n, *f).saturating_add(distance(*nw, *fw));
+        *out = across.saturating_add(along).saturating_add(distance(*ne, *fe));
     }
 }
 
@@ -169,65 +210,39 @@ fn predict(west: i16, north: i16, north_west: i16, half: i16, treatment: Treatme
     mean(edge ^ (differs & (treatment >> 15)), edge ^ (differs & ((treatment << 1) >> 15)))
 }
 
-/// Columns of a row of `stride` samples at which a part begins.
-fn part_starts(stride: usize) -> [usize; PARTS] {
-    let part = stride.div_ceil(PARTS);
-    std::array::from_fn(|index| index * part)
-}
-
-/// The residuals of a row as unsigned numbers, small ones first.
-pub(super) fn residuals(
-    above: &Row,
-    row: &Row,
-    stride: usize,
-    treatments: &[Treatment],
-    west: &mut [i16],
-    out: &mut [u16],
-) {
-    let count = out.len();
-    let (north_west, north, north_east) = (above.left(count), above.here(count), above.right(count));
-    let (here, west, treatments) = (row.here(count), &mut west[..count], &treatments[..count]);
-    west.copy_from_slice(row.left(count));
-    for start in part_starts(stride) {
-        if start < count {
-            west[start] = north[start];
+/// The residuals of a row as numbers without a sign, small ones first.
+pub(super) fn residuals(above: &Row, row: &Row, treatments: &[Treatment], out: &mut [u16]) {
+    let (north_west, north, north_east) =
+        (above.left().as_flattened(), above.here().as_flattened(), above.right().as_flattened());
+    let here = row.here().as_flattened();
+    let (first, rest) = (0..PARTS, PARTS..here.len());
+    // Parts begin without a left neighbour: the one above stands in for it.
+    for (places, west) in [(first, north), (rest, here)] {
+        let around = north_west[places.clone()].iter().zip(&north[places.clone()]).zip(&north_east[places.clone()]);
+        let told = here[places.clone()].iter().zip(&treatments[places.clone()]);
+        for (((((nw, n), ne), (here, treatment)), west), out) in around.zip(told).zip(west).zip(&mut out[places]) {
+            let predicted = predict(*west, *n, *nw, mean(*nw, *ne), *treatment);
+            *out = zigzag(here.wrapping_sub(predicted));
         }
     }
-    for c in 0..count {
-        let half = mean(north_west[c], north_east[c]);
-        let predicted = predict(west[c], north[c], north_west[c], half, treatments[c]);
-        out[c] = zigzag(here[c].wrapping_sub(predicted));
-    }
 }
 
-/// Writes the row that has these residuals; `treatments` and `residuals` have [`padded`] places.
+/// Writes the row that has these residuals.
 pub(super) fn restore(above: &Row, treatments: &[Treatment], residuals: &[u16], row: &mut Row) {
-    let part = treatments.len() / PARTS;
-    let count = part * PARTS;
-    let (north_west, north, north_east) = (above.left(count), above.here(count), above.right(count));
-    let mut west: [i16; PARTS] = std::array::from_fn(|index| north[index * part]);
-    let out = &mut row.samples_mut()[..count];
-    let (o0, rest) = out.split_at_mut(part);
-    let (o1, rest) = rest.split_at_mut(part);
-    let (o2, o3) = rest.split_at_mut(part);
-    for c in 0..part {
-        let mut one = |index: usize| {
-            let at = index * part + c;
-            let half = mean(north_west[at], north_east[at]);
-            let predicted = predict(west[index], north[at], north_west[at], half, treatments[at]);
-            west[index] = predicted.wrapping_add(unzigzag(residuals[at]));
-            west[index]
-        };
-        o0[c] = one(0);
-        o1[c] = one(1);
-        o2[c] = one(2);
-        o3[c] = one(3);
+    let Some(mut west) = above.here().first().copied() else { return };
+    let neighbours = above.left().iter().zip(above.here()).zip(above.right());
+    let told = treatments.as_chunks::<PARTS>().0.iter().zip(residuals.as_chunks::<PARTS>().0);
+    for ((((north_west, north), north_east), (treatments, residuals)), out) in
+        neighbours.zip(told).zip(&mut row.groups[1..])
+    {
+        for lane in 0..PARTS {
+            let half = mean(north_west[lane], north_east[lane]);
+            let predicted = predict(west[lane], north[lane], north_west[lane], half, treatments[lane]);
+            west[lane] = predicted.wrapping_add(unzigzag(residuals[lane]));
+        }
+        *out = west;
     }
-}
-
-/// Places of a row of `stride` samples that is restored in parts of one length.
-pub(super) fn padded(stride: usize) -> usize {
-    stride.div_ceil(PARTS) * PARTS
+    row.close();
 }
 
 #[inline(always)]

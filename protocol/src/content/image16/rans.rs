@@ -4,6 +4,8 @@
 //! **Invariant:** whatever bytes are decoded, nothing outside them is read, and a stream ends exactly where its last
 //! state says.
 
+use super::predict::{self, Treatment};
+
 /// Bits of precision: frequencies of one context sum to `1 << FREQUENCY_BITS`.
 pub(super) const FREQUENCY_BITS: u32 = 11;
 const FREQUENCY_SUM: u32 = 1 << FREQUENCY_BITS;
@@ -268,44 +270,43 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Reads one number for each of the contexts.
-    pub(super) fn row(&mut self, treatments: &[super::predict::Treatment], out: &mut [u16]) {
-        let (groups, rest) = treatments.as_chunks::<LANES>();
-        let (out_groups, out_rest) = out[..treatments.len()].as_chunks_mut::<LANES>();
+    /// Reads one number for each treatment, the first from the first state; their count is a multiple of the states'.
+    pub(super) fn read(&mut self, treatments: &[Treatment], out: &mut [u16]) {
+        let (groups, out_groups) = (treatments.as_chunks::<LANES>().0, out.as_chunks_mut::<LANES>().0);
         let mut states = self.states;
         for (group, out) in groups.iter().zip(out_groups) {
             let mut words = self.words.peek();
-            // 4 numbers take at most 48 bits.
+            // Four numbers leave at most 48 bits open, and seven may be used up.
             let mut bits = self.bits.peek() >> self.bits_used;
-            let mut used = 0;
-            let mut taken = 0;
+            let (mut taken, mut used) = (0, 0);
             for lane in 0..LANES {
                 let (token, state) = step(self.slots, states[lane], group[lane]);
-                let hungry = state < STATE_MIN;
-                states[lane] = if hungry { state << 16 | (words as u32 & 0xffff) } else { state };
-                words >>= 16 * u32::from(hungry);
-                taken += 2 * usize::from(hungry);
+                let hungry = u32::from(state < STATE_MIN);
+                states[lane] = if hungry == 1 { state << 16 | (words as u32 & 0xffff) } else { state };
+                words >>= 16 * hungry;
+                taken += 2 * hungry;
                 let number = self.numbers[token];
                 let open = number >> 16;
                 out[lane] = (number as u16).wrapping_add(bits as u16 & ((1u32 << open) - 1) as u16);
                 bits >>= open;
                 used += open;
             }
-            self.words.at += taken;
+            self.words.at = self.words.at.wrapping_add(taken as usize);
             self.advance(used);
         }
-        for (lane, (treatment, out)) in rest.iter().zip(out_rest).enumerate() {
-            let (token, state) = step(self.slots, states[lane], *treatment);
-            let hungry = state < STATE_MIN;
-            states[lane] = if hungry { state << 16 | (self.words.peek() as u32 & 0xffff) } else { state };
-            self.words.at += 2 * usize::from(hungry);
-            let number = self.numbers[token];
-            let open = number >> 16;
-            let bits = self.bits.peek() >> self.bits_used;
-            *out = (number as u16).wrapping_add(bits as u16 & ((1u32 << open) - 1) as u16);
-            self.advance(open);
-        }
         self.states = states;
+    }
+
+    /// Reads one number from the state of a lane.
+    pub(super) fn read_one(&mut self, lane: usize, treatment: Treatment) -> u16 {
+        let (token, state) = step(self.slots, self.states[lane], treatment);
+        let hungry = state < STATE_MIN;
+        self.states[lane] = if hungry { state << 16 | (self.words.peek() as u32 & 0xffff) } else { state };
+        self.words.at += 2 * usize::from(hungry);
+        let (number, open) = (self.numbers[token] as u16, self.numbers[token] >> 16);
+        let bits = self.bits.peek() >> self.bits_used & ((1 << open) - 1);
+        self.advance(open);
+        number.wrapping_add(bits as u16)
     }
 
     /// Uses up bits.
@@ -329,8 +330,8 @@ impl<'a> Decoder<'a> {
 
 /// One symbol of a context: its token, and the state behind it, which may be below [`STATE_MIN`].
 #[inline(always)]
-fn step(slots: &[Slot; SLOTS], state: u32, treatment: super::predict::Treatment) -> (usize, u32) {
-    let place = super::predict::context(treatment) << FREQUENCY_BITS | (state & (FREQUENCY_SUM - 1)) as usize;
+fn step(slots: &[Slot; SLOTS], state: u32, treatment: Treatment) -> (usize, u32) {
+    let place = predict::context(treatment) << FREQUENCY_BITS | (state & (FREQUENCY_SUM - 1)) as usize;
     let slot = slots[place];
     let next = (slot >> 7 & 0xfff).wrapping_mul(state >> FREQUENCY_BITS).wrapping_add(slot >> 19);
     ((slot & 127) as usize, next)
