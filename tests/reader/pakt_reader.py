@@ -4,6 +4,7 @@
     pakt_reader.py card FILE
     pakt_reader.py agreement FILE --card CARD --card CARD
     pakt_reader.py receipt FILE --card CARD --card CARD
+    pakt_reader.py image16 FILE --bytes COUNT
 
 Prints one JSON object. Exit code 0: valid; 6: not valid, and `error` is the specification's name for why; 2: usage,
 a file that cannot be read included. Times are microseconds since 1970. Numbers in brackets are sections of the
@@ -365,6 +366,105 @@ def receipt(path, card_paths):
     tier = TIERS.index(body.verdict) + 1 if body.verdict in TIERS else None
     return told | {"tier": tier, "from": about(sender), "to": about(recipient)}
 
+# --- The codec image16 (13.2) ----------------------------------------------------------------------------------------
+def image_tables(take, number, count):
+    """For each context: of every slot the token, its frequency, and the sum of those before it."""
+    for _ in range(count):
+        frequencies = []
+        for _ in range(number(1)):
+            first = number(1)
+            want(first < 128 or first & 127 or take(0, 1)[0] >= 128, "Content.Image", "a frequency in two bytes")
+            frequencies.append(first if first < 128 else (first & 127) << 8 | number(1))
+        want(1 <= len(frequencies) <= 112 and frequencies[-1] and sum(frequencies) == 2048, "Content.Image", "a table")
+        yield [(token, frequency, sum(frequencies[:token]))
+               for token, frequency in enumerate(frequencies) for _ in range(frequency)]
+
+def image16(data, plain_bytes):
+    at = 0
+
+    def take(count, ahead=0):
+        nonlocal at
+        want(at + count + ahead <= len(data), "Content.Image", "the encoded bytes end early")
+        at += count
+        return data[at - count:at + ahead]
+
+    def number(width):
+        return int.from_bytes(take(width), "little")
+    stride, flags, count = number(2), number(1), number(1)
+    want(32 <= stride <= 8192 and flags <= 1 and 1 <= count <= 16, "Content.Image", "the header")
+    thresholds = [number(2) for _ in range(count - 1)]
+    want(all(a < b for a, b in zip([0, *thresholds], [*thresholds, 32768])), "Content.Image", "the thresholds")
+    predictors = take(count)
+    want(max(predictors) <= 2, "Content.Image", "a predictor")
+    tables = list(image_tables(take, number, count))
+    length = number(4)
+    want(length >= 16, "Content.Image", "the states")
+    states = [number(4) for _ in range(4)]
+    want(min(states) >= 65536, "Content.Image", "a state")
+    words = iter(take(length - 16))
+    stream = take(len(data) - at - plain_bytes % 2)
+    bits, bits_used = int.from_bytes(stream, "little"), 0
+
+    def read(context, lane):
+        nonlocal bits_used
+        state = states[lane]
+        token, frequency, before = tables[context][state % 2048]
+        state = frequency * (state // 2048) + state % 2048 - before
+        if state < 65536:
+            pair = [next(words, None), next(words, None)]
+            want(None not in pair, "Content.Image", "the words end early")
+            state = state << 16 | pair[1] << 8 | pair[0]
+        states[lane] = state
+        if token < 16:
+            return token
+        left_open = token // 8 - 1
+        low = bits >> bits_used & (1 << left_open) - 1
+        bits_used += left_open
+        return (8 + token % 8 << left_open) + low
+
+    def wrapped(value):
+        return (value + 32768) % 65536 - 32768
+
+    def distance(a, b):
+        return min(abs(a - b), 32767)
+
+    def predicted(predictor, w, n, nw, ne):
+        edge = min(max(wrapped(w + n - nw), min(w, n)), max(w, n))
+        smooth = ((w + n >> 1) + (nw + ne >> 1)) >> 1
+        return (edge, edge + smooth >> 1, smooth)[predictor]
+    part = -(-stride // 8)
+    above = far = [0] * (stride + 2)  # one more on each side
+    out = bytearray()
+    for start in range(0, plain_bytes // 2, stride):
+        width = min(stride, plain_bytes // 2 - start)
+        row = [0] * (stride + 2)
+        order = [x for c in range(part) for x in range(c, width, part)]
+        numbers = {}
+        for place, x in enumerate(order):
+            nw, n, ne = above[x:x + 3]
+            activity = min(32767, distance(n, nw) + distance(n, ne) + distance(n, far[x + 1]) + distance(nw, far[x])
+                           + distance(ne, far[x + 2]))
+            context = sum(threshold <= activity for threshold in thresholds)
+            numbers[x] = context, read(context, place % 4)
+        for x in range(width):
+            context, coded = numbers[x]
+            nw, n, ne = above[x:x + 3]
+            w = row[x] if x % part else n
+            residual = -(coded + 1 >> 1) if coded & 1 else coded >> 1
+            row[x + 1] = wrapped(predicted(predictors[context], w, n, nw, ne) + residual)
+            out += (row[x + 1] % 65536 ^ flags << 15).to_bytes(2, "little")
+        row[0], row[stride + 1] = row[1], row[stride]
+        far, above = above, row
+    want(next(words, None) is None and -(-bits_used // 8) == len(stream) and bits >> bits_used == 0,
+         "Content.Image", "something is left")
+    want(states == [65536] * 4, "Content.Image", "the states do not end where a writer begins")
+    return bytes(out + data[at:])
+
+def image(path, plain_bytes):
+    with open(path, "rb") as file:
+        plain = image16(file.read(1_048_577), plain_bytes)
+    return {"bytes": len(plain), "blake3": blake3(plain).hexdigest()}
+
 # --- The command line ------------------------------------------------------------------------------------------------
 def about(who):
     """A card or a party as JSON."""
@@ -383,6 +483,10 @@ def main():
         if command is not card:
             sub.add_argument("--card", action="append", required=True, dest="cards")
         sub.set_defaults(run=command, cards=None)
+    sub = commands.add_parser("image16", allow_abbrev=False)
+    sub.add_argument("file")
+    sub.add_argument("--bytes", type=int, required=True, choices=range(1, 1_048_577), metavar="COUNT", dest="count")
+    sub.set_defaults(run=lambda path, _: image(path, args.count), cards=None)
     args = parser.parse_args()
     if args.cards and len(args.cards) != 2:
         parser.error("--card is wanted twice")

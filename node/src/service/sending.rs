@@ -11,6 +11,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use pakt_protocol::content::encode::Effort;
 use pakt_protocol::delivery;
 use pakt_protocol::ids::{EnvelopeId, MessageId};
 use pakt_protocol::record::envelope::{Counts, EnvelopeCore, SUITE};
@@ -74,6 +75,7 @@ impl Node {
         let what = SealTree {
             bytes_max: waiting.bytes_max,
             extent: waiting.extent,
+            effort: self.effort_for(&waiting.recipients),
             durable: durable.clone(),
             known: inner.known.if_on(),
             ..SealTree::new(waiting.head.clone(), dedup, inner.entity.id(), outgoing_owner(&ids.message))
@@ -91,6 +93,12 @@ impl Node {
             self.release(owner, durable).await;
         }
         submitted
+    }
+
+    /// How small the content is to be made: as the slowest line asks for that is known.
+    fn effort_for(&self, recipients: &[Recipient]) -> Effort {
+        let rates = recipients.iter().filter_map(|found| self.inner.exchange.line_rate(&found.agreement.id));
+        Effort::for_line(rates.min())
     }
 
     /// Offers each envelope to its recipient while the content is still being read; gives what they follow.

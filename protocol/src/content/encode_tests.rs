@@ -49,9 +49,9 @@ fn round_trip(plain: &[u8]) -> (Codec, usize) {
 #[test]
 fn the_choice_fits_the_content() {
     let rows: [(&str, Vec<u8>, Codec); 9] = [
-        ("image", image(260_000, 0), Codec::Planes16),
+        ("image", image(260_000, 0), Codec::Image16),
         ("image after an odd header", image(260_000, 1_337), Codec::Planes16),
-        ("small image", image(8_000, 700), Codec::Planes16),
+        ("small image", image(8_000, 700), Codec::Image16),
         ("text", text(300_000), Codec::Zstd),
         ("short text", text(900), Codec::Zstd),
         ("noise", noise(1 << 20, 1), Codec::Raw),
@@ -157,7 +157,7 @@ fn p15_raw_has_exactly_the_declared_length() {
             Err(DecodeError::WrongLength)
         );
     }
-    assert_eq!(Codec::try_from(3), Err(DecodeError::UnknownCodec { byte: 3 }));
+    assert_eq!(Codec::try_from(4), Err(DecodeError::UnknownCodec { byte: 4 }));
 }
 
 proptest! {
@@ -188,5 +188,38 @@ proptest! {
         if decode(Codec::Zstd, &bytes, 5_000, &mut DecodeScratch::new(), &mut out).is_ok() {
             prop_assert_eq!(out.len(), 5_000);
         }
+    }
+}
+
+#[test]
+fn a_thin_line_gets_more_effort_and_a_fast_one_less() {
+    let rows = [
+        (None, Effort::LINE),
+        (Some(0), Effort::THIN),
+        (Some(1_250_000), Effort::THIN),
+        (Some(12_500_000), Effort::LINE),
+        (Some(125_000_000), Effort::LINE),
+        (Some(u64::MAX), Effort::FAST),
+    ];
+    for (rate, effort) in rows {
+        assert_eq!(Effort::for_line(rate), effort, "{rate:?}");
+    }
+    let bytes = |plain: &[u8], effort| encode(plain, effort, &mut EncodeScratch::new()).1.len();
+    let (image, text) = (image(260_000, 0), text(300_000));
+    assert!(bytes(&text, Effort::THIN) < bytes(&text, Effort::LINE));
+    assert!(bytes(&image, Effort::LINE) < bytes(&image, Effort::FAST));
+}
+
+#[test]
+fn what_is_no_image_does_not_get_worse() {
+    let eight_bit: Vec<u8> = (0..600_000).map(|at| ((at % 700) / 4 + (at / 700) / 8) as u8 ^ (at % 3) as u8).collect();
+    let floats: Vec<u8> = (0..100_000).flat_map(|at| (at as f32 * 0.37).sin().to_le_bytes()).collect();
+    let big_endian: Vec<u8> = image(260_000, 0).as_chunks::<2>().0.iter().flat_map(|pair| [pair[1], pair[0]]).collect();
+    let table: Vec<u8> = (0u64..60_000).flat_map(|at| (at * at).to_le_bytes()).collect();
+    for (name, plain) in [("8 bits", eight_bit), ("floats", floats), ("big endian", big_endian), ("table", table)] {
+        let mut scratch = EncodeScratch::new();
+        let found = encode(&plain, Effort::LINE, &mut scratch).1.len();
+        let before = encode(&plain, Effort { images: false, ..Effort::LINE }, &mut scratch).1.len();
+        assert!(found <= before + before / 20, "{name}: {found}, {before} without images");
     }
 }

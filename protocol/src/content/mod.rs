@@ -19,6 +19,7 @@
 
 pub mod encode;
 pub mod extent;
+mod image16;
 pub mod known;
 pub mod manifest;
 pub mod name;

@@ -51,7 +51,7 @@ impl ChunkEntry {
         }
         let fits = match codec {
             Codec::Raw => self.encoded_bytes == self.plain_bytes,
-            Codec::Zstd | Codec::Planes16 => (1..self.plain_bytes).contains(&self.encoded_bytes),
+            Codec::Zstd | Codec::Planes16 | Codec::Image16 => (1..self.plain_bytes).contains(&self.encoded_bytes),
         };
         if fits { Ok(codec) } else { Err(DecodeError::WrongLength) }
     }

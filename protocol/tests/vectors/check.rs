@@ -287,6 +287,7 @@ fn of_content(error: DecodeError) -> String {
         DecodeError::Length { .. } => "Length",
         DecodeError::WrongLength => "WrongLength",
         DecodeError::Frame => "Frame",
+        DecodeError::Image => "Image",
     };
     format!("Content.{name}")
 }

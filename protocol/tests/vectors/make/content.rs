@@ -40,7 +40,12 @@ fn objects() -> Vec<Vector> {
     ];
     let widest = chunk(1, 64, &with_window(&frame, 13 << 3));
     vectors.push(good("window_8_mib", &widest, &[0x41; 64], "the longest window"));
+    let zeros = image_of_zeros();
+    vectors.push(good("image16_zeros", &chunk(3, 641, &zeros), &[0; 641], "an image of one token that needs no words"));
+    let image = chunk(3, IMAGE_BYTES, IMAGE);
+    vectors.push(good("image16", &image, &image_plain(), "an image of two contexts behind a header of odd length"));
     vectors.extend(bad_frames(&frame));
+    vectors.extend(bad_images(&zeros));
     vectors.extend(seals(&raw));
     vectors
 }
@@ -55,7 +60,7 @@ fn bad_frames(frame: &[u8]) -> Vec<Vector> {
     type Row = (&'static str, &'static str, (Vec<u8>, Vec<u8>), &'static str);
     let entry = |codec, plain, encoded: &[u8]| chunk(codec, plain, encoded);
     let rows: [Row; 17] = [
-        ("unknown_codec", "Content.UnknownCodec", entry(3, 5, b"hello"), "codec 3"),
+        ("unknown_codec", "Content.UnknownCodec", entry(4, 5, b"hello"), "codec 4"),
         ("plain_0", "Content.Length", entry(1, 0, frame), "a chunk of no bytes"),
         ("plain_too_long", "Content.Length", entry(1, (1 << 20) + 1, frame), "a chunk above 1 MiB"),
         ("raw_of_other_length", "Content.WrongLength", entry(0, 6, b"hello"), "raw, but the lengths differ"),
@@ -109,6 +114,53 @@ fn bad_frames(frame: &[u8]) -> Vec<Vector> {
         ),
     ];
     rows.map(|(name, expect, (row, sealed), note)| pair(name, expect, &row, &sealed, note)).into()
+}
+
+/// What the first implementation made of [`image_plain`] once; other encoders may differ.
+const IMAGE: &[u8] = include_bytes!("image16.bin");
+const IMAGE_BYTES: u32 = 23 + 2 * 33 * 64;
+
+/// 64 rows of 33 samples: a disc on a background, behind a line of text.
+fn image_plain() -> Vec<u8> {
+    let sample = |place: i32| {
+        let (x, y) = (place % 33, place / 33);
+        let disc = (x - 16) * (x - 16) + (y - 30) * (y - 30);
+        let value = if disc < 200 { 700 + 2 * disc + (x * 31 + y * 17 + x * y) % 11 } else { 3 };
+        (value as u16).to_le_bytes()
+    };
+    b"a header of odd length.".iter().copied().chain((0..33 * 64).flat_map(sample)).collect()
+}
+
+/// 641 zeros: stride 32, one context, its token 0 always; four states that stay, a last byte.
+fn image_of_zeros() -> Vec<u8> {
+    [&[32, 0, 0, 1, 0, 1, 136, 0, 16, 0, 0, 0][..], &[0, 0, 1, 0].repeat(4), &[0]].concat()
+}
+
+/// Images that are not the one way of writing a chunk.
+fn bad_images(zeros: &[u8]) -> Vec<Vector> {
+    let with = |place: usize, value: u8| {
+        let mut changed = zeros.to_vec();
+        changed[place] = value;
+        changed
+    };
+    let rows = [
+        ("stride", with(0, 31), "rows of 31 samples"),
+        ("flags", with(2, 2), "a flag that does not exist"),
+        ("contexts", with(3, 0), "no context"),
+        ("predictor", with(4, 3), "a predictor that does not exist"),
+        ("tokens", with(5, 0), "a table without tokens"),
+        ("frequencies", with(7, 1), "frequencies that sum to 2,049"),
+        ("length", with(8, 15), "no room for four states"),
+        ("state", with(14, 0), "a state below 65,536"),
+        ("ending", with(12, 1), "states that do not end where a writer begins"),
+        ("cut", zeros[..zeros.len() - 1].to_vec(), "the last byte is missing"),
+        ("trailing", [zeros, &[0]].concat(), "a byte too many"),
+    ];
+    let vector = |(name, encoded, note): (&str, Vec<u8>, &str)| {
+        let (row, sealed) = chunk(3, 641, &encoded);
+        pair(&format!("image16_{name}"), "Content.Image", &row, &sealed, note)
+    };
+    rows.map(vector).into()
 }
 
 /// Bytes that differ at even and odd places.
