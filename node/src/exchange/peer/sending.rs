@@ -87,6 +87,7 @@ impl PeerActor {
             Ok(whole) => whole,
             Err(error) => {
                 self.sending.remove(&envelope);
+                self.shared.stop_serving(&envelope);
                 return tracing::error!(%envelope, %error, "a submitted envelope could not be read");
             }
         };
