@@ -4,11 +4,14 @@
 //! There is no queue between them, only the list that the message needs in the end anyway, so that neither ever waits
 //! for the other.
 //!
+//! The way back tells how much has arrived, so that encoding knows whether the line waits for it.
+//!
 //! **Invariant:** objects come in the order of the chunk table, and each only once it is durable.
 //! **Invariant:** objects of a message that is broken off stay readable until the last follower has let go, or has had
 //! [`LET_GO_MAX`] for it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pakt_protocol::message::offer::ObjectEntry;
@@ -18,9 +21,15 @@ use tokio::time::timeout;
 /// A counterpart that was offered what is broken off is given this time to let go of it.
 const LET_GO_MAX: Duration = Duration::from_secs(60);
 
+/// The line is known to be open once so much has arrived.
+const ARRIVED_MIN: u64 = 4 << 20;
+/// A line that is no further behind than this takes all that it is given: a few batches are always under way.
+const BEHIND_MAX: u64 = 12 << 20;
+
 #[derive(Default)]
 struct State {
     objects: Vec<ObjectEntry>,
+    bytes: u64,
     broken_off: bool,
 }
 
@@ -28,18 +37,33 @@ struct State {
 #[derive(Clone, Default)]
 pub struct DurableSoFar {
     state: Arc<watch::Sender<State>>,
+    /// Sealed bytes that have arrived at each follower's counterpart.
+    arrived: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
 }
 
 impl DurableSoFar {
     /// Follows from the first object on.
     pub fn follow(&self) -> Follower {
-        Follower { state: self.state.subscribe() }
+        let arrived = Arc::<AtomicU64>::default();
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(arrived.clone());
+        Follower { state: self.state.subscribe(), arrived }
+    }
+
+    /// Whether every line takes objects as fast as they come, so that it is the sealing that all wait for.
+    pub(super) fn is_awaited(&self) -> bool {
+        let bytes = self.state.borrow().bytes;
+        let all = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrived = all.iter().map(|arrived| arrived.load(Ordering::Relaxed));
+        !all.is_empty() && arrived.all(|arrived| arrived >= ARRIVED_MIN && bytes.saturating_sub(arrived) <= BEHIND_MAX)
     }
 
     /// Adds the objects that became durable.
     pub(super) fn add(&self, entries: &[ObjectEntry]) {
         if !entries.is_empty() {
-            self.state.send_modify(|state| state.objects.extend_from_slice(entries));
+            self.state.send_modify(|state| {
+                state.bytes += entries.iter().map(|entry| u64::from(entry.bytes)).sum::<u64>();
+                state.objects.extend_from_slice(entries);
+            });
         }
     }
 
@@ -65,9 +89,15 @@ impl DurableSoFar {
 #[derive(Clone)]
 pub struct Follower {
     state: watch::Receiver<State>,
+    arrived: Arc<AtomicU64>,
 }
 
 impl Follower {
+    /// Tells that so many sealed bytes have arrived.
+    pub fn arrived(&self, bytes: u64) {
+        self.arrived.store(bytes, Ordering::Relaxed);
+    }
+
     /// At most `max` entries from `first` on.
     pub fn entries(&self, first: u64, max: usize) -> Vec<ObjectEntry> {
         let state = self.state.borrow();
@@ -105,6 +135,23 @@ mod tests {
         assert_eq!(follower.entries(u64::MAX, 10), []);
         drop(durable);
         assert!(!follower.more().await);
+    }
+
+    #[test]
+    fn sealing_is_awaited_while_every_line_keeps_up() {
+        let durable = DurableSoFar::default();
+        assert!(!durable.is_awaited(), "nobody follows");
+        let (fast, slow) = (durable.follow(), durable.follow());
+        durable.add(&vec![ObjectEntry { id: ObjectId([1; 32]), bytes: 1 << 20 }; 10]);
+        fast.arrived(9 << 20);
+        assert!(!durable.is_awaited(), "one line may not be open yet");
+        slow.arrived(ARRIVED_MIN);
+        assert!(durable.is_awaited());
+        durable.add(&vec![ObjectEntry { id: ObjectId([2; 32]), bytes: 1 << 20 }; 10]);
+        fast.arrived(20 << 20);
+        assert!(!durable.is_awaited(), "one line is behind");
+        slow.arrived(8 << 20);
+        assert!(durable.is_awaited());
     }
 
     #[tokio::test]

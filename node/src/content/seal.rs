@@ -91,7 +91,7 @@ pub struct SealTree {
     pub bytes_max: u64,
     /// What was told of the content before, if anything: more than this means that it has changed.
     pub extent: Option<Extent>,
-    /// How hard to try to make it small.
+    /// How hard to try to make it small, while lines are not waiting for it.
     pub effort: Effort,
     /// What was sealed before need not be sealed again.
     pub known: Option<KnownContent>,
@@ -267,9 +267,15 @@ impl Sealer {
         self.take_segments();
         if let (Some(chunk), Some(hold)) = (step.chunk, hold) {
             let known = self.writes.known.clone();
-            let sealed = seal(self.pool.clone(), self.bases.clone(), self.effort, known, chunk, hold);
+            let sealed = seal(self.pool.clone(), self.bases.clone(), self.effort(), known, chunk, hold);
             self.sealing.push(Box::pin(sealed));
         }
+    }
+
+    /// Where every line takes objects as fast as they are sealed, nobody is to wait for a smaller encoding.
+    fn effort(&self) -> Effort {
+        let is_awaited = self.writes.durable.as_ref().is_some_and(DurableSoFar::is_awaited);
+        if is_awaited { Effort::FAST } else { self.effort }
     }
 
     fn take_sealed(&mut self, sealed: Sealed) {

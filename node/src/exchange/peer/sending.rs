@@ -383,6 +383,9 @@ impl PeerActor {
                 self.sample_wire();
                 if let Some(sending) = self.sending.get_mut(&envelope) {
                     sending.progress.durable_bytes = bytes;
+                    if let Content::Early(objects) = &sending.content {
+                        objects.arrived(bytes);
+                    }
                     lock(&self.context.progress).insert(envelope, sending.progress);
                     self.context.mailroom.changed();
                 }
