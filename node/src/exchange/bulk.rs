@@ -463,6 +463,7 @@ async fn store(around: &Surroundings, objects: Vec<Arrived>) {
             }
         };
         drop((batch, in_hand));
+        around.shared.stored();
         let _ = timeout(Duration::from_secs(30), around.actor.send(command)).await;
     }
 }

@@ -72,6 +72,12 @@ impl PeerMemory {
         Arc::new(PeerMemory { node, held: Mutex::default() })
     }
 
+    /// Bytes held now.
+    pub(super) fn held(&self) -> u64 {
+        let held = lock(&self.held);
+        held.urgent + held.bulk
+    }
+
     /// Takes memory if it may be had now.
     pub(super) fn try_take(self: &Arc<PeerMemory>, kind: LaneKind, bytes: usize) -> Option<InHand> {
         let bytes = bytes as u64;

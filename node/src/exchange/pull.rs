@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::credit::Credit;
 use super::fair::FairQueue;
 use super::lock;
-use super::memory::PeerMemory;
+use super::memory::{PEER_BYTES_MAX, PeerMemory};
 use super::urgent::{STALL_MAX, UrgentGate};
 
 /// Objects asked for at once on one lane: the sender serves at most [`REQUESTS_MAX`].
@@ -207,7 +207,8 @@ impl Shared {
             let woken = self.wake.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            let next = lock(&self.asking).next(lane, quiet(), Instant::now());
+            let held = self.memory.held();
+            let next = lock(&self.asking).next(lane, quiet(), held, Instant::now());
             match next {
                 Next::Ask(pull) => return pull,
                 Next::Wait(until) => match until {
@@ -237,6 +238,11 @@ impl Shared {
         if kind == LaneKind::Urgent {
             asking.urgent_moved_at = Some(now);
         }
+    }
+
+    /// Objects became durable: what they held is free.
+    pub(super) fn stored(&self) {
+        self.wake.notify_waiters();
     }
 
     /// An object came in whole, or was said not to be there.
@@ -279,10 +285,10 @@ impl Shared {
 }
 
 impl Asking {
-    fn next(&mut self, lane: u64, quiet: bool, now: Instant) -> Next {
+    fn next(&mut self, lane: u64, quiet: bool, held: u64, now: Instant) -> Next {
         let Some(load) = self.lanes.get(&lane) else { return Next::Wait(None) };
         let (kind, is_empty) = (load.kind, load.asked.is_empty());
-        if load.is_closing || !self.has_room(load) {
+        if load.is_closing || !self.has_room(load, held) {
             return Next::Wait(None);
         }
         // What is urgent and waits while its own lane is busy may go on a bulk lane where nothing is in its way.
@@ -310,8 +316,17 @@ impl Asking {
         }
     }
 
-    fn has_room(&self, load: &AskedLane) -> bool {
+    /// Whether this lane may ask for more while `held` bytes have come and are not durable.
+    ///
+    /// What comes while the disk is slow waits in the kernel and is lost in a crash too, so both count against what a
+    /// crash may cost, unless the line itself holds more. On an empty lane half of that has to be free.
+    fn has_room(&self, load: &AskedLane, held: u64) -> bool {
         let count = load.asked.len();
+        let asked: u64 = self.lanes.values().map(|lane| lane.bytes).sum();
+        let within = asked + held < PEER_BYTES_MAX.max(self.credit.bytes());
+        if load.kind == LaneKind::Bulk && !within && (count > 0 || held >= PEER_BYTES_MAX / 2) {
+            return false;
+        }
         let lanes = self.lanes.values().filter(|other| other.kind == load.kind && !other.is_closing).count().max(1);
         count < OUTSTANDING_MIN || count < OUTSTANDING_MAX && load.bytes < self.credit.bytes() / lanes as u64
     }
@@ -415,7 +430,7 @@ mod tests {
     }
 
     fn next(shared: &Shared, lane: u64, now: Instant) -> Result<u64, Option<Instant>> {
-        match lock(&shared.asking).next(lane, true, now) {
+        match lock(&shared.asking).next(lane, true, shared.memory.held(), now) {
             Next::Ask(pull) => Ok(pull.index),
             Next::Wait(until) => Err(until),
         }
@@ -434,6 +449,23 @@ mod tests {
         assert!(matches!(shared.arrived(0, &key), Arrival::First(_)));
         assert!(matches!(shared.arrived(0, &key), Arrival::Unasked));
         assert_eq!(next(&shared, 0, now), Ok(6));
+    }
+
+    #[test]
+    fn p32_a_slow_disk_stops_the_asking_before_the_kernel_holds_much() {
+        let shared = shared(&[LaneKind::Bulk, LaneKind::Bulk]);
+        shared.push((0..100).map(|index| pull(index, Priority::Normal)));
+        let now = Instant::now();
+        let mut held = Vec::new();
+        for round in 0..20 {
+            let Some(index) = (0..2).find_map(|lane| next(&shared, lane, now).ok().map(|index| (lane, index))) else {
+                assert!((4..=7).contains(&round), "{round}");
+                return;
+            };
+            held.push(shared.memory.try_take(LaneKind::Bulk, OBJECT as usize));
+            shared.arrived(index.0, &(EnvelopeId([Priority::Normal as u8; 16]), index.1));
+        }
+        panic!("asked on with nothing durable");
     }
 
     #[test]
