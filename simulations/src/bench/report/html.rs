@@ -142,7 +142,7 @@ fn growth(curve: &Curve) -> String {
         .map(|point| {
             format!(
                 "<tr><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td></tr>",
-                point.at,
+                plot::count_text(point.at),
                 seconds_text(point.seconds),
                 megabytes(point.bytes) / point.seconds,
                 memory_text(point.memory)

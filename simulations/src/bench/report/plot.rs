@@ -199,6 +199,14 @@ fn push_axes(svg: &mut String, area: &Area, along: &str, upwards: &str) {
     push(svg, format_args!("<text class=\"axis\" x=\"{left}\" y=\"12\">{}</text>", escaped(upwards)));
 }
 
+/// A number with its digits in groups of three.
+pub(super) fn count_text(count: u64) -> String {
+    let digits = count.to_string();
+    let grouped: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|three| str::from_utf8(three).ok()).collect();
+    grouped.join(",")
+}
+
 /// A power of ten as people write it: 0.01, 1, 100, 10 k, 1 M, 1 G.
 fn decade_text(decade: i32) -> String {
     match decade {
@@ -232,6 +240,14 @@ mod tests {
         check(4, "10 k");
         check(6, "1 M");
         check(10, "10 G");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        let check = |count: u64, expected: &str| assert_eq!(count_text(count), expected);
+        check(7, "7");
+        check(1000, "1,000");
+        check(20_000_000_000, "20,000,000,000");
     }
 
     #[test]
