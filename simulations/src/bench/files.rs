@@ -111,7 +111,10 @@ fn same_bytes(left: &mut impl Read, right: &mut impl Read) -> Result<bool> {
 }
 
 /// Every file under `root` (or `root` itself) by its path relative to it.
-fn files_under(root: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn files_under(root: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(path) = open.pop() {

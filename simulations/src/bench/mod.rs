@@ -6,6 +6,7 @@
 //! **Invariant:** only what lies between the command and its durable end is timed; everything that was received is compared with what
 //! was sent.
 
+pub mod codecs;
 pub mod files;
 pub mod loopback;
 pub mod pakt;
@@ -24,6 +25,8 @@ use serde::Serialize;
 pub enum BenchCase {
     /// A radiology study of 126 MB over loopback, against rsync over ssh; then the memory that 1 GB files take
     Loopback(loopback::Options),
+    /// Size and speed of each codec of chunks, on the phantom or on your own files, beside JPEG-LS
+    Codecs(codecs::Options),
 }
 
 /// Runs one case, prints its table and writes its JSON.
@@ -34,6 +37,7 @@ pub fn run(case: &BenchCase) -> Result<()> {
     process::watch_signals()?;
     match case {
         BenchCase::Loopback(options) => loopback::run(options),
+        BenchCase::Codecs(options) => codecs::run(options),
     }
 }
 
