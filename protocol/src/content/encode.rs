@@ -94,8 +94,9 @@ pub enum DecodeError {
 
 /// How hard to try.
 ///
-/// Measured on one core of two (2.3 GHz, 2026-11-22, beside other load): `image16` encodes 200 MB/s and more, planes
-/// with zstd 1 about 700 MB/s at 1.1 to 1.4 times the size; zstd 3 about 150 to 300 MB/s, zstd 9 about 40 MB/s.
+/// Measured per core (Intel Xeon virtual, 2.3 GHz, 2026-11-22, while other builds ran): `image16`
+/// encodes about 200 MB/s, planes with zstd 1 400 to 970 MB/s at 1.1 to 2.1 times the size, planes
+/// with zstd 6 90 to 180 MB/s, zstd 3 140 to 680 MB/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     /// The zstd level after the split into planes.
@@ -114,9 +115,9 @@ impl Effort {
     /// For lines faster than the encoder.
     pub const FAST: Effort = Effort { planes_level: 1, zstd_level: 1, images: false };
 
-    /// Lines up to this many bytes per second leave a core mostly idle even at [`Effort::THIN`].
+    /// Up to this many bytes per second a core is mostly idle even at [`Effort::THIN`].
     const THIN_MAX: u64 = 4_000_000;
-    /// Lines from here on take more than two cores give at [`Effort::LINE`]: plain bytes come at about twice this rate.
+    /// From here on the line takes more than two cores encode: they make 200 MB/s of 400 MB/s.
     const FAST_MIN: u64 = 250_000_000;
 
     /// The effort for a line that carries so many bytes per second; for one that is not known, [`Effort::LINE`].

@@ -8,6 +8,7 @@
 //! was sent.
 
 pub mod cases;
+pub mod codecs;
 pub mod contest;
 pub mod files;
 pub mod ground;
@@ -56,7 +57,9 @@ pub enum BenchCase {
     Stalled(stalled::StalledCase),
     /// How time and memory grow with size, number of files and number of counterparts, over loopback
     Growth(growth::GrowthCase),
-    /// All of these, one after the other
+    /// Size and speed of each codec of chunks, on the phantom or on your own files, beside JPEG-LS
+    Codecs(codecs::Options),
+    /// All of these but the codecs, one after the other
     All,
 }
 
@@ -66,6 +69,9 @@ pub enum BenchCase {
 /// If something did not work; a figure that misses its target is not an error but stands in the report.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     process::watch_signals()?;
+    if let BenchCase::Codecs(options) = &arguments.case {
+        return codecs::run(options, arguments.options.rounds());
+    }
     if arguments.case.needs_lines() {
         crate::link::check_allowed()?;
     }
@@ -84,7 +90,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_))
+        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_) | Self::Codecs(_))
     }
 
     fn run(&self, bench: &Bench) -> Result<Findings> {
@@ -98,6 +104,11 @@ impl BenchCase {
             Self::Goodput(options) => goodput::run(bench, options),
             Self::Stalled(options) => stalled::run(bench, options),
             Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
+            // It has a table of its own.
+            Self::Codecs(options) => {
+                codecs::run(options, bench.options.rounds())?;
+                return Ok(Findings::default());
+            }
             Self::All => return run_all(bench),
         };
         Ok(Findings { cases: cases?, curves: Vec::new() })

@@ -73,16 +73,14 @@ impl Row {
     fn close(&mut self) {
         let length = self.groups.len() - 2;
         let (first, last) = (self.groups[1], self.groups[length]);
-        for part in 1..PARTS {
-            self.groups[0][part] = last[part - 1];
-            self.groups[length + 1][part - 1] = first[part];
-        }
         self.groups[0][0] = first[0];
+        self.groups[0][1..].copy_from_slice(&last[..PARTS - 1]);
+        self.groups[length + 1][..PARTS - 1].copy_from_slice(&first[1..]);
         let at_border = self.groups[(self.samples - 1) % length + 1][(self.samples - 1) / length];
         if let Some(beyond) = self.groups.get_mut(self.samples % length + 1).filter(|_| self.samples < length * PARTS) {
             beyond[self.samples / length] = at_border;
             // The first of a part is also the neighbour of the part before.
-            if self.samples % length == 0 {
+            if self.samples.is_multiple_of(length) {
                 self.groups[length + 1][self.samples / length - 1] = at_border;
             }
         } else {

@@ -28,7 +28,7 @@ pub(super) const CONTEXTS_MAX: usize = 16;
 /// The token of a number, and how many of its low bits the token leaves open: they follow in the stream of bits.
 #[inline(always)]
 pub(super) fn token(number: u16) -> (usize, u32) {
-    let open = 12 - (number | DIRECT / 2).leading_zeros();
+    let open = 12 - (number | (DIRECT / 2)).leading_zeros();
     (((open << MANTISSA_BITS) + u32::from(number >> open)) as usize, open)
 }
 
