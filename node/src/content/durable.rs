@@ -22,7 +22,7 @@ use tokio::time::timeout;
 const LET_GO_MAX: Duration = Duration::from_secs(60);
 
 /// The line is known to be open once so much has arrived.
-const ARRIVED_MIN: u64 = 4 << 20;
+const ARRIVED_MIN: u64 = 1 << 20;
 /// A line that is no further behind than this takes all that it is given: a few batches are always under way.
 const BEHIND_MAX: u64 = 12 << 20;
 

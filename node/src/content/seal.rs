@@ -48,6 +48,8 @@ use crate::blob::{BlobError, Blobs, Owner};
 
 /// Sealed bytes of one batch: large enough that the syncs of the index weigh little, small enough that several fit.
 const BATCH_BYTES: usize = 6 << 20;
+/// The first batch of a message, in bytes; the next are twice as large each, so that the line begins early.
+const FIRST_BATCH_BYTES: usize = 1 << 20;
 /// Chunks that wait for a thread or are on one: enough to keep all threads busy. The rest of what may be held is for
 /// sealed objects that wait for the disk.
 const SEALING_MAX: usize = 12;
@@ -152,6 +154,7 @@ pub async fn seal_tree(
         segments: Vec::new(),
         named: Vec::new(),
         batch: Batch::default(),
+        batch_bytes: FIRST_BATCH_BYTES,
         written: BTreeSet::new(),
         told: 0,
         writes,
@@ -214,6 +217,8 @@ struct Sealer {
     /// Durable, and to be remembered.
     named: Named,
     batch: Batch,
+    /// How large the next batch is to be.
+    batch_bytes: usize,
     /// Places in the chunk table of objects that are durable before an earlier one.
     written: BTreeSet<u64>,
     /// Objects that followers were told of.
@@ -336,13 +341,14 @@ impl Sealer {
     }
 
     fn write_full_batches(&mut self) {
-        while self.batch.bytes >= BATCH_BYTES && self.may_write() {
+        while self.batch.bytes >= self.batch_bytes && self.may_write() {
             self.write_batch();
         }
     }
 
     fn write_batch(&mut self) {
-        let batch = self.batch.take();
+        let batch = self.batch.take(self.batch_bytes);
+        self.batch_bytes = BATCH_BYTES.min(2 * self.batch_bytes);
         self.writes.start(batch);
     }
 
@@ -442,11 +448,11 @@ impl Batch {
     }
 
     /// Takes one batch off the front, with all that needs no write.
-    fn take(&mut self) -> Batch {
+    fn take(&mut self, bytes_min: usize) -> Batch {
         let mut bytes = 0;
         let fits = |(_, object): &(ObjectId, Bytes)| {
             bytes += object.len();
-            bytes >= BATCH_BYTES
+            bytes >= bytes_min
         };
         let count = self.objects.iter().position(fits).map_or(self.objects.len(), |last| last + 1);
         let mut batch =
