@@ -191,6 +191,7 @@ async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &S
         around.limits.send(slice.len(), is_urgent).await;
         timeout(patience(slice.len()), lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         writing.wrote(slice.len());
+        around.shared.wrote(&out.frame.envelope, slice.len());
     }
     Ok(())
 }

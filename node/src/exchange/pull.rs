@@ -274,11 +274,17 @@ impl Shared {
         let serving = lock(&self.serving);
         let served = serving.get(envelope)?;
         let entry = served.objects.get(usize::try_from(index).ok()?)?;
-        served.bytes.fetch_add(u64::from(entry.bytes), Ordering::Relaxed);
         Some((entry.id, served.priority))
     }
 
-    /// Sealed bytes served for an envelope since it was last asked.
+    /// Bytes of an object of the envelope were written.
+    pub(super) fn wrote(&self, envelope: &EnvelopeId, bytes: usize) {
+        if let Some(served) = lock(&self.serving).get(envelope) {
+            served.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Sealed bytes written for an envelope since it was last asked.
     pub(super) fn take_served_bytes(&self, envelope: &EnvelopeId) -> u64 {
         lock(&self.serving).get(envelope).map_or(0, |served| served.bytes.swap(0, Ordering::Relaxed))
     }
