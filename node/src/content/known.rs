@@ -318,9 +318,13 @@ impl KnownContent {
 
     /// Evicts some of what is used least lately, of `bytes` or less; false if there is nothing to evict.
     async fn evict_oldest(&self, bytes: u64) -> Result<bool, BlobError> {
-        let oldest = self.inner.store.read(|tx| tx.range(&KNOWN_BY_USE, .., SLICE_ROWS))?;
+        let in_use: HashSet<KnownKey> = self.inner.uses().in_use.keys().copied().collect();
+        let rows_max = SLICE_ROWS.saturating_add(in_use.len());
+        let oldest = self.inner.store.read(|tx| tx.range(&KNOWN_BY_USE, .., rows_max))?;
         let mut sum = 0;
-        let needed = oldest.into_iter().take_while(|(_, sealed)| {
+        // Behind what cannot go now there may be enough that can.
+        let free = oldest.into_iter().filter(|((_, key), _)| !in_use.contains(key));
+        let needed = free.take(SLICE_ROWS).take_while(|(_, sealed)| {
             let before = sum;
             sum += u64::from(*sealed);
             before < bytes

@@ -14,13 +14,13 @@
 
 mod durable;
 mod known;
+#[cfg(test)]
+mod known_tests;
 mod open;
 mod pool;
 mod seal;
 mod tar_in;
 mod tar_out;
-#[cfg(test)]
-mod known_tests;
 #[cfg(test)]
 mod tests;
 

@@ -39,7 +39,7 @@ fn padded(bytes: usize) -> usize {
 
 /// Writes a new file and syncs its bytes, not its name.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    let file = open(path, options().create_new(true))?;
+    let file = open(path, true)?;
     let written = OUT.with_borrow_mut(|buffer| {
         let space = aligned(buffer, padded(bytes.len()));
         space[..bytes.len()].copy_from_slice(bytes);
@@ -52,7 +52,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 
 /// Reads the first bytes, at most `bytes_max`, of a file that holds `bytes` bytes.
 pub(super) fn read(path: &Path, bytes: usize, bytes_max: usize) -> Result<Bytes, DiskError> {
-    let file = open(path, &mut options())?;
+    let file = open(path, false)?;
     let length = file.metadata()?.len();
     if length != padded(bytes) as u64 && length != bytes as u64 {
         return Err(DiskError::WrongLength);
@@ -79,13 +79,11 @@ fn read_up_to(file: &File, space: &mut [u8], bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
+fn open(path: &Path, new: bool) -> io::Result<File> {
     let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
-    match options.custom_flags(direct).open(path) {
-        // Said after the file was made, so that it is there already.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            options.custom_flags(0).create_new(false).create(true).open(path)
-        }
+    match options().create_new(new).custom_flags(direct).open(path) {
+        // Some file systems say so after the file was made, so that a new one may be there already.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => options().create(new).truncate(new).open(path),
         opened => opened,
     }
 }

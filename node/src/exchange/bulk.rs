@@ -40,6 +40,10 @@ use crate::mailroom::incoming_owner;
 
 /// Bytes after which what has arrived is made durable.
 const BATCH_BYTES: usize = 1 << 20;
+/// And objects: small ones cost more than their bytes.
+const BATCH_OBJECTS_MAX: usize = 64;
+/// An object counts for at least so many bytes of memory.
+const OBJECT_COST_MIN: usize = 4 << 10;
 /// On a slow lane what has arrived does not wait for so many bytes.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(250);
 /// Batches of one lane that are being made durable at once.
@@ -188,6 +192,10 @@ async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &S
             around.shared.gate.pass().await;
         }
         let writing = around.meter.writing();
+        if around.limits.hold_back() {
+            // What was written so far does not wait with the rest.
+            lane.flush().await?;
+        }
         around.limits.send(slice.len(), is_urgent).await;
         timeout(patience(slice.len()), lane.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         writing.wrote(slice.len());
@@ -270,7 +278,7 @@ async fn read_frames(
             BulkKind::Object => {
                 read_object(&mut lane, key, payload, &around, &mut batch).await?;
                 let idle = around.shared.is_empty(around.number);
-                if idle || batch.bytes >= BATCH_BYTES || batch.is_old() {
+                if idle || batch.is_full() || batch.is_old() {
                     batch.flush().await;
                 }
             }
@@ -319,18 +327,18 @@ async fn read_object(
         around.shared.arrived(around.number, &key);
         return Ok(());
     }
-    let in_hand = match around.shared.memory.try_take(around.kind, payload) {
+    let in_hand = match around.shared.memory.try_take(around.kind, payload.max(OBJECT_COST_MIN)) {
         Some(in_hand) => in_hand,
         None => {
             // Nobody waits for memory while holding what could be made durable.
             batch.flush().await;
-            around.shared.memory.take(around.kind, payload).await
+            around.shared.memory.take(around.kind, payload.max(OBJECT_COST_MIN)).await
         }
     };
     let mut buffer = around.buffers.take(payload);
     read_payload(lane, buffer.as_mut(), around).await?;
     let bytes = buffer.freeze();
-    // A third of a millisecond for a megabyte: cheaper than a way to another thread and back.
+    // A fifth of a millisecond for a megabyte: about what a way to another thread and back would cost.
     if ObjectId::of(&bytes) != entry.id {
         return Err(broken("an object that is not what its name says"));
     }
@@ -414,6 +422,10 @@ impl Batch {
         self.objects.push(arrived);
     }
 
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.objects.len() >= BATCH_OBJECTS_MAX
+    }
+
     fn is_old(&self) -> bool {
         self.since.elapsed() >= BATCH_AGE_MAX
     }
@@ -465,7 +477,8 @@ async fn store(around: &Surroundings, objects: Vec<Arrived>) {
         };
         drop((batch, in_hand));
         around.shared.stored();
-        let _ = timeout(Duration::from_secs(30), around.actor.send(command)).await;
+        // Not given up, however busy the actor is: what is durable and not told of would be missed for ever.
+        let _ = around.actor.send(command).await;
     }
 }
 

@@ -14,6 +14,8 @@ use crate::line::{Limits, LineConfig};
 
 /// Unused time that may be made up for: the pauses between two wake-ups of a busy process.
 const BURST: Duration = Duration::from_millis(50);
+/// What is urgent runs up no more than this: bulk slows down for it, but does not stop for minutes.
+const DEBT_MAX: Duration = Duration::from_secs(5);
 /// The schedule is looked up this often.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
@@ -24,8 +26,8 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes `bytes`; gives how long to wait before they may go.
-    fn take(&self, bytes: usize, rate: Option<u64>, now: Instant) -> Duration {
+    /// Takes `bytes`; gives how long to wait before they may go. What is urgent does not wait, so that its debt is bounded.
+    fn take(&self, bytes: usize, is_urgent: bool, rate: Option<u64>, now: Instant) -> Duration {
         let mut free_at = lock(&self.free_at);
         let Some(rate) = rate else {
             *free_at = None;
@@ -33,7 +35,8 @@ impl Bucket {
         };
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let begin = free_at.map_or(earliest, |at| at.max(earliest));
-        *free_at = Some(begin + Duration::from_secs_f64(bytes as f64 / rate as f64));
+        let end = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        *free_at = Some(if is_urgent { end.min(begin.max(now + DEBT_MAX)) } else { end });
         begin.saturating_duration_since(now)
     }
 }
@@ -83,19 +86,25 @@ impl PeerLimits {
         Arc::new(PeerLimits { node, send: Bucket::default(), receive: Bucket::default() })
     }
 
+    /// Whether sending may have to wait at all.
+    pub(super) fn hold_back(&self) -> bool {
+        let limits = self.node.in_force();
+        limits.send.is_some() || limits.send_per_peer.is_some()
+    }
+
     /// Waits until so many bytes may be sent; what is urgent only counts.
     pub(super) async fn send(&self, bytes: usize, is_urgent: bool) {
         let (limits, now) = (self.node.in_force(), Instant::now());
-        let all = self.node.send.take(bytes, limits.send, now);
-        let own = self.send.take(bytes, limits.send_per_peer, now);
+        let all = self.node.send.take(bytes, is_urgent, limits.send, now);
+        let own = self.send.take(bytes, is_urgent, limits.send_per_peer, now);
         wait(all.max(own), is_urgent).await;
     }
 
     /// Waits until so many bytes may have been received; gives how long that took.
     pub(super) async fn receive(&self, bytes: usize, is_urgent: bool) -> Duration {
         let (limits, now) = (self.node.in_force(), Instant::now());
-        let all = self.node.receive.take(bytes, limits.receive, now);
-        let own = self.receive.take(bytes, limits.receive_per_peer, now);
+        let all = self.node.receive.take(bytes, is_urgent, limits.receive, now);
+        let own = self.receive.take(bytes, is_urgent, limits.receive_per_peer, now);
         wait(all.max(own), is_urgent).await;
         now.elapsed()
     }
@@ -117,17 +126,24 @@ mod tests {
         let start = Instant::now() + Duration::from_secs(60);
         let mut now = start;
         for _ in 0..100 {
-            now += bucket.take(64_000, Some(1_000_000), now);
+            now += bucket.take(64_000, false, Some(1_000_000), now);
         }
         let took = now.duration_since(start).as_secs_f64();
         assert!((6.2..6.4).contains(&took), "{took}");
         // An hour of silence is not saved up.
         now += Duration::from_secs(3_600);
-        let waits: Vec<_> = (0..3).map(|_| bucket.take(64_000, Some(1_000_000), now)).collect();
+        let waits: Vec<_> = (0..3).map(|_| bucket.take(64_000, false, Some(1_000_000), now)).collect();
         assert_eq!(waits[0], Duration::ZERO);
         assert!(waits[2] > Duration::from_millis(70), "{waits:?}");
-        assert_eq!(bucket.take(1 << 30, None, now), Duration::ZERO);
-        assert_eq!(bucket.take(1, Some(1_000_000), now), Duration::ZERO, "a limit that was lifted leaves no debt");
+        assert_eq!(bucket.take(1 << 30, false, None, now), Duration::ZERO);
+        assert_eq!(
+            bucket.take(1, false, Some(1_000_000), now),
+            Duration::ZERO,
+            "a limit that was lifted leaves no debt"
+        );
+        // A gigabyte of what is urgent does not stop the rest for a quarter of an hour.
+        assert_eq!(bucket.take(1 << 30, true, Some(1_000_000), now), Duration::ZERO);
+        assert!(bucket.take(1, false, Some(1_000_000), now) <= DEBT_MAX);
     }
 
     #[tokio::test]

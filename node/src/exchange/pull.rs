@@ -399,7 +399,10 @@ impl Asking {
             match self.awaited.get_mut(&key) {
                 Some(1) => {
                     self.awaited.remove(&key);
-                    self.queue.give_back(asked.pull);
+                    // Unless nobody wants the envelope any more.
+                    if self.asked.contains_key(&key.0) {
+                        self.queue.give_back(asked.pull);
+                    }
                 }
                 Some(lanes) => *lanes -= 1,
                 None => {}

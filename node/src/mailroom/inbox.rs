@@ -86,6 +86,22 @@ impl Mailroom {
         Ok(dropped.await?)
     }
 
+    /// Lets go of objects that arrived for an envelope after it was dropped.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub async fn drop_late(&self, from: EntityId, envelope: EnvelopeId) -> Result<(), MailError> {
+        let blobs = self.blobs.clone();
+        let dropped = self.store.write(move |tx| {
+            let key = (from, envelope);
+            if tx.contains(&INCOMING, &key)? || tx.contains(&SETTLED, &key)? {
+                return Ok(());
+            }
+            blobs.unpin(tx, incoming_owner(&from, &envelope))
+        });
+        Ok(dropped.await?)
+    }
+
     /// What was answered to an envelope for good.
     ///
     /// # Errors

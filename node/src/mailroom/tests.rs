@@ -201,9 +201,8 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
     }
 }
 
-/// Receives one message, as the exchange does; whether the receipt could leave.
-async fn receive(mailroom: &Mailroom, sealed: &Sealed) -> bool {
-    let offer = Offer {
+fn offer(sealed: &Sealed) -> Offer {
+    Offer {
         envelope: ENVELOPE,
         group: GROUP,
         priority: Priority::Normal,
@@ -213,8 +212,12 @@ async fn receive(mailroom: &Mailroom, sealed: &Sealed) -> bool {
         objects: sealed.objects.len() as u64,
         sealed_bytes: sealed.tree.sealed_bytes,
         seconds_left: 60,
-    };
-    if mailroom.begin_incoming(PEER, offer, Time(1)).await.is_err() {
+    }
+}
+
+/// Receives one message, as the exchange does; whether the receipt could leave.
+async fn receive(mailroom: &Mailroom, sealed: &Sealed) -> bool {
+    if mailroom.begin_incoming(PEER, offer(sealed), Time(1)).await.is_err() {
         return false;
     }
     for batch in sealed.objects.chunks(2) {
@@ -318,4 +321,23 @@ fn ids_that_a_counterpart_picks_never_own_our_objects() {
     for (at, owner) in owners.iter().enumerate() {
         assert!(!owners[..at].contains(owner));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_after_its_envelope_was_dropped_is_let_go_and_nothing_else() {
+    let sealed = sealed(&ContentPool::start().unwrap()).await;
+    let mailroom = open(&FaultDisk::new()).unwrap();
+    let late: Vec<(ObjectId, Bytes)> = sealed.objects.iter().map(|(entry, bytes)| (entry.id, bytes.clone())).collect();
+    mailroom.begin_incoming(PEER, offer(&sealed), Time(1)).await.unwrap();
+    mailroom.drop_incoming(PEER, ENVELOPE).await.unwrap();
+    mailroom.blobs.reap().await.unwrap();
+    mailroom.blobs.write_batch_pinned(PEER, incoming_owner(&PEER, &ENVELOPE), &late).await.unwrap();
+    mailroom.drop_late(PEER, ENVELOPE).await.unwrap();
+    mailroom.blobs.reap().await.unwrap();
+    assert_eq!(mailroom.blobs.usage_of(PEER).unwrap().objects, 0);
+    // Of what is under way, and of what was committed, nothing goes.
+    assert!(receive(&mailroom, &sealed).await);
+    mailroom.drop_late(PEER, ENVELOPE).await.unwrap();
+    mailroom.blobs.reap().await.unwrap();
+    assert_eq!(mailroom.blobs.usage_of(PEER).unwrap().objects, late.len() as u64);
 }

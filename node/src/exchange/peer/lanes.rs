@@ -343,6 +343,7 @@ impl PeerActor {
         self.content_lanes.abort_all();
         for (_, lane) in self.content_lanes.lanes.drain() {
             self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
+            self.content_lanes.ended_received += lane.bytes.received();
         }
         self.dialing.content.clear();
         self.dialing.asked_at.clear();

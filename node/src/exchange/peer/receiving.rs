@@ -62,6 +62,10 @@ impl PeerActor {
     /// Starts receiving what the session machine accepted.
     pub(super) async fn receive(&mut self, offer: Offer) {
         let envelope = offer.envelope;
+        if self.receiving.contains_key(&envelope) {
+            // Offered anew while it is under way: nothing is queued twice.
+            self.forget_pulls(envelope).await;
+        }
         let promised = offer.sealed_bytes;
         self.context.promised.fetch_add(promised, Ordering::Relaxed);
         let machine = Incoming::new(offer, ambient::now());
@@ -207,6 +211,11 @@ impl PeerActor {
 
     pub(super) async fn handle_held(&mut self, envelope: EnvelopeId, ids: Vec<ObjectId>) {
         let waiting = self.pulling.take_held(&ids);
+        if !self.receiving.contains_key(&envelope)
+            && let Err(error) = self.context.mailroom.drop_late(self.entity, envelope).await
+        {
+            tracing::error!(%envelope, %error, "what came too late could not be let go");
+        }
         self.input_receiving(envelope, Input::Held(ids)).await;
         self.pull_again(waiting).await;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as DeliveryInput, Reason, Record};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::message::offer::{ObjectEntry, Refusal};
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
@@ -32,6 +32,8 @@ pub(super) struct Sending {
     unnamed: Option<(u64, usize)>,
     progress: Progress,
     wire_seen: u64,
+    /// The offer gave upper bounds.
+    offered_early: bool,
 }
 
 /// What a transfer carries.
@@ -410,6 +412,13 @@ impl PeerActor {
             self.forget_given_up(envelope).await;
             return Box::pin(self.fill_places()).await;
         }
+        let input = match input {
+            // Judged by upper bounds: tried again with what it really comes to.
+            DeliveryInput::Refused(Refusal::NoSpace | Refusal::TooLarge) if sending.offered_early => {
+                DeliveryInput::Refused(Refusal::Busy)
+            }
+            input => input,
+        };
         self.tell_delivery_of(envelope, sending.progress, input).await;
     }
 
@@ -495,7 +504,8 @@ impl Sending {
         progress: Progress,
         wire_seen: u64,
     ) -> Sending {
-        Sending { machine, priority, content, unnamed: None, progress, wire_seen }
+        let offered_early = matches!(content, Content::Early(_));
+        Sending { machine, priority, content, unnamed: None, progress, wire_seen, offered_early }
     }
 
     /// Whether its message is not submitted yet.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pakt_protocol::hello::Hello;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::{Message, Offer};
-use pakt_protocol::policy::OfferView;
+use pakt_protocol::policy::{self, OfferView};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
 use pakt_protocol::record::statement::AgreementStatement;
@@ -270,7 +270,8 @@ impl PeerActor {
     fn find(&self, offer: &Offer) -> Result<(OfferView, Option<Vec<u8>>), crate::mailroom::MailError> {
         let mailroom = &self.context.mailroom;
         let settled = mailroom.settled(&self.entity, &offer.envelope)?;
-        let resumed = mailroom.incoming(&self.entity, &offer.envelope)?.is_some();
+        let earlier = mailroom.incoming(&self.entity, &offer.envelope)?.map(|row| row.offer);
+        let resumed = earlier.is_some_and(|row| offer.sealed_bytes <= row.sealed_bytes && offer.objects <= row.objects);
         let agreement = self.agreement();
         let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
         let room = mailroom.blobs.room()?.saturating_sub(promised);
@@ -304,6 +305,6 @@ impl PeerActor {
 
 /// Whether this is an offer that what is only kept for later should make room for.
 fn lacks_only_room(view: &OfferView, offer: &Offer) -> bool {
-    let is_wanted = view.agreement_in_force && view.group_shown && offer.plain_bytes <= view.message_bytes_max;
-    is_wanted && offer.sealed_bytes > view.free_bytes
+    let with_room = OfferView { free_bytes: u64::MAX, ..*view };
+    offer.sealed_bytes > view.free_bytes && policy::decide(offer, &with_room).is_ok()
 }
