@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** [`decode`] never holds more than the declared length, and takes exactly one way
 //! of writing a chunk: one zstd frame that states its length, with a window of at most 8 MiB, no
-//! dictionary, nothing before or after it; or one image ([`super::image16`]) that ends where the
+//! dictionary, nothing before or after it; or one image (`image16`) that ends where the
 //! encoded bytes end.
 
 use serde::{Deserialize, Serialize};
