@@ -24,7 +24,6 @@ use super::sending::{Content, Sending};
 use super::{Command, PeerActor, lock, now};
 use crate::book::Standing;
 use crate::content::Follower;
-use crate::net::LaneKind;
 
 /// Envelopes of one counterpart that are offered early at once: what is complete finds places beside them.
 const EARLY_MAX: usize = 8;
@@ -155,13 +154,7 @@ impl PeerActor {
         let (machine, priority) = (Outgoing::new(early.offer.to_offer()), early.offer.priority);
         let content = Content::Early(early.offer.objects.clone());
         let sending = Sending::new(machine, priority, content, progress, self.wire_total());
-        let kind = sending.lane_kind();
-        if kind == LaneKind::Urgent {
-            self.shared.gate.begin(envelope);
-        }
-        self.sending.insert(envelope, sending);
-        self.want_lanes(kind);
-        self.pump_sending(envelope).await;
+        self.take_up(envelope, sending).await;
     }
 
     /// More of its objects are durable.

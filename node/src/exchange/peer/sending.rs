@@ -246,18 +246,21 @@ impl PeerActor {
         }
         let started = self.prepare(envelope);
         match started {
-            Ok(sending) => {
-                let kind = sending.lane_kind();
-                if kind == LaneKind::Urgent {
-                    self.shared.gate.begin(envelope);
-                }
-                self.sending.insert(envelope, sending);
-                // Dialled while the offer is on its way, so that the first object need not wait for it.
-                self.want_lanes(kind);
-                self.pump_sending(envelope).await;
-            }
+            Ok(sending) => self.take_up(envelope, sending).await,
             Err(error) => tracing::error!(%envelope, %error, "an envelope could not be offered"),
         }
+    }
+
+    /// Lets a transfer begin. Its lanes are dialled while the offer is on its way, so that the first object need not wait
+    /// for them.
+    pub(super) async fn take_up(&mut self, envelope: EnvelopeId, sending: Sending) {
+        let kind = sending.lane_kind();
+        if kind == LaneKind::Urgent {
+            self.shared.gate.begin(envelope);
+        }
+        self.sending.insert(envelope, sending);
+        self.want_lanes(kind);
+        self.pump_sending(envelope).await;
     }
 
     fn prepare(&mut self, envelope: EnvelopeId) -> Result<Sending, MailError> {
