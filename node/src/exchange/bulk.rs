@@ -152,9 +152,7 @@ async fn write_frames(
             continue;
         }
         if let Ok(out) = outbox.try_recv() {
-            activity.writing.store(true, Ordering::Relaxed);
-            write_object(&mut lane, out, &around).await?;
-            activity.writing.store(false, Ordering::Relaxed);
+            write_object(&mut lane, out, &around, &activity).await?;
             continue;
         }
         lane.flush().await?;
@@ -167,11 +165,7 @@ async fn write_frames(
                 None => return lane.shutdown().await,
             },
             out = outbox.recv() => match out {
-                Some(out) => {
-                    activity.writing.store(true, Ordering::Relaxed);
-                    write_object(&mut lane, out, &around).await?;
-                    activity.writing.store(false, Ordering::Relaxed);
-                }
+                Some(out) => write_object(&mut lane, out, &around, &activity).await?,
                 None => return Ok(()),
             },
             () = heartbeat => lane.write_all(&BulkFrame::HEARTBEAT.head(0)).await?,
@@ -180,7 +174,13 @@ async fn write_frames(
 }
 
 /// Writes an answer in slices; one that is not urgent stops between two of them while something urgent is under way.
-async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &Surroundings) -> io::Result<()> {
+async fn write_object(
+    lane: &mut (impl AsyncWrite + Unpin),
+    out: Out,
+    around: &Surroundings,
+    activity: &Activity,
+) -> io::Result<()> {
+    activity.writing.store(true, Ordering::Relaxed);
     let is_urgent = out.priority == Priority::Urgent;
     lane.write_all(&out.frame.head(out.payload.len())).await?;
     for slice in out.payload.chunks(SLICE_BYTES) {
@@ -201,6 +201,7 @@ async fn write_object(lane: &mut (impl AsyncWrite + Unpin), out: Out, around: &S
         writing.wrote(slice.len());
         around.shared.wrote(&out.frame.envelope, slice.len());
     }
+    activity.writing.store(false, Ordering::Relaxed);
     Ok(())
 }
 

@@ -31,9 +31,17 @@ use report::{CaseReport, Findings, Report};
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    case: BenchCase,
+    what: What,
     #[command(flatten)]
     options: Options,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    #[command(flatten)]
+    Case(BenchCase),
+    /// Size and speed of each codec of chunks, on the phantom or on your own files, beside JPEG-LS
+    Codecs(codecs::Options),
 }
 
 /// What can be measured.
@@ -57,9 +65,7 @@ pub enum BenchCase {
     Stalled(stalled::StalledCase),
     /// How time and memory grow with size, number of files and number of counterparts, over loopback
     Growth(growth::GrowthCase),
-    /// Size and speed of each codec of chunks, on the phantom or on your own files, beside JPEG-LS
-    Codecs(codecs::Options),
-    /// All of these but the codecs, one after the other
+    /// All of these, one after the other
     All,
 }
 
@@ -69,14 +75,16 @@ pub enum BenchCase {
 /// If something did not work; a figure that misses its target is not an error but stands in the report.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     process::watch_signals()?;
-    if let BenchCase::Codecs(options) = &arguments.case {
-        return codecs::run(options, arguments.options.rounds());
-    }
-    if arguments.case.needs_lines() {
+    let case = match &arguments.what {
+        What::Case(case) => case,
+        // It needs no nodes and has a table of its own.
+        What::Codecs(options) => return codecs::run(options, arguments.options.rounds()),
+    };
+    if case.needs_lines() {
         crate::link::check_allowed()?;
     }
     let bench = Bench::new(&arguments.options)?;
-    let found = arguments.case.run(&bench)?;
+    let found = case.run(&bench)?;
     let report = Report::new(bench.dir(), arguments.options.quick, found)?;
     report.print()?;
     if let Some(file) = &arguments.options.json {
@@ -90,7 +98,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_) | Self::Codecs(_))
+        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_))
     }
 
     fn run(&self, bench: &Bench) -> Result<Findings> {
@@ -104,11 +112,6 @@ impl BenchCase {
             Self::Goodput(options) => goodput::run(bench, options),
             Self::Stalled(options) => stalled::run(bench, options),
             Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
-            // It has a table of its own.
-            Self::Codecs(options) => {
-                codecs::run(options, bench.options.rounds())?;
-                return Ok(Findings::default());
-            }
             Self::All => return run_all(bench),
         };
         Ok(Findings { cases: cases?, curves: Vec::new() })

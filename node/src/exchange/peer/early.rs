@@ -12,6 +12,8 @@
 //!
 //! **Invariant:** nothing is offered early that a crash would leave with the counterpart for good.
 
+use std::collections::{BTreeSet, HashMap};
+
 use pakt_protocol::content::extent::{Extent, ExtentBounds};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::{Offer, Withdraw};
@@ -20,8 +22,8 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::outgoing::{Input, Outgoing};
 
-use super::sending::{Content, Sending};
-use super::{Command, PeerActor, lock, now};
+use super::sending::{Content, Sending, seconds_until};
+use super::{Command, PeerActor, lock};
 use crate::book::Standing;
 use crate::content::Follower;
 
@@ -61,7 +63,7 @@ impl EarlyOffer {
             plain_bytes: self.extent.plain_bytes,
             objects: self.bounds.objects,
             sealed_bytes: self.bounds.sealed_bytes,
-            seconds_left: u32::try_from(self.expires_at.since(now()).as_secs()).unwrap_or(u32::MAX),
+            seconds_left: seconds_until(self.expires_at),
         }
     }
 }
@@ -77,9 +79,9 @@ struct Early {
 /// All of them: those that are being read, and those that are to be withdrawn.
 #[derive(Default)]
 pub(super) struct EarlyOffers {
-    reading: std::collections::HashMap<EnvelopeId, Early>,
+    reading: HashMap<EnvelopeId, Early>,
     /// Offered early, and their messages will never be submitted.
-    given_up: std::collections::BTreeSet<EnvelopeId>,
+    given_up: BTreeSet<EnvelopeId>,
     count: u64,
 }
 
@@ -162,22 +164,27 @@ impl PeerActor {
         self.pump_sending(envelope).await;
     }
 
-    /// It was submitted: from now on it is a delivery. Gives whether it was early.
-    pub(super) fn end_early(&mut self, envelope: &EnvelopeId) -> bool {
-        let Some(early) = self.early.reading.remove(envelope) else { return false };
+    /// It is early no more. Gives whether it may have been offered; none if it was not early.
+    pub(super) fn end_early(&mut self, envelope: &EnvelopeId) -> Option<bool> {
+        let early = self.early.reading.remove(envelope)?;
         self.waiting.remove(&(early.offer.priority, early.sequence));
-        true
+        Some(early.noted)
+    }
+
+    /// There will be no such message. Gives whether it is to be withdrawn.
+    fn give_up(&mut self, envelope: EnvelopeId) -> bool {
+        let noted = self.end_early(&envelope) == Some(true);
+        if noted {
+            self.early.given_up.insert(envelope);
+        }
+        noted
     }
 
     /// There will be no such message, unless it was submitted before.
     pub(super) async fn handle_early_ended(&mut self, envelope: EnvelopeId) {
-        let Some(early) = self.early.reading.get(&envelope) else { return };
-        let noted = early.noted;
-        self.end_early(&envelope);
-        if !noted {
+        if !self.give_up(envelope) {
             return;
         }
-        self.early.given_up.insert(envelope);
         if let Some(sending) = self.sending.get_mut(&envelope) {
             // It is served until the counterpart has let go: its lanes may have asked already.
             sending.machine.handle_input(Input::Withdraw);
@@ -210,11 +217,7 @@ impl PeerActor {
         self.sending.retain(|_, sending| !sending.is_early());
         let reading: Vec<EnvelopeId> = self.early.reading.keys().copied().collect();
         for envelope in reading {
-            let noted = self.early.reading.get(&envelope).is_some_and(|early| early.noted);
-            self.end_early(&envelope);
-            if noted {
-                self.early.given_up.insert(envelope);
-            }
+            self.give_up(envelope);
         }
         self.forget_ended().await;
         if self.is_live() {

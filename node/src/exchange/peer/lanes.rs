@@ -72,6 +72,12 @@ impl ContentLanes {
         self.lanes.values().filter(|lane| lane.kind == kind).count()
     }
 
+    /// Keeps what a lane has carried that is no longer among them.
+    fn count_ended(&mut self, lane: &ContentLane) {
+        self.ended_bytes += lane.bytes.sent() + lane.bytes.received();
+        self.ended_received += lane.bytes.received();
+    }
+
     /// TCP payload that content lanes have brought so far, ended ones included.
     fn received(&self) -> u64 {
         self.ended_received + self.lanes.values().map(|lane| lane.bytes.received()).sum::<u64>()
@@ -321,8 +327,7 @@ impl PeerActor {
 
     pub(super) fn handle_content_lane_ended(&mut self, number: u64) {
         if let Some(lane) = self.content_lanes.lanes.remove(&number) {
-            self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
-            self.content_lanes.ended_received += lane.bytes.received();
+            self.content_lanes.count_ended(&lane);
             self.show_lanes();
             if self.shared.wants(lane.kind) {
                 self.want_lanes(lane.kind);
@@ -341,9 +346,8 @@ impl PeerActor {
     /// Ends all content lanes at once.
     pub(super) fn end_content_lanes(&mut self) {
         self.content_lanes.abort_all();
-        for (_, lane) in self.content_lanes.lanes.drain() {
-            self.content_lanes.ended_bytes += lane.bytes.sent() + lane.bytes.received();
-            self.content_lanes.ended_received += lane.bytes.received();
+        for (_, lane) in std::mem::take(&mut self.content_lanes.lanes) {
+            self.content_lanes.count_ended(&lane);
         }
         self.dialing.content.clear();
         self.dialing.asked_at.clear();

@@ -10,6 +10,7 @@ use pakt_protocol::message::offer::{ObjectEntry, Refusal};
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
+use pakt_protocol::time::Time;
 use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist};
 
 use super::{PeerActor, Timer, lock, now};
@@ -73,7 +74,7 @@ impl PeerActor {
 
     pub(super) async fn handle_submitted(&mut self, envelope: EnvelopeId) {
         // An early transfer that is under way goes on as a delivery; one that waits or was refused begins as one.
-        let was_early = self.end_early(&envelope);
+        let was_early = self.end_early(&envelope).is_some();
         match self.context.mailroom.envelope(&envelope) {
             Ok(row) if was_early && self.sending.contains_key(&envelope) => self.join(row).await,
             Ok(row) => self.add_delivery(row).await,
@@ -275,7 +276,7 @@ impl PeerActor {
             plain_bytes: core.counts.plain_bytes,
             objects: objects.len() as u64,
             sealed_bytes: core.counts.sealed_bytes,
-            seconds_left: u32::try_from(row.delivery.expires_at.since(now()).as_secs()).unwrap_or(u32::MAX),
+            seconds_left: seconds_until(row.delivery.expires_at),
         };
         let progress = Progress { wire_bytes: row.wire_bytes, durable_bytes: row.durable_bytes };
         let (machine, priority) = (Outgoing::new(offer), core.priority);
@@ -547,4 +548,9 @@ pub(in crate::exchange) fn lane_kind_of(priority: Priority) -> LaneKind {
 fn priority_of(row: &OutEnvelope) -> Priority {
     pakt_protocol::codec::decode::<EnvelopeCore>(1, &row.core, pakt_protocol::record::envelope::CORE_BYTES_MAX)
         .map_or(Priority::Normal, |core| core.priority)
+}
+
+/// The time that is left until then, as an offer says it.
+pub(super) fn seconds_until(at: Time) -> u32 {
+    u32::try_from(at.since(now()).as_secs()).unwrap_or(u32::MAX)
 }
