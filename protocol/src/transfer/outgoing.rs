@@ -49,9 +49,16 @@ pub enum Input {
     Message(Message),
     /// A receipt whose signature and parties were checked, with its bytes as sent.
     Receipt(Vec<u8>, Box<Receipt>),
-    /// The next objects, in order, as asked for by [`Event::NameObjects`], whenever there are some; and whether they are
-    /// the last.
-    Objects(Vec<ObjectEntry>, bool),
+    /// Objects as asked for by [`Event::NameObjects`], whenever there are some. What answers a question that has been
+    /// answered before is passed over.
+    Objects {
+        /// The index of the first of them.
+        first: u64,
+        /// They themselves, in order.
+        entries: Vec<ObjectEntry>,
+        /// Whether they are the last.
+        last: bool,
+    },
     /// The envelope, sealed to the newest roster, as asked for by [`Event::Seal`].
     Sealed(Box<SealedEnvelope>),
     /// The last [`Persist`] is durable.
@@ -147,8 +154,10 @@ impl Outgoing {
             ) => {
                 self.finish(Outcome::Refused(reason));
             }
-            (State::Offered, Input::Objects(entries, last)) if self.named == 0 => self.announce(entries, last),
-            (State::Announcing, Input::Objects(entries, last)) => {
+            // The question was asked twice: once with the offer, once when it was accepted.
+            (_, Input::Objects { first, .. }) if first != self.named => {}
+            (State::Offered, Input::Objects { first: 0, entries, last }) => self.announce(entries, last),
+            (State::Announcing, Input::Objects { entries, last, .. }) => {
                 self.announce(entries, last);
                 self.name_more();
             }
@@ -177,7 +186,7 @@ impl Outgoing {
             }
             (State::Withdrawing, Input::Message(Message::Withdrawn(_))) => self.finish(Outcome::Withdrawn),
             (State::Withdrawing | State::Settling, _) => {}
-            (_, Input::Withdraw | Input::Objects(..) | Input::Persisted | Input::Sealed(_)) => {}
+            (_, Input::Withdraw | Input::Objects { .. } | Input::Persisted | Input::Sealed(_)) => {}
             (_, Input::Message(Message::Progress(_))) => {}
             (_, Input::Message(_)) => {
                 self.outputs.event(Event::Misbehaved("a message that this state does not expect"))

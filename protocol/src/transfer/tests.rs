@@ -119,7 +119,7 @@ impl Pair {
             Output::Event(outgoing::Event::NameObjects { first, max }) => {
                 let end = self.objects.min(first + max as u64);
                 let entries = (first..end).map(entry).collect();
-                self.outgoing.handle_input(outgoing::Input::Objects(entries, end == self.objects));
+                self.outgoing.handle_input(outgoing::Input::Objects { first, entries, last: end == self.objects });
             }
             Output::Event(outgoing::Event::Seal | outgoing::Event::SealAgain(_)) => {
                 self.outgoing.handle_input(outgoing::Input::Sealed(Box::new(self.sealed.clone())));
@@ -335,8 +335,8 @@ fn objects_are_named_as_they_become_durable() {
     let mut outgoing = Outgoing::new(offer(10));
     assert!(matches!(transmitted(&mut outgoing)[..], [Message::Offer(_)]), "there is nothing to name yet");
     // One announcement may overtake the answer, and no more.
-    outgoing.handle_input(outgoing::Input::Objects(vec![entry(0)], false));
-    outgoing.handle_input(outgoing::Input::Objects(vec![entry(1)], false));
+    outgoing.handle_input(named(0, false));
+    outgoing.handle_input(named(1, false));
     assert!(matches!(&transmitted(&mut outgoing)[..], [Message::Announce(announce)] if announce.first == 0));
     let accept = Message::Answer(Answer::Accept { envelope: ENVELOPE });
     outgoing.handle_input(outgoing::Input::Message(accept));
@@ -346,19 +346,43 @@ fn objects_are_named_as_they_become_durable() {
     // However long that takes; meanwhile the receiver says how far it is.
     let progress = crate::message::Progress { envelope: ENVELOPE, objects: 1, bytes: 100 };
     outgoing.handle_input(outgoing::Input::Message(progress.into()));
-    outgoing.handle_input(outgoing::Input::Objects(vec![entry(1)], false));
-    outgoing.handle_input(outgoing::Input::Objects(vec![entry(2)], true));
+    outgoing.handle_input(named(1, false));
+    outgoing.handle_input(named(2, true));
     assert_eq!(outgoing.state(), outgoing::State::Pulled);
     let announced = transmitted(&mut outgoing);
     assert!(matches!(&announced[..], [Message::Announce(one), Message::Announce(two)]
         if (one.first, one.last, two.first, two.last) == (1, false, 2, true)));
 }
 
+/// One object in answer to the machine's question.
+fn named(first: u64, last: bool) -> outgoing::Input {
+    outgoing::Input::Objects { first, entries: vec![entry(first)], last }
+}
+
+#[test]
+fn a_question_that_is_answered_twice_names_nothing_twice() {
+    let mut outgoing = Outgoing::new(offer(10));
+    // Nothing is durable yet when the offer is accepted, so the question of the offer is still open.
+    outgoing.handle_input(outgoing::Input::Message(Message::Answer(Answer::Accept { envelope: ENVELOPE })));
+    outgoing.handle_input(named(0, false));
+    outgoing.handle_input(named(0, false));
+    outgoing.handle_input(named(1, true));
+    let places: Vec<u64> = transmitted(&mut outgoing)
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::Announce(announce) => Some(announce.first),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(places, [0, 1]);
+    assert_eq!(outgoing.state(), outgoing::State::Pulled);
+}
+
 #[test]
 fn a_ready_before_the_last_object_is_named_is_a_lie() {
     let mut outgoing = Outgoing::new(offer(10));
     outgoing.handle_input(outgoing::Input::Message(Message::Answer(Answer::Accept { envelope: ENVELOPE })));
-    outgoing.handle_input(outgoing::Input::Objects(vec![entry(0)], false));
+    outgoing.handle_input(named(0, false));
     outgoing.handle_input(outgoing::Input::Message(ready()));
     let outputs: Vec<_> = std::iter::from_fn(|| outgoing.poll_output()).collect();
     assert!(outputs.iter().any(|o| matches!(o, Output::Event(outgoing::Event::Misbehaved(_)))), "{outputs:?}");

@@ -278,7 +278,7 @@ impl PeerActor {
                         None => OpenedContent::Fault,
                     };
                 };
-                let Ok(key) = sealed.unwrap(&epoch) else { return unopenable(open) };
+                let Ok(key) = sealed.unwrap(&epoch) else { return unopenable(open, "its key does not unwrap") };
                 read(&context, open, key, &offer, &objects, agreement.node.entity)
             });
             let content = opened.await.unwrap_or(OpenedContent::Fault);
@@ -390,7 +390,9 @@ fn refused(reason: Refusal) -> OpenedContent {
     OpenedContent::Refused(OpenRefusal::Refused(reason))
 }
 
-fn unopenable(open: Box<OpenEnvelope>) -> OpenedContent {
+/// The sender is told no more than that; this node's operator reads why.
+fn unopenable(open: Box<OpenEnvelope>, why: impl std::fmt::Display) -> OpenedContent {
+    tracing::warn!(envelope = %open.core.envelope, peer = %open.core.sender, %why, "what arrived cannot be opened");
     OpenedContent::Refused(OpenRefusal::Unopenable(open))
 }
 
@@ -410,7 +412,7 @@ fn read(
     let manifest_key = ManifestKey::from_bytes(*key);
     let manifest = match read_manifest(&context.mailroom.blobs, origin, &segments, manifest_key, bounds) {
         Ok(manifest) => manifest,
-        Err(ReadManifestError::Unopenable(_)) => return unopenable(open),
+        Err(ReadManifestError::Unopenable(why)) => return unopenable(open, why),
         Err(ReadManifestError::Local(error)) => {
             tracing::error!(%error, "a manifest could not be read from disk");
             return OpenedContent::Fault;
@@ -421,8 +423,11 @@ fn read(
         && totals.bytes == counts.plain_bytes
         && totals.chunks == counts.chunks
         && totals.segments == counts.segments;
-    if !counted || !check_table(&manifest, objects, &open.core.root_hash) {
-        return unopenable(open);
+    if !counted {
+        return unopenable(open, "its manifest does not add up to what the envelope counts");
+    }
+    if !check_table(&manifest, objects, &open.core.root_hash) {
+        return unopenable(open, "its manifest names other objects than were announced");
     }
     OpenedContent::Readable(open, Box::new(Readable { head: manifest.head, key }))
 }

@@ -334,10 +334,10 @@ impl PeerActor {
         loop {
             let room = self.live.as_ref().is_some_and(|live| live.lane.has_room());
             let Some(sending) = self.sending.get_mut(&envelope) else { return };
-            if room && let Some((entries, last)) = sending.next_objects() {
+            if room && let Some((first, entries, last)) = sending.next_objects() {
                 self.shared.serve(envelope, sending.priority, &entries);
                 sending.unnamed = None;
-                sending.machine.handle_input(Input::Objects(entries, last));
+                sending.machine.handle_input(Input::Objects { first, entries, last });
             }
             let Some(output) = sending.machine.poll_output() else { return };
             match output {
@@ -522,19 +522,19 @@ impl Sending {
         lane_kind_of(self.priority)
     }
 
-    /// What is to be named next, if there is something, and whether that is all.
-    fn next_objects(&self) -> Option<(Vec<ObjectEntry>, bool)> {
+    /// What is to be named next, from which index on, if there is something, and whether that is all.
+    fn next_objects(&self) -> Option<(u64, Vec<ObjectEntry>, bool)> {
         let (first, max) = self.unnamed?;
         match &self.content {
             Content::Early(objects) => {
                 let entries = objects.entries(first, max);
-                (!entries.is_empty()).then_some((entries, false))
+                (!entries.is_empty()).then_some((first, entries, false))
             }
             Content::Whole(whole) => {
                 let objects = &whole.objects;
-                let first = usize::try_from(first).unwrap_or(usize::MAX).min(objects.len());
-                let end = objects.len().min(first + max);
-                Some((objects[first..end].to_vec(), end == objects.len()))
+                let start = usize::try_from(first).unwrap_or(usize::MAX).min(objects.len());
+                let end = objects.len().min(start + max);
+                Some((first, objects[start..end].to_vec(), end == objects.len()))
             }
         }
     }
