@@ -105,6 +105,8 @@ pub enum Event {
     Incoming(EnvelopeId, Message),
     /// For the outgoing transfer of this envelope.
     Outgoing(EnvelopeId, Message),
+    /// Verify this record and make it durable, or answer this question about one.
+    Take(Box<Message>),
     /// Have this many lanes of this kind up.
     OpenLanes(LaneKind, u8),
     /// End the session: nothing more to say, or the counterpart broke a rule.
@@ -219,6 +221,7 @@ impl Session {
             (Message::WantLanes(want), _) => {
                 self.outputs.event(Event::OpenLanes(want.kind, want.count.min(LANES_MAX)));
             }
+            (message, None) if message.is_for_owner() => self.outputs.event(Event::Take(Box::new(message))),
             (_, None) => self.outputs.event(Event::Close("a message that belongs to another place")),
         }
     }

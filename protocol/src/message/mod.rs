@@ -82,6 +82,12 @@ impl Message {
         codec::decode(VERSION, bytes, CONTROL_FRAME_BYTES_MAX)
     }
 
+    /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
+    /// agreement is active.
+    pub fn is_for_owner(&self) -> bool {
+        false
+    }
+
     /// The envelope that this message is about, if it is about one.
     pub fn envelope(&self) -> Option<EnvelopeId> {
         match self {

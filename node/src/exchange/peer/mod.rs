@@ -4,8 +4,8 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read,
-//! `receiving` those of incoming transfers, `lanes` keeps the connections up.
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
+//! agreement itself, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
@@ -13,6 +13,7 @@ mod early;
 mod lanes;
 mod pulling;
 mod receiving;
+mod records;
 mod sending;
 mod session;
 

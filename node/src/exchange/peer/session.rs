@@ -180,6 +180,7 @@ impl PeerActor {
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
             Event::Outgoing(envelope, message) => self.tell_sending(envelope, message).await,
+            Event::Take(message) => self.take_record(*message).await,
             Event::OpenLanes(kind, count) => self.open_lanes(kind, count),
             Event::Close(why) => self.close_session(why).await,
         }

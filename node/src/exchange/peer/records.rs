@@ -1,0 +1,13 @@
+//! Records that the counterpart shows beside its messages, and questions about them: each is verified and made durable by
+//! the book, and answered.
+
+use pakt_protocol::message::Message;
+
+use super::PeerActor;
+
+impl PeerActor {
+    /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
+    pub(super) async fn take_record(&mut self, message: Message) {
+        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+    }
+}
