@@ -9,12 +9,14 @@
 //! **Invariant:** no name, number or group leaves this module in a log line; ids may.
 
 mod agreement;
+mod amend;
 mod doors;
 mod draft;
 mod epochs;
 mod error;
 mod find;
 mod groups;
+mod life;
 mod peer;
 mod roster;
 pub(crate) mod rows;
@@ -34,11 +36,13 @@ use pakt_protocol::record::card::{CardBody, SignedCard};
 use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
-pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
+pub use amend::AmendmentAnswer;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use groups::{GroupRow, Shown};
+pub use life::StatementAnswer;
 pub use sign::read_card;
 
 use crate::ambient;

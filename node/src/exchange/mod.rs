@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
-use crate::book::{Book, Standing};
+use crate::book::{Agreement, Book};
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
@@ -275,6 +275,15 @@ impl Exchange {
         }
     }
 
+    /// Waits until an agreement is as it should be, at most so long; tells whether it is.
+    pub async fn until(&self, id: &AgreementId, wait: Duration, reached: impl Fn(&Agreement) -> bool) -> bool {
+        let mut changes = self.inner.context.book.changes();
+        let is_reached = || self.inner.context.book.get(id).is_none_or(|agreement| reached(&agreement));
+        let waiting = async { while !is_reached() && changes.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(wait, waiting).await;
+        is_reached()
+    }
+
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.peers);
@@ -316,14 +325,14 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
         let Some(lane) = lane else { return };
         let id = lane.peer.agreement;
         let (Some(agreement), Some(actor)) = (context.book.get(&id), exchange.ensure(&id)) else { continue };
-        if agreement.standing != Standing::Active && lane.kind != LaneKind::Control {
+        if !agreement.in_force(now()) && lane.kind != LaneKind::Control {
             continue;
         }
         let version = agreement.terms.version;
         // The waiting room of the network bounds how many of these there are per counterpart.
         exchange.inner.tasks.spawn(async move {
             match open::accepted(lane, version).await {
-                Ok(lane) => drop(actor.send(Command::Lane(lane)).await),
+                Ok((lane, version)) => drop(actor.send(Command::Lane(lane, version)).await),
                 Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
             }
         });

@@ -5,6 +5,7 @@
 //! To add a kind of message: write its file here and add its row at the end of [`Message`]; the exhaustive match in
 //! `node::exchange` then refuses to compile until it is handled.
 
+pub mod amend;
 pub mod contact;
 pub mod lane;
 pub mod offer;
@@ -15,13 +16,14 @@ pub mod statement;
 
 use serde::{Deserialize, Serialize};
 
+pub use amend::{Amend, Amended};
 pub use contact::{Contact, Contacted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
-pub use statement::Statement;
+pub use statement::{Statement, WantStatements};
 
 use crate::codec::{self, CodecError};
 use crate::ids::EnvelopeId;
@@ -66,6 +68,9 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    WantStatements(WantStatements),
+    Amend(Amend),
+    Amended(Amended),
 }
 
 impl Message {
@@ -85,7 +90,7 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        false
+        matches!(self, Message::Statement(_) | Message::WantStatements(_) | Message::Amend(_) | Message::Amended(_))
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -108,7 +113,10 @@ impl Message {
             | Message::Contact(_)
             | Message::Contacted(_)
             | Message::Statement(_)
-            | Message::Roster(_) => None,
+            | Message::Roster(_)
+            | Message::WantStatements(_)
+            | Message::Amend(_)
+            | Message::Amended(_) => None,
         }
     }
 }
@@ -134,7 +142,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..21, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

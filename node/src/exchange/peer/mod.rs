@@ -5,7 +5,7 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
@@ -16,6 +16,7 @@ mod receiving;
 mod records;
 mod sending;
 mod session;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::mpsc;
@@ -49,8 +51,8 @@ use session::Live;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
-    /// A lane is up, dialled by either side.
-    Lane(Lane),
+    /// A lane is up, dialled by either side, and the agreement version that the counterpart holds.
+    Lane(Lane, u32),
     /// This side could not dial a lane: the last address that was tried, and why.
     DialFailed(LaneKind, Option<(String, DialError)>),
     /// A control frame arrived.
@@ -131,6 +133,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// The agreement begins or ends by date.
+    Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
     /// One delivery.
@@ -192,6 +196,8 @@ pub(in crate::exchange) struct PeerActor {
     dialing: Dialing,
     lane_count: LaneCount,
     live: Option<Live>,
+    /// Whether the agreement was in force when it was last looked at.
+    footing: Option<Footing>,
     sessions: u64,
     content_lanes: ContentLanes,
     /// Envelopes that have not ended.
@@ -236,6 +242,7 @@ impl PeerActor {
             dialing: Dialing::default(),
             lane_count,
             live: None,
+            footing: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),
@@ -279,8 +286,8 @@ impl PeerActor {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Lane(lane) if lane.kind == LaneKind::Control => self.take_control(lane).await,
-            Command::Lane(lane) => self.take_content_lane(lane),
+            Command::Lane(lane, version) if lane.kind == LaneKind::Control => self.take_control(lane, version).await,
+            Command::Lane(lane, _) => self.take_content_lane(lane),
             Command::DialFailed(kind, error) => self.handle_dial_failed(kind, error),
             Command::Frame { session, message } => self.handle_frame(session, message).await,
             Command::LaneLost { session } => self.handle_lost(session, "the connection was lost").await,
@@ -308,6 +315,8 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                // What it is for was looked at above.
+                Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }

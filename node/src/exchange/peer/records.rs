@@ -8,6 +8,14 @@ use super::PeerActor;
 impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
-        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+        match message {
+            Message::Statement(statement) => self.take_statement(statement).await,
+            Message::WantStatements(want) => self.show_statements(&want),
+            Message::Amend(amend) => self.take_amendment(amend).await,
+            Message::Amended(amended) => self.amendment_known(&amended).await,
+            other => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
+            }
+        }
     }
 }
