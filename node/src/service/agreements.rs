@@ -206,6 +206,7 @@ fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
         messages_per_hour: terms.messages_per_hour,
         controls: terms.controls,
         urgent_contact: terms.urgent_contact,
+        relay: terms.relay,
     })
 }
 
@@ -261,6 +262,7 @@ fn shown_terms(terms: &AgreementTerms) -> Terms {
         rate: terms.messages_per_hour.map(|count| format!("{count}/h")).unwrap_or_default(),
         controls: terms.controls.clone(),
         urgent_contact: terms.urgent_contact.clone(),
+        relay: terms.relay,
     }
 }
 

@@ -119,6 +119,9 @@ pub struct Terms {
     pub controls: Vec<String>,
     /// Whom to call when it is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    #[serde(default)]
+    pub relay: bool,
 }
 
 /// Propose an agreement to each of the entities whose cards are given.
