@@ -64,6 +64,8 @@ struct Inner {
     addresses: Vec<Address>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    /// Why the last node that came as a counterpart was not believed; gone once one was.
+    turned_away: Mutex<HashMap<AgreementId, HelloProblem>>,
     changes: watch::Sender<u64>,
 }
 
@@ -105,9 +107,17 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
-        let dial_counters = Mutex::default();
-        let addresses = own_addresses;
-        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
+        let inner = Inner {
+            store,
+            slots,
+            entity,
+            addresses: own_addresses,
+            state,
+            dial_counters: Mutex::default(),
+            turned_away: Mutex::default(),
+            changes,
+        };
+        Ok(Book { inner: Arc::new(inner) })
     }
 
     /// All agreements, in the order of their ids.
