@@ -246,7 +246,7 @@ fn check_parties(row: &AgreementRow, checked: &VerifiedFile, entity: &Entity) ->
         Side::Proposer => &checked.proposer,
         Side::Acceptor => &checked.acceptor,
     };
-    check_chain(&own.body.chain, &own.node, entity.chain())?;
+    check_chain(&own.body.chain, &own.node, &entity.chain())?;
     let known = row.chain.verify().map_err(HelloProblem::from)?;
     match check_chain(&row.chain, &known, counterpart_chain(row.side, checked)) {
         // What was signed under an earlier certificate still holds.

@@ -35,6 +35,8 @@ pub struct TermsDraft {
     pub controls: Vec<String>,
     /// Whom to call when something is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    pub relay: bool,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -56,6 +58,7 @@ impl TermsDraft {
             messages_per_hour: None,
             controls: vec![],
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl TermsDraft {
             messages_per_hour: terms.messages_per_hour,
             controls: terms.controls.clone(),
             urgent_contact: terms.urgent_contact.clone(),
+            relay: terms.relay,
         }
     }
 
@@ -122,6 +126,7 @@ impl TermsDraft {
             messages_per_hour: self.messages_per_hour,
             controls: ordered(self.controls),
             urgent_contact: self.urgent_contact,
+            relay: self.relay,
         }
     }
 }

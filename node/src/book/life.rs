@@ -97,7 +97,7 @@ impl Book {
 
     async fn make_by_node(&self, agreement: &Agreement, action: Action) -> Result<(), BookError> {
         let entity = self.inner.entity.clone();
-        self.make(agreement, action, move |domain, bytes| entity.statement().sign(domain, bytes)).await
+        self.make(agreement, action, move |domain, bytes| entity.current().statement().sign(domain, bytes)).await
     }
 
     async fn make(
@@ -113,7 +113,7 @@ impl Book {
             if row.own.number() + 1 != statement.number {
                 return Err(BookError::ChangedMeanwhile);
             }
-            row.own.take(&signed, &id, entity.node())?;
+            row.own.take(&signed, &id, &entity.node())?;
             follow(row, action, true, now);
             Ok(Outcome::Changed(()))
         })
@@ -251,7 +251,7 @@ fn take_own(
     now: Time,
 ) -> Result<Outcome<StatementAnswer>, BookError> {
     let id = row.file.record.id;
-    match row.own.take(signed, &id, entity.node()) {
+    match row.own.take(signed, &id, &entity.node()) {
         Ok(Taken::Known(number)) => {
             let answer = match has_ended(&row.own) && number == row.own.number() {
                 true => StatementAnswer::EndKnown,
@@ -308,9 +308,9 @@ fn signed_today(
     entity: &Entity,
 ) -> Signed<AgreementStatement> {
     let by_node = signed.peek().is_ok_and(|statement| !statement.action.needs_root());
-    if !by_node || verify(signed, id, entity.node()).is_ok() {
+    if !by_node || verify(signed, id, &entity.node()).is_ok() {
         return signed.clone();
     }
-    let signatures = entity.statement().sign(Domain::AgreementStatement, signed.body());
+    let signatures = entity.current().statement().sign(Domain::AgreementStatement, signed.body());
     Signed::from_parts(signed.body().to_vec(), signatures)
 }
