@@ -19,7 +19,7 @@ use pakt_protocol::record::agreement::{AgreementFile, AgreementRecord, Agreement
 use pakt_protocol::record::card::SignedCard;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::record::statement::{StatementChain, Stated};
+use pakt_protocol::record::statement::{Stated, StatementChain};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 

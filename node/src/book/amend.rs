@@ -119,6 +119,36 @@ impl Book {
         Ok((self.get(id).ok_or(BookError::Unknown)?, self.export(id)?))
     }
 
+    /// Takes the counterpart's offer of an amendment from an armoured file; gives the agreement, or none if the file holds
+    /// no amendment but a first proposal or a complete agreement.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`] without the agreement that it amends, or why it cannot be accepted.
+    pub async fn take_offer_file(&self, proposal: &[u8]) -> Result<Option<AgreementId>, BookError> {
+        let (label, bytes) = armour::decode_any(proposal)?;
+        if label != Label::Proposal {
+            return Ok(None);
+        }
+        let (file, checked) = read_file(&bytes)?;
+        if checked.terms.version == 1 || file.record.is_complete() {
+            return Ok(None);
+        }
+        let (id, hash) = (file.record.id, file.record.hash());
+        let known = self.active(&id)?;
+        if file.record.has_signed(known.side) {
+            return Err(BookError::OwnProposal);
+        }
+        self.take_later(file, checked.clone()).await?;
+        let kept = self.get(&id).and_then(|agreement| agreement.received.clone());
+        match kept {
+            Some(kept) if kept.hash() == hash => Ok(Some(id)),
+            _ if checked.terms.version <= known.terms.version => Err(BookError::Older),
+            _ if ambient::now() > checked.terms.accept_by => Err(BookError::AcceptByPassed),
+            _ if known.peer.has_withdrawn(&hash) => Err(BookError::Withdrawn),
+            _ => Err(BookError::OtherBase),
+        }
+    }
+
     /// Takes a later version that came over a lane: complete, or an offer.
     ///
     /// # Errors

@@ -74,6 +74,9 @@ pub enum BookError {
     /// The counterpart offers nothing.
     #[error("the counterpart offers no amendment of this agreement: 'pakt agreement list' shows what is offered")]
     NothingOffered,
+    /// The offer was taken back.
+    #[error("the counterpart has withdrawn this offer: ask for a new one")]
+    Withdrawn,
     /// The amendment follows other terms than those that count.
     #[error("the amendment follows other terms than those that count here: ask for one that follows these")]
     OtherBase,

@@ -6,7 +6,7 @@
 use pakt_keys::EntityId;
 use pakt_keys::signing::{Domain, RootKey, Signature};
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::record::statement::{Action, AgreementStatement, StatementChain, Stated, Taken, verify};
+use pakt_protocol::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken, verify};
 use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::time::Time;
 
@@ -134,7 +134,11 @@ impl Book {
         let party = signed.peek().map_err(|_| NOT_VALID)?.party;
         let (id, entity, now) = (*id, self.inner.entity.clone(), ambient::now());
         let change = self.change(id, move |_, row| {
-            if party == entity.id() { take_own(row, &signed, &entity, now) } else { take_peer(row, &signed, known, now) }
+            if party == entity.id() {
+                take_own(row, &signed, &entity, now)
+            } else {
+                take_peer(row, &signed, known, now)
+            }
         });
         change.await.map_err(|error| match error {
             BookError::Record(error) => {
@@ -302,11 +306,7 @@ fn take_peer(
 }
 
 /// The same statement, signed by the current statement key if the one that signed it was replaced since.
-fn signed_today(
-    signed: &Signed<AgreementStatement>,
-    id: &AgreementId,
-    entity: &Entity,
-) -> Signed<AgreementStatement> {
+fn signed_today(signed: &Signed<AgreementStatement>, id: &AgreementId, entity: &Entity) -> Signed<AgreementStatement> {
     let by_node = signed.peek().is_ok_and(|statement| !statement.action.needs_root());
     if !by_node || verify(signed, id, &entity.node()).is_ok() {
         return signed.clone();

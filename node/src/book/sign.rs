@@ -99,6 +99,9 @@ impl Book {
         if file.record.is_complete() {
             return Err(BookError::AlreadySigned);
         }
+        if checked.terms.version > 1 {
+            return Err(BookError::OtherBase);
+        }
         if let Some(known) = self.get(&file.record.id) {
             return self.accept_again(&known, verified).await;
         }

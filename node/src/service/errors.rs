@@ -134,9 +134,11 @@ impl From<BookError> for ServiceError {
             | BookError::NothingToConfirm
             | BookError::NothingToWithdraw => ErrorCode::Usage,
             BookError::NothingOffered => ErrorCode::NotFound,
-            BookError::Ended | BookError::AcceptByPassed | BookError::NotActive | BookError::Unconfirmed => {
-                ErrorCode::NoAgreement
-            }
+            BookError::Ended
+            | BookError::AcceptByPassed
+            | BookError::NotActive
+            | BookError::Unconfirmed
+            | BookError::Withdrawn => ErrorCode::NoAgreement,
             BookError::Older
             | BookError::AlreadySuspended
             | BookError::NotSuspended

@@ -263,7 +263,8 @@ impl AgreementRecord {
     /// Checks every signature that is there; version 1 is always signed by its proposer.
     fn verify_signed(&self, proposer: &CertifiedNode, acceptor: &CertifiedNode) -> Result<AgreementTerms, RecordError> {
         let terms = self.peek()?;
-        let by_acceptor_alone = terms.version > 1 && !self.has_signed(Side::Proposer) && self.has_signed(Side::Acceptor);
+        let by_acceptor_alone =
+            terms.version > 1 && !self.has_signed(Side::Proposer) && self.has_signed(Side::Acceptor);
         if by_acceptor_alone && terms.proposer.entity != proposer.entity {
             return Err(RecordError::Parties("the proposer's card is another entity's"));
         } else if !by_acceptor_alone {
@@ -476,7 +477,11 @@ mod tests {
     }
 
     /// The next version after `known`, changed by `change`, signed by both.
-    fn amended(known: &AgreementRecord, by: (&TestParty, &TestParty), change: fn(&mut AgreementTerms)) -> AgreementRecord {
+    fn amended(
+        known: &AgreementRecord,
+        by: (&TestParty, &TestParty),
+        change: fn(&mut AgreementTerms),
+    ) -> AgreementRecord {
         let before = known.peek().expect("valid");
         let (version, previous) = (before.version + 1, Some(known.hash()));
         let mut terms = AgreementTerms { version, previous, nonce: known.id.0, ..before };

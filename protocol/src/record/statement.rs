@@ -210,7 +210,9 @@ impl StatementChain {
         match (self.stated(), action) {
             (Stated::Ended(_), _) => return field("after its end nothing is stated about an agreement"),
             (Stated::Suspended(_), Action::Suspend) => return field("the party has suspended the agreement already"),
-            (Stated::Open, Action::Resume) => return field("only the party that has suspended the agreement resumes it"),
+            (Stated::Open, Action::Resume) => {
+                return field("only the party that has suspended the agreement resumes it");
+            }
             _ => {}
         }
         if action != Action::End && self.statements.len() + 1 >= STATEMENTS_MAX {
@@ -311,7 +313,11 @@ mod tests {
         check(by(&first(Action::End), false, &party), false, "the statement key does not end");
         check(by(&first(Action::Suspend), true, &party), false, "the root is not used to suspend");
         check(by(&first(Action::End), true, &other), false, "the counterpart's root");
-        check(by(&AgreementStatement { party: other.entity(), ..first(Action::End) }, true, &party), false, "for another");
+        check(
+            by(&AgreementStatement { party: other.entity(), ..first(Action::End) }, true, &party),
+            false,
+            "for another",
+        );
         let elsewhere = AgreementStatement { agreement: AgreementId([0; 32]), ..first(Action::End) };
         check(by(&elsewhere, true, &party), false, "another agreement");
         check(by(&AgreementStatement { number: 0, ..first(Action::End) }, true, &party), false, "number 0");

@@ -192,4 +192,3 @@ impl PeerActor {
 fn say(statement: Signed<AgreementStatement>, known: bool) -> Message {
     Statement { statement, known }.into()
 }
-
