@@ -12,6 +12,7 @@ pub mod node;
 pub mod output;
 pub mod pair;
 pub mod probe;
+pub mod quarantine;
 pub mod scan;
 pub mod source;
 pub mod storm;

@@ -34,6 +34,8 @@ pub struct Setup {
     pub dir: Option<PathBuf>,
     /// Variables of every process of this node.
     pub env: Vec<(String, String)>,
+    /// The network namespace that the node runs in, if not this one.
+    pub namespace: Option<String>,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             passphrase: None,
             dir: None,
             env: Vec::new(),
+            namespace: None,
         }
     }
 }
@@ -145,7 +148,14 @@ impl TestNode {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::pakt());
+        let mut command = match &self.setup.namespace {
+            None => Command::new(binary::pakt()),
+            Some(name) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", name]).arg(binary::pakt());
+                inside
+            }
+        };
         for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
             command.env_remove(key);
         }

@@ -19,6 +19,7 @@ mod known_content;
 mod lifecycle;
 mod pipeline;
 mod queue;
+mod quiet;
 mod refusals;
 mod resume;
 mod second_reader;
