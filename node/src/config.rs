@@ -175,6 +175,20 @@ impl Config {
         Ok(config)
     }
 
+    /// Writes `advertise` into the settings of the data directory `dir`, all else as it is, and gives them.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`], or when the file cannot be written.
+    pub fn set_advertise(dir: &Path, addresses: &[String]) -> Result<Config, ServiceError> {
+        let path = dir.join(CONFIG_NAME);
+        let bytes = files::read_bounded(&path, CONFIG_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| broken(&path, "it is not text"))?;
+        let changed = with_advertise(&text, addresses).map_err(|e| broken(&path, &toml_error(&text, &e)))?;
+        Self::parse(&changed, &path)?;
+        files::write_private(&path, changed.as_bytes())?;
+        Self::load(dir)
+    }
+
     /// Bytes of sent content to keep, if it is set.
     pub fn known_content_bytes(&self) -> Option<u64> {
         parse_size(self.store.known_content.as_deref()?)
@@ -275,6 +289,24 @@ const CONFIG_TAIL: &str = r#"
 # format = "text"
 "#;
 
+/// The text of a configuration with another `advertise`.
+fn with_advertise(text: &str, addresses: &[String]) -> Result<String, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct AdvertiseOnly {
+        advertise: Option<toml::Spanned<Vec<String>>>,
+    }
+    let value = toml::Value::from(addresses.to_vec()).to_string();
+    let found: AdvertiseOnly = toml::from_str(text)?;
+    Ok(match found.advertise {
+        Some(written) => {
+            let span = written.span();
+            format!("{}{value}{}", &text[..span.start], &text[span.end..])
+        }
+        // Before everything else, as keys that stand behind a section belong to it.
+        None => format!("advertise = {value}\n{text}"),
+    })
+}
+
 /// An error in TOML as one sentence: the line, what stands there, what is wrong.
 pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
     let Some(start) = error.span().map(|span| span.start.min(text.len())) else { return error.message().to_owned() };
@@ -316,6 +348,23 @@ mod tests {
     fn what_init_writes_is_what_load_reads() {
         let config = sample();
         assert_eq!(Config::parse(&config.render(), Path::new("d/config.toml")).unwrap(), config);
+    }
+
+    #[test]
+    fn other_addresses_change_nothing_else() {
+        let text = sample().render().replace("advertise = [", "advertise = [ # ours\n  ");
+        let check = |text: &str, addresses: &[&str]| {
+            let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
+            let changed = with_advertise(text, &addresses).unwrap();
+            let read = Config::parse(&changed, Path::new("d/c")).unwrap();
+            assert_eq!(read, Config { advertise: addresses, ..sample() });
+            assert!(changed.contains("# Name and registered number"));
+        };
+        check(&text, &["[::1]:1", "a.example:2"]);
+        check(&text, &[]);
+        let start = text.find("advertise =").unwrap();
+        let end = start + text[start..].find("]").unwrap() + 1;
+        check(&format!("{}{}", &text[..start], &text[end..]), &["b.example:3"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub mod armour;
 pub mod binary;
+pub mod mesh;
 pub mod node;
 pub mod output;
 pub mod pair;

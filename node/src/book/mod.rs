@@ -8,6 +8,7 @@
 //! **Invariant:** rows are changed within one transaction from what the store holds, never from the copy in memory.
 //! **Invariant:** no name, number or group leaves this module in a log line; ids may.
 
+mod addresses;
 mod agreement;
 mod doors;
 mod draft;
@@ -44,9 +45,10 @@ pub use sign::read_card;
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
+use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ROSTERS};
 use crate::store::{Store, StoreError, WriteTx};
-use rows::{AgreementRow, ContactRow, EpochRow};
+use peer::Refusal;
+use rows::{AddressRow, AgreementRow, ContactRow, EpochRow};
 
 /// Agreements, groups or epochs that are read at start; far above what one node has.
 const ROWS_MAX: usize = 100_000;
@@ -61,7 +63,7 @@ struct Inner {
     store: Store,
     slots: Slots,
     entity: Entity,
-    addresses: Vec<Address>,
+    addresses: RwLock<Vec<Address>>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
     changes: watch::Sender<u64>,
@@ -106,7 +108,7 @@ impl Book {
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
         let dial_counters = Mutex::default();
-        let addresses = own_addresses;
+        let addresses = RwLock::new(own_addresses);
         Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
     }
 
@@ -137,7 +139,7 @@ impl Book {
             name: party.name.clone(),
             number: party.number.clone(),
             chain: entity.chain().clone(),
-            addresses: self.inner.addresses.clone(),
+            addresses: self.own_addresses(),
             issued_at: ambient::now(),
         };
         Ok(body.sign(entity.statement())?)
@@ -239,6 +241,10 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             let mut view = Agreement::of_row(&row).map_err(|_| StoreError::Damaged(AGREEMENTS.name()))?;
             if let Some(roster) = tx.get(&PEER_ROSTERS, &id)? {
                 view.roster = Some(roster.peek().map_err(|_| StoreError::Damaged(PEER_ROSTERS.name()))?);
+            }
+            if let Some(AddressRow { update, at }) = tx.get(&PEER_ADDRESSES, &id)? {
+                let update = update.peek().map_err(|_| StoreError::Damaged(PEER_ADDRESSES.name()))?;
+                (view.addresses, view.addresses_told_at) = (update.addresses, Some(at));
             }
             if let Some(ContactRow { at, clock_difference_s }) = tx.get(&CONTACTS, &id)? {
                 view.last_contact = Some(at);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::address::AddressCommand;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
 
@@ -77,6 +78,9 @@ pub enum Command {
   pakt group list"
     )]
     Group(GroupCommand),
+    /// Where counterparts dial this node.
+    #[command(subcommand, after_help = "Examples:\n  pakt address list\n  pakt address set pakt.nord.example:4100")]
+    Address(AddressCommand),
     /// Counterparts, their groups, whether they can be reached, since when and why not.
     #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
     Peers,

@@ -118,6 +118,10 @@ fn peer_text(peer: &Peer) -> String {
         let direction = if difference > 0 { "ahead of" } else { "behind" };
         rows.push(("clock", format!("its clock is {apart} {direction} ours")));
     }
+    if !peer.addresses.is_empty() {
+        let told = peer.addresses_told_at.as_deref().map(|at| format!(", told {}", moment(at))).unwrap_or_default();
+        rows.push(("addresses", format!("{}{told}", safe(&peer.addresses.join(", ")))));
+    }
     if !peer.addresses_ignored.is_empty() {
         rows.push(("not dialled", safe(&peer.addresses_ignored.join("; "))));
     }

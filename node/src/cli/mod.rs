@@ -8,6 +8,7 @@
 // The one place where printing is the purpose.
 #![allow(clippy::print_stdout)]
 
+pub mod address;
 pub mod agreement;
 pub mod args;
 pub mod client;
@@ -94,6 +95,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
     match command {
         Command::Agreement(command) => agreement::agreement(&client, dir, output, command).await,
         Command::Group(command) => lists::group(&client, output, command).await,
+        Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,
         Command::Send(args) => send::send(&client, output, args).await,
         Command::Inbox(command) => lists::inbox(&client, output, command).await,

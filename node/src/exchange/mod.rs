@@ -245,6 +245,14 @@ impl Exchange {
         }
     }
 
+    /// Tells every counterpart where this node can be dialled now.
+    pub async fn addresses_changed(&self) {
+        let all: Vec<AgreementId> = lock(&self.inner.peers).keys().copied().collect();
+        for id in all {
+            self.tell(&id, Command::AddressesChanged).await;
+        }
+    }
+
     /// Waits until the proposer holds the countersigned agreement; not at all when it has no address to be dialled at,
     /// as a proposer does not dial before it holds the agreement.
     ///

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -129,6 +130,28 @@ impl DialRules {
                     || self.allowed.iter().any(|range| range.contains(ip))
             }
         }
+    }
+}
+
+/// The rules that hold now; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct SharedRules(Arc<RwLock<DialRules>>);
+
+impl SharedRules {
+    /// Whether `ip` may be dialled.
+    pub fn permit(&self, ip: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).permit(ip)
+    }
+
+    /// Other rules from the next dial on.
+    pub fn replace(&self, rules: DialRules) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+}
+
+impl From<DialRules> for SharedRules {
+    fn from(rules: DialRules) -> SharedRules {
+        SharedRules(Arc::new(RwLock::new(rules)))
     }
 }
 

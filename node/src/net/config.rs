@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::address::DialRules;
+use super::address::SharedRules;
 
 /// Everything that [`Net::start`](super::Net::start) needs to know.
 pub struct NetConfig {
@@ -14,7 +14,7 @@ pub struct NetConfig {
     /// Where to listen; `None` for a node that only dials. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
     /// Which addresses may be dialled.
-    pub dial_rules: DialRules,
+    pub dial_rules: SharedRules,
     /// How long each step may take.
     pub deadlines: Deadlines,
     /// How much of everything there may be.
@@ -27,7 +27,7 @@ impl NetConfig {
         NetConfig {
             transport_seed: Zeroizing::new(transport_seed),
             listen: None,
-            dial_rules: DialRules::default(),
+            dial_rules: SharedRules::default(),
             deadlines: Deadlines::default(),
             limits: NetLimits::default(),
         }

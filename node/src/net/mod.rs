@@ -47,7 +47,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use address::{AddressRange, DialRules, RangeError, Reach, is_address};
+pub use address::{AddressRange, DialRules, RangeError, Reach, SharedRules, is_address};
 pub use config::{Deadlines, NetConfig, NetLimits};
 pub use error::{DialError, HelloRefusal, NetError};
 pub use hello::HELLO_FRAME_BYTES_MAX;

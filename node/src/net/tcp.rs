@@ -6,7 +6,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::address::{self, DialRules};
+use super::address::{self, SharedRules};
 use super::base::Base;
 use super::error::DialError;
 
@@ -60,7 +59,7 @@ pub(super) enum TcpError {
 
 /// Listeners and dials over TCP.
 pub(super) struct TcpTransport {
-    rules: Arc<DialRules>,
+    rules: SharedRules,
     connect_deadline: Duration,
     listeners: Vec<Listener>,
 }
@@ -74,8 +73,8 @@ struct Listener {
 }
 
 impl TcpTransport {
-    pub(super) fn new(rules: DialRules, connect_deadline: Duration) -> TcpTransport {
-        TcpTransport { rules: Arc::new(rules), connect_deadline, listeners: Vec::new() }
+    pub(super) fn new(rules: SharedRules, connect_deadline: Duration) -> TcpTransport {
+        TcpTransport { rules, connect_deadline, listeners: Vec::new() }
     }
 }
 
@@ -212,7 +211,7 @@ pub(super) fn socket_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-async fn connect(host: Host, port: u16, rules: Arc<DialRules>, deadline: Duration) -> Result<TcpIo, TcpError> {
+async fn connect(host: Host, port: u16, rules: SharedRules, deadline: Duration) -> Result<TcpIo, TcpError> {
     let resolved: Vec<IpAddr> = match host {
         Host::Ip(ip) => vec![ip],
         Host::Name(name) => timeout(deadline, lookup_host((name, port)))

@@ -13,7 +13,7 @@ use crate::ambient;
 use crate::api::types::*;
 use crate::book::{Agreement, END_OPEN_FOR, Standing};
 use crate::exchange::{LaneInfo, PeerState};
-use crate::net::{DialRules, LaneKind, Reach};
+use crate::net::{LaneKind, Reach, SharedRules};
 
 impl Node {
     /// The counterparts and how they can be reached, by name.
@@ -47,7 +47,7 @@ fn is_shown(agreement: &Agreement, now: Time) -> bool {
     agreement.standing != Standing::Ended || agreement.ended_at.is_none_or(|at| now.distance(at) < END_OPEN_FOR)
 }
 
-fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) -> Peer {
+fn peer(agreement: &Agreement, state: &PeerState, rules: &SharedRules, now: Time) -> Peer {
     let other = agreement.counterpart();
     let groups = agreement.roster.iter().flat_map(|roster| &roster.groups);
     let (addresses, addresses_ignored) = dialled(&agreement.addresses, rules);
@@ -70,6 +70,7 @@ fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) 
         line_rate: state.line_rate,
         addresses,
         addresses_ignored,
+        addresses_told_at: agreement.addresses_told_at.map(time_text),
         clock_difference_s: agreement.clock_difference_s,
         last_contact: agreement.last_contact.map(time_text),
     }
@@ -110,7 +111,7 @@ pub(super) fn not_in_force(agreement: &Agreement, now: Time) -> Option<String> {
 }
 
 /// Which addresses are dialled, and which are not and why. What a name resolves to is known only when it is dialled.
-fn dialled(addresses: &[Address], rules: &DialRules) -> (Vec<String>, Vec<String>) {
+fn dialled(addresses: &[Address], rules: &SharedRules) -> (Vec<String>, Vec<String>) {
     let mut permitted = Vec::new();
     let mut ignored = Vec::new();
     for address in addresses {
@@ -151,6 +152,7 @@ fn lane(lane: &LaneInfo) -> PeerLane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::DialRules;
 
     #[test]
     fn addresses_that_are_not_dialled_say_why() {
@@ -161,7 +163,7 @@ mod tests {
                 own: own.iter().map(|ip| ip.parse().unwrap()).collect(),
                 allowed: allowed.iter().map(|range| range.parse().unwrap()).collect(),
             };
-            let (permitted, told) = dialled(&addresses, &rules);
+            let (permitted, told) = dialled(&addresses, &rules.into());
             assert_eq!(permitted.len() + told.len(), addresses.len());
             assert!(permitted.contains(&"node.example:4100".to_owned()));
             let names: Vec<&str> = told.iter().filter_map(|text| text.split(' ').next()).collect();

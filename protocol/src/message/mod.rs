@@ -5,6 +5,7 @@
 //! To add a kind of message: write its file here and add its row at the end of [`Message`]; the exhaustive match in
 //! `node::exchange` then refuses to compile until it is handled.
 
+pub mod address;
 pub mod contact;
 pub mod lane;
 pub mod offer;
@@ -15,6 +16,7 @@ pub mod statement;
 
 use serde::{Deserialize, Serialize};
 
+pub use address::AddressNews;
 pub use contact::{Contact, Contacted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
@@ -66,6 +68,7 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    Addresses(AddressNews),
 }
 
 impl Message {
@@ -85,7 +88,7 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        false
+        matches!(self, Message::Addresses(_))
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -108,7 +111,8 @@ impl Message {
             | Message::Contact(_)
             | Message::Contacted(_)
             | Message::Statement(_)
-            | Message::Roster(_) => None,
+            | Message::Roster(_)
+            | Message::Addresses(_) => None,
         }
     }
 }
@@ -134,7 +138,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..19, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

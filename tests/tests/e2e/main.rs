@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
 mod bad_input;
 mod bad_records;

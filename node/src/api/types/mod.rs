@@ -8,12 +8,14 @@
 //!
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
+mod address;
 mod agreement;
 mod error;
 mod inbox;
 mod node;
 mod outbox;
 
+pub use address::*;
 pub use agreement::*;
 pub use error::*;
 pub use inbox::*;

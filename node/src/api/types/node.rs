@@ -100,6 +100,9 @@ pub struct Peer {
     /// Addresses that are not dialled, each with the reason.
     #[serde(default)]
     pub addresses_ignored: Vec<String>,
+    /// When it told these addresses; absent while they are those of its card.
+    #[serde(default)]
+    pub addresses_told_at: Option<String>,
     /// The peer's clock minus ours in seconds, as seen at the last contact.
     #[serde(default)]
     pub clock_difference_s: Option<i64>,

@@ -1,5 +1,6 @@
 //! Two entities with a book each, on disks in memory.
 
+mod addresses;
 mod faults;
 mod hostile;
 mod keep;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use pakt_protocol::message::WantLanes;
 use pakt_protocol::time::Time;
 
+use super::addresses::dial_in_turn;
 use super::{Command, PeerActor, ShownLane, Timer, lock, now};
 use crate::ambient;
-use crate::exchange::{bulk, open};
+use crate::exchange::bulk;
 use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -34,6 +35,11 @@ pub(super) struct Dialing {
 }
 
 impl Dialing {
+    /// Failures so far count no more.
+    pub(super) fn start_over(&mut self) {
+        self.failures = 0;
+    }
+
     /// One dial of this kind is over, whichever it was.
     fn forget_one(&mut self, kind: LaneKind) {
         let over = self.content.iter().find(|(dialled, _)| *dialled == kind).copied();
@@ -133,19 +139,12 @@ impl PeerActor {
         let (net, actor) = (self.context.net.clone(), self.own_inbox.clone());
         let (agreement, entity) = (self.id, self.entity);
         self.tasks.spawn(async move {
-            let mut last = None;
-            for addr in addresses {
-                let target = DialTarget { agreement, entity, addr: addr.clone() };
-                let lane = match net.dial(target, kind).await {
-                    Ok(lane) => open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused),
-                    Err(error) => Err(error),
-                };
-                match lane {
-                    Ok(lane) => return drop(actor.send(Command::Lane(lane)).await),
-                    Err(error) => last = Some((addr, error)),
-                }
-            }
-            let _ = actor.send(Command::DialFailed(kind, last)).await;
+            let targets = addresses.into_iter().map(|addr| DialTarget { agreement, entity, addr }).collect();
+            let told = match dial_in_turn(&net, targets, (kind, slot, version)).await {
+                Ok(lane) => Command::Lane(lane),
+                Err(last) => Command::DialFailed(kind, last),
+            };
+            let _ = actor.send(told).await;
         });
     }
 

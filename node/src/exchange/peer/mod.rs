@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod addresses;
 mod early;
 mod lanes;
 mod pulling;
@@ -79,6 +80,8 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// This node's addresses changed.
+    AddressesChanged,
 }
 
 /// What the actor shows to the rest of the node.
@@ -296,6 +299,7 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::AddressesChanged => self.tell_addresses().await,
         }
     }
 

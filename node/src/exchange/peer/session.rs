@@ -175,7 +175,10 @@ impl PeerActor {
                 self.report(confirmed.err(), "the confirmation could not be recorded");
                 self.close_session("the agreement has ended").await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.resume_sending().await;
+                self.tell_addresses().await;
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
