@@ -13,6 +13,7 @@ pub mod node;
 pub mod output;
 pub mod pair;
 pub mod probe;
+pub mod proxy;
 pub mod scan;
 pub mod source;
 pub mod tools;

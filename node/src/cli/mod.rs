@@ -153,6 +153,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         listen: args.listen,
         advertise: args.advertise,
         allow_range: args.allow_range,
+        proxy: args.proxy,
+        proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
     };

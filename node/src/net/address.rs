@@ -179,6 +179,15 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
 }
 
+/// Whether a name belongs to no public zone: a single word, or one of the suffixes set aside for networks of one's own.
+///
+/// Only where a proxy resolves names is this all that can be known.
+pub(super) fn is_internal(name: &str) -> bool {
+    const SUFFIXES: [&str; 8] = ["localhost", "local", "internal", "intranet", "lan", "corp", "home", "home.arpa"];
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    !name.contains('.') || SUFFIXES.iter().any(|suffix| name.ends_with(&format!(".{suffix}")))
+}
+
 /// Whether a text is an address that can be put on a card: `host:port`, an IPv6 host in brackets.
 pub fn is_address(text: &str) -> bool {
     parse(text).is_some()
@@ -210,6 +219,22 @@ mod tests {
         ] {
             let parsed = parse(text).map(|address| address.to_string());
             assert_eq!(parsed.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_ones_own_network_are_known() {
+        for (name, internal) in [
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("intranet", true),
+            ("pacs.hospital.local", true),
+            ("x.home.arpa.", true),
+            ("node.example.no", false),
+            ("local.example", false),
+            ("notlocal.no", false),
+        ] {
+            assert_eq!(is_internal(name), internal, "{name}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::address::SharedRules;
+use super::proxy::Proxy;
 
 /// Everything that [`Net::start`](super::Net::start) needs to know.
 pub struct NetConfig {
@@ -13,6 +14,8 @@ pub struct NetConfig {
     pub transport_seed: Zeroizing<[u8; 32]>,
     /// Where to listen; `None` for a node that only dials. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
+    /// Through which proxy every dial goes; directly without one.
+    pub proxy: Option<Proxy>,
     /// Which addresses may be dialled.
     pub dial_rules: SharedRules,
     /// How long each step may take.
@@ -27,6 +30,7 @@ impl NetConfig {
         NetConfig {
             transport_seed: Zeroizing::new(transport_seed),
             listen: None,
+            proxy: None,
             dial_rules: SharedRules::default(),
             deadlines: Deadlines::default(),
             limits: NetLimits::default(),

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::proxy::ProxyError;
+
 /// Why the network part of a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -49,6 +51,9 @@ pub enum DialError {
     /// No TCP connection came about.
     #[error("cannot connect: {0}")]
     Unreachable(io::ErrorKind),
+    /// The proxy made no connection.
+    #[error(transparent)]
+    Proxy(ProxyError),
     /// A TCP connection came about, but nothing answered behind it.
     #[error("something accepts the connection but does not answer: not a Pakt node, or it does not know this one")]
     NoAnswer,

@@ -20,6 +20,7 @@ mod error;
 mod hello;
 mod lane;
 mod mux;
+mod proxy;
 mod registry;
 mod seats;
 mod swarm;
@@ -53,6 +54,7 @@ pub use error::{DialError, HelloRefusal, NetError};
 pub use hello::HELLO_FRAME_BYTES_MAX;
 pub use lane::{Lane, LaneBytes, LaneStream, PeerNode};
 pub use pakt_protocol::message::lane::LaneKind;
+pub use proxy::{Proxy, ProxyError, ProxyTextError};
 
 use actor::{Command, NetActor};
 use base::{Base, Ticketed, Wire};
@@ -153,7 +155,7 @@ impl Net {
         config: NetConfig,
         keeper: Arc<dyn Doorkeeper>,
     ) -> Result<(Net, mpsc::Receiver<Lane>), NetError> {
-        let base = TcpTransport::new(config.dial_rules.clone(), config.deadlines.connect);
+        let base = TcpTransport::new(config.dial_rules.clone(), config.proxy.clone(), config.deadlines.connect);
         let listen = config.listen;
         let address = listen.map(|addr| Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port())));
         Net::start_on(base, address, config, keeper).await.map_err(|failure| match (failure, listen) {

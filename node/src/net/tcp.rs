@@ -4,8 +4,9 @@
 //! **Invariant:** a shortage of file descriptors delays accepting; it ends nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::address::{self, SharedRules};
 use super::base::Base;
 use super::error::DialError;
+use super::proxy::{Proxy, ProxyError, ProxyTarget};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -55,11 +57,14 @@ pub(super) enum TcpError {
     NotAllowed,
     #[error("connect: {0}")]
     Connect(#[source] io::Error),
+    #[error(transparent)]
+    Proxy(ProxyError),
 }
 
 /// Listeners and dials over TCP.
 pub(super) struct TcpTransport {
     rules: SharedRules,
+    proxy: Option<Arc<Proxy>>,
     connect_deadline: Duration,
     listeners: Vec<Listener>,
 }
@@ -73,8 +78,8 @@ struct Listener {
 }
 
 impl TcpTransport {
-    pub(super) fn new(rules: SharedRules, connect_deadline: Duration) -> TcpTransport {
-        TcpTransport { rules, connect_deadline, listeners: Vec::new() }
+    pub(super) fn new(rules: SharedRules, proxy: Option<Proxy>, connect_deadline: Duration) -> TcpTransport {
+        TcpTransport { rules, proxy: proxy.map(Arc::new), connect_deadline, listeners: Vec::new() }
     }
 }
 
@@ -90,6 +95,7 @@ impl Base for TcpTransport {
     fn failure(error: &TcpError) -> DialError {
         match error {
             TcpError::NotAllowed => DialError::RangeNotAllowed,
+            TcpError::Proxy(error) => DialError::Proxy(*error),
             TcpError::Unresolved => DialError::Unresolved,
             TcpError::Listen(error) | TcpError::Connect(error) => DialError::Unreachable(error.kind()),
         }
@@ -122,7 +128,11 @@ impl Transport for TcpTransport {
         let (Some(host), Some(port)) = host_and_port(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        Ok(Box::pin(connect(host, port, self.rules.clone(), self.connect_deadline)))
+        let (rules, deadline) = (self.rules.clone(), self.connect_deadline);
+        Ok(match self.proxy.clone() {
+            Some(proxy) => Box::pin(connect_through(proxy, host, port, rules, deadline)),
+            None => Box::pin(connect(host, port, rules, deadline)),
+        })
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, TcpError>> {
@@ -235,6 +245,28 @@ async fn connect(host: Host, port: u16, rules: SharedRules, deadline: Duration) 
         }
     }
     Err(failure)
+}
+
+/// Has the proxy connect, and resolve names; an address is checked here, a name by what it says of itself.
+async fn connect_through(
+    proxy: Arc<Proxy>,
+    host: Host,
+    port: u16,
+    rules: SharedRules,
+    deadline: Duration,
+) -> Result<TcpIo, TcpError> {
+    // Where a name leads to only the proxy knows.
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let (target, remote) = match host {
+        Host::Ip(ip) if !rules.permit(ip) => return Err(TcpError::NotAllowed),
+        Host::Ip(ip) => (ProxyTarget::Ip(ip, port), SocketAddr::from((ip, port))),
+        Host::Name(name) if address::is_internal(&name) && !rules.permit(Ipv4Addr::LOCALHOST.into()) => {
+            return Err(TcpError::NotAllowed);
+        }
+        Host::Name(name) => (ProxyTarget::Name(name, port), nowhere),
+    };
+    let stream = proxy.connect(&target, deadline).await.map_err(TcpError::Proxy)?;
+    Ok(TcpIo::new(stream, remote))
 }
 
 /// Sets what helps and leaves out what this kernel does not know or allow.

@@ -66,8 +66,8 @@ struct Opened {
 /// What is wrong with the data directory, the keys or the listen address.
 pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
-    let listen = listen_address(&config)?;
-    let dial_rules = SharedRules::from(dial_rules(&config, Some(listen))?);
+    let listen = config.listen_address()?;
+    let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
     let addresses = card_addresses(&config)?;
     let seed = *keystore.transport.seed();
     let opening = config.clone();
@@ -79,7 +79,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     })
 }
 
-type Network = ([u8; 32], SocketAddr, SharedRules);
+type Network = ([u8; 32], Option<SocketAddr>, SharedRules);
 
 async fn bring_up(
     config: Config,
@@ -94,7 +94,8 @@ async fn bring_up(
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone() };
-    let net_config = NetConfig { listen: Some(listen), dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
+    let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
+    let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
     let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
@@ -220,11 +221,6 @@ pub(super) fn write_card(dir: &Path, book: &Book) -> Answer<String> {
 
 fn wrong_config(key: &str, value: &str, hint: &str) -> ServiceError {
     ServiceError::new(ErrorCode::Damaged, format!("config.toml: `{key}`: {value} cannot be used"), hint)
-}
-
-fn listen_address(config: &Config) -> Answer<SocketAddr> {
-    let parsed = config.listen.parse();
-    parsed.map_err(|_| wrong_config("listen", &config.listen, "write an IP address of this machine and a port"))
 }
 
 fn card_addresses(config: &Config) -> Answer<Vec<Address>> {

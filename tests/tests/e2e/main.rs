@@ -19,6 +19,7 @@ mod kills;
 mod known_content;
 mod lifecycle;
 mod pipeline;
+mod proxies;
 mod queue;
 mod refusals;
 mod resume;
