@@ -16,6 +16,7 @@ use crate::api::types::{ErrorCode, ServiceError};
 use crate::files;
 use crate::line::LineConfig;
 use crate::net::Proxy;
+use crate::relay::RelayConfig;
 
 /// Name of the file in the data directory.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -75,6 +76,9 @@ pub struct Config {
     /// How much of the line content may take.
     #[serde(default)]
     pub line: LineConfig,
+    /// How much is forwarded between counterparts.
+    #[serde(default)]
+    pub relay: RelayConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -335,6 +339,14 @@ const CONFIG_TAIL: &str = r#"
 # At certain hours, local time; the first entry that fits decides.
 # schedule = [{ days = "mon-fri", from = "07:00", to = "18:00", send = "20Mbit/s" }]
 
+[relay]
+# Only for counterparts whose agreements say relay = true: how much this node forwards between two of them that cannot
+# dial each other. The bytes are encrypted from end to end; both counterparts' quotas count.
+# enabled = true
+# circuits_per_peer = 16
+# bytes_per_hour = "20GB"
+# rate = "none"
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -399,6 +411,7 @@ mod tests {
             bulk_lanes: None,
             store: StoreConfig::default(),
             line: LineConfig::default(),
+            relay: RelayConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

@@ -123,6 +123,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         bulk_lanes: None,
         store: StoreConfig::default(),
         line: Default::default(),
+        relay: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

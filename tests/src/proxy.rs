@@ -101,7 +101,7 @@ fn read_connect(stream: &mut TcpStream, wanted: Option<&str>) -> io::Result<Opti
 }
 
 fn read_socks(stream: &mut TcpStream, wanted: Option<&str>) -> io::Result<Option<String>> {
-    let mut read = |bytes: usize, stream: &mut TcpStream| -> io::Result<Vec<u8>> {
+    let read = |bytes: usize, stream: &mut TcpStream| -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; bytes];
         stream.read_exact(&mut buffer)?;
         Ok(buffer)

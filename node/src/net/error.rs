@@ -54,6 +54,11 @@ pub enum DialError {
     /// The proxy made no connection.
     #[error(transparent)]
     Proxy(ProxyError),
+    /// No partner connected the two.
+    #[error(
+        "no partner that may forward connects to it: it is not online there, or that partner does not forward for it"
+    )]
+    NotForwarded,
     /// A TCP connection came about, but nothing answered behind it.
     #[error("something accepts the connection but does not answer: not a Pakt node, or it does not know this one")]
     NoAnswer,

@@ -11,7 +11,7 @@ use super::agreements::state_of;
 use super::{Answer, Node, words};
 use crate::ambient;
 use crate::api::types::*;
-use crate::book::{Agreement, END_OPEN_FOR, Standing};
+use crate::book::{Agreement, Book, END_OPEN_FOR, Standing};
 use crate::exchange::{LaneInfo, PeerState};
 use crate::net::{LaneKind, Reach, SharedRules};
 
@@ -24,7 +24,10 @@ impl Node {
         let now = ambient::now();
         let state = |agreement: &Arc<Agreement>| self.inner.exchange.peer(&agreement.id);
         let peers = self.counterparts(now);
-        Ok(peers.iter().map(|agreement| peer(agreement, &state(agreement), &self.inner.dial_rules, now)).collect())
+        Ok(peers
+            .iter()
+            .map(|agreement| peer(agreement, &state(agreement), (&self.inner.book, &self.inner.dial_rules), now))
+            .collect())
     }
 
     /// The agreement that counts with each counterpart, ordered by name.
@@ -47,7 +50,7 @@ fn is_shown(agreement: &Agreement, now: Time) -> bool {
     agreement.standing != Standing::Ended || agreement.ended_at.is_none_or(|at| now.distance(at) < END_OPEN_FOR)
 }
 
-fn peer(agreement: &Agreement, state: &PeerState, rules: &SharedRules, now: Time) -> Peer {
+fn peer(agreement: &Agreement, state: &PeerState, (book, rules): (&Book, &SharedRules), now: Time) -> Peer {
     let other = agreement.counterpart();
     let groups = agreement.roster.iter().flat_map(|roster| &roster.groups);
     let (addresses, addresses_ignored) = dialled(&agreement.addresses, rules);
@@ -66,7 +69,7 @@ fn peer(agreement: &Agreement, state: &PeerState, rules: &SharedRules, now: Time
         since: state.since.map(time_text),
         reason: if state.online { None } else { Some(reason_of(agreement, state, now)) },
         groups: groups.map(|group| group.name.clone()).collect(),
-        lanes: state.lanes.iter().map(lane).collect(),
+        lanes: state.lanes.iter().map(|shown| lane(shown, book)).collect(),
         line_rate: state.line_rate,
         addresses,
         addresses_ignored,
@@ -134,15 +137,17 @@ fn dialled(addresses: &[Address], rules: &SharedRules) -> (Vec<String>, Vec<Stri
     (permitted, ignored)
 }
 
-fn lane(lane: &LaneInfo) -> PeerLane {
+fn lane(lane: &LaneInfo, book: &Book) -> PeerLane {
     let kind = match lane.kind {
         LaneKind::Control => "control",
         LaneKind::Urgent => "urgent",
         LaneKind::Bulk => "bulk",
+        LaneKind::Relay => "relay",
     };
     PeerLane {
         kind: kind.to_owned(),
-        remote: lane.remote.to_string(),
+        remote: if lane.remote.port() == 0 { String::new() } else { lane.remote.to_string() },
+        via: lane.via.and_then(|via| book.get(&via)).map(|partner| partner.counterpart().name.clone()),
         dialled: lane.dialer,
         bytes_sent: lane.sent,
         bytes_received: lane.received,

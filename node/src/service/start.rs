@@ -93,7 +93,7 @@ async fn bring_up(
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
-    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone() };
+    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
     let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;

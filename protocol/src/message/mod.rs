@@ -10,6 +10,7 @@ pub mod contact;
 pub mod lane;
 pub mod offer;
 pub mod progress;
+pub mod relay;
 pub mod roster;
 pub mod settle;
 pub mod statement;
@@ -21,6 +22,7 @@ pub use contact::{Contact, Contacted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
 pub use statement::Statement;
@@ -69,6 +71,9 @@ registry! {
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
     Addresses(AddressNews),
+    RelayAsk(RelayAsk),
+    RelayAnswer(RelayAnswer),
+    RelayCall(RelayCall),
 }
 
 impl Message {
@@ -88,7 +93,7 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        matches!(self, Message::Addresses(_))
+        matches!(self, Message::Addresses(_) | Message::RelayCall(_))
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -112,7 +117,10 @@ impl Message {
             | Message::Contacted(_)
             | Message::Statement(_)
             | Message::Roster(_)
-            | Message::Addresses(_) => None,
+            | Message::Addresses(_)
+            | Message::RelayAsk(_)
+            | Message::RelayAnswer(_)
+            | Message::RelayCall(_) => None,
         }
     }
 }
@@ -138,7 +146,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..19, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..22, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

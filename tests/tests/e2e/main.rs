@@ -22,6 +22,7 @@ mod pipeline;
 mod proxies;
 mod queue;
 mod refusals;
+mod relays;
 mod resume;
 mod second_reader;
 mod snapshots;

@@ -52,7 +52,7 @@ impl PeerActor {
 /// Dials the targets in their order until a lane is up: the next one when one has failed or takes its time.
 ///
 /// Cancel safe. On failure the last error with its address.
-pub(super) async fn dial_in_turn(
+pub(in crate::exchange) async fn dial_in_turn(
     net: &Net,
     targets: Vec<DialTarget>,
     (kind, slot, version): (LaneKind, u8, u32),

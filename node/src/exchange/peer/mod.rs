@@ -15,6 +15,7 @@ mod lanes;
 mod pulling;
 mod receiving;
 mod records;
+mod relaying;
 mod sending;
 mod session;
 
@@ -39,6 +40,7 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub(super) use addresses::dial_in_turn;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
@@ -82,6 +84,8 @@ pub(in crate::exchange) enum Command {
     RosterChanged,
     /// This node's addresses changed.
     AddressesChanged,
+    /// Something for the counterpart, if it is online.
+    Transmit(Box<Message>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -97,6 +101,7 @@ pub(in crate::exchange) struct Shown {
 struct ShownLane {
     kind: LaneKind,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     bytes: Arc<LaneBytes>,
 }
@@ -106,6 +111,7 @@ impl Shown {
         let info = |lane: &ShownLane| LaneInfo {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             sent: lane.bytes.sent(),
             received: lane.bytes.received(),
@@ -300,6 +306,8 @@ impl PeerActor {
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
             Command::AddressesChanged => self.tell_addresses().await,
+            Command::Transmit(message) if self.is_live() => self.transmit(*message),
+            Command::Transmit(_) => {}
         }
     }
 

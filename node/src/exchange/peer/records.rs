@@ -9,6 +9,7 @@ impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
         match message {
+            Message::RelayCall(call) => self.answer_relay_call(call.token),
             Message::Addresses(news) => self.take_addresses(&news).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
