@@ -36,6 +36,13 @@ impl Book {
     pub async fn own_address_update(&self, id: &AgreementId) -> Result<Signed<AddressUpdate>, BookError> {
         let reader = self.get(id).ok_or(BookError::Unknown)?.counterpart().entity;
         let (entity, id, addresses) = (self.inner.entity.clone(), *id, self.own_addresses());
+        let known = self.inner.store.read(|tx| tx.get(&OWN_ADDRESSES, &id))?;
+        let says = |known: &Signed<AddressUpdate>| {
+            entity.node().open_statement(known).is_ok_and(|said| said.addresses == addresses)
+        };
+        if let Some(known) = known.filter(says) {
+            return Ok(known);
+        }
         let write = self.inner.store.write(move |tx| {
             let known = tx.get(&OWN_ADDRESSES, &id)?;
             let last = match &known {

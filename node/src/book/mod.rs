@@ -10,6 +10,7 @@
 
 mod addresses;
 mod agreement;
+mod deposits;
 mod doors;
 mod draft;
 mod epochs;
@@ -36,6 +37,7 @@ use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
@@ -75,6 +77,8 @@ struct State {
     agreements: BTreeMap<AgreementId, Arc<Agreement>>,
     /// The newest secret for each counterpart's door.
     held: HashMap<AgreementId, DoorSecret>,
+    /// The secrets that open this node's door, per agreement.
+    granted: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
@@ -220,8 +224,10 @@ impl State {
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
             self.doors.set(id, view.counterpart().entity, &secrets);
+            self.granted.insert(id, secrets);
         } else {
             self.doors.remove(&id);
+            self.granted.remove(&id);
         }
         self.agreements.insert(id, Arc::new(view));
     }

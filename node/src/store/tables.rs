@@ -132,3 +132,12 @@ pub(crate) const PEER_ADDRESSES: Table<AgreementId, AddressRow> = Table::new("pe
 
 /// The newest addresses that were told to each counterpart.
 pub(crate) const OWN_ADDRESSES: Table<AgreementId, Signed<AddressUpdate>> = Table::new("own-addresses-1");
+
+/// What counterparts left here for others, by who left it and the tag that it is asked for by.
+pub(crate) const DEPOSITS: Table<(AgreementId, [u8; 16]), Vec<u8>> = Table::new("deposits-1");
+
+/// The same rows by tag.
+pub(crate) const DEPOSIT_TAGS: Table<([u8; 16], AgreementId), ()> = Table::new("deposit-tags-1");
+
+/// The name of the whole set that a counterpart left.
+pub(crate) const DEPOSITS_WHOLE: Table<AgreementId, [u8; 32]> = Table::new("deposits-whole-1");

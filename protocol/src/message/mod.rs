@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod contact;
+pub mod deposit;
 pub mod lane;
 pub mod offer;
 pub mod progress;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::AddressNews;
 pub use contact::{Contact, Contacted};
+pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
@@ -74,6 +76,11 @@ registry! {
     RelayAsk(RelayAsk),
     RelayAnswer(RelayAnswer),
     RelayCall(RelayCall),
+    DepositOffer(DepositOffer),
+    Deposit(Deposit),
+    Deposited(Deposited),
+    Seek(Seek),
+    Sought(Sought),
 }
 
 impl Message {
@@ -93,7 +100,16 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        matches!(self, Message::Addresses(_) | Message::RelayCall(_))
+        matches!(
+            self,
+            Message::Addresses(_)
+                | Message::RelayCall(_)
+                | Message::DepositOffer(_)
+                | Message::Deposit(_)
+                | Message::Deposited(_)
+                | Message::Seek(_)
+                | Message::Sought(_)
+        )
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -120,7 +136,12 @@ impl Message {
             | Message::Addresses(_)
             | Message::RelayAsk(_)
             | Message::RelayAnswer(_)
-            | Message::RelayCall(_) => None,
+            | Message::RelayCall(_)
+            | Message::DepositOffer(_)
+            | Message::Deposit(_)
+            | Message::Deposited(_)
+            | Message::Seek(_)
+            | Message::Sought(_) => None,
         }
     }
 }
@@ -146,7 +167,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..22, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..27, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

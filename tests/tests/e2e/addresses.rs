@@ -54,6 +54,16 @@ fn an_address_that_is_not_dialled_is_named_by_doctor() {
 }
 
 #[test]
+fn a_node_that_only_the_other_can_dial_is_connected_within_ten_seconds() {
+    let _turn = turn::beside();
+    let mut pair = only_a_dials("127.0.0.1:0", &[]);
+    pair.b.kill();
+    std::thread::sleep(secs(45));
+    pair.b.start();
+    wait_sees(&pair.a, &pair.b, 11);
+}
+
+#[test]
 fn new_addresses_reach_everybody_and_stay() {
     let _turn = turn::beside();
     let old = free_port();

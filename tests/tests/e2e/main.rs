@@ -18,6 +18,7 @@ mod full_disk;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
 mod proxies;
 mod queue;

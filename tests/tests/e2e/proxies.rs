@@ -84,7 +84,8 @@ fn a_proxy_that_refuses_is_named_with_its_reason() {
     let node = TestNode::init(setup);
     for bad in ["ftp://h:1", "http://h", "http://user:secret@h:1"] {
         let dir = desk.path().join("none");
-        let args = ["init", "--name", "Y", "--number", "NO:ORGNR:1", "--proxy", bad, "--dir", dir.to_str().unwrap()];
+        let args = ["init", "--name", "Y", "--number", "NO:ORGNR:1", "--proxy", bad, "--json", "--dir"];
+        let args = [&args[..], &[dir.to_str().unwrap()]].concat();
         let refused = node.plain(&args);
         assert_eq!(refused.code, 2, "{bad}");
         assert!(!refused.complaint().contains("secret"), "{bad}");

@@ -18,6 +18,10 @@ use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A counterpart that is back from a restart, however long a bad one takes, is connected within this time, also where
+/// only this side can dial.
+const RETRY_OFTEN: Duration = Duration::from_secs(10);
+const RETRY_OFTEN_FOR: Duration = Duration::from_secs(900);
 /// Content lanes that carry nothing for so long are closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Bulk lanes to one counterpart at the most.
@@ -196,8 +200,10 @@ impl PeerActor {
             tracing::debug!(agreement = %self.id, %error, "cannot dial");
             self.show_offline(format!("{addr}: {error}"));
         }
-        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
+        let most = if self.lost_for() < RETRY_OFTEN_FOR { RETRY_OFTEN } else { RETRY_MAX };
+        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(most);
         self.dialing.failures += 1;
+        self.note_lost(self.dialing.failures);
         self.plan_dial(jitter(wait));
     }
 

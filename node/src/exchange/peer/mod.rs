@@ -16,6 +16,7 @@ mod pulling;
 mod receiving;
 mod records;
 mod relaying;
+mod seeking;
 mod sending;
 mod session;
 
@@ -46,6 +47,7 @@ use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
@@ -84,6 +86,10 @@ pub(in crate::exchange) enum Command {
     RosterChanged,
     /// This node's addresses changed.
     AddressesChanged,
+    /// Other addresses of the counterpart were found through a partner.
+    AddressesFound,
+    /// Another counterpart is lost: this one may know where it is.
+    Seek(AgreementId),
     /// Something for the counterpart, if it is online.
     Transmit(Box<Message>),
 }
@@ -142,6 +148,10 @@ pub(super) enum Timer {
     Lanes,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Comparing what is left at the counterpart.
+    Deposits,
+    /// Asking the counterpart for others that are lost.
+    Seek,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -213,6 +223,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    seeking: Seeking,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -254,6 +265,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            seeking: Seeking::default(),
         }
     }
 
@@ -305,7 +317,12 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
-            Command::AddressesChanged => self.tell_addresses().await,
+            Command::AddressesChanged => {
+                self.tell_addresses().await;
+                self.plan_deposits();
+            }
+            Command::AddressesFound => self.handle_addresses_found(),
+            Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}
         }
@@ -321,6 +338,8 @@ impl PeerActor {
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Deposits => self.offer_deposits(),
+                Timer::Seek => self.send_seek(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -188,6 +188,7 @@ impl PeerActor {
             Event::Live => {
                 self.resume_sending().await;
                 self.tell_addresses().await;
+                self.begin_seeking();
             }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
