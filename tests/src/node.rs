@@ -32,6 +32,8 @@ pub struct Setup {
     pub passphrase: Option<String>,
     /// Where the data directory lies, if not in the node's own temporary folder.
     pub dir: Option<PathBuf>,
+    /// More that `init` is given.
+    pub init_args: Vec<String>,
     /// Variables of every process of this node.
     pub env: Vec<(String, String)>,
     /// The network namespace that the node runs in, if not this one.
@@ -48,6 +50,7 @@ impl Setup {
             advertise: Vec::new(),
             passphrase: None,
             dir: None,
+            init_args: Vec::new(),
             env: Vec::new(),
             namespace: None,
         }
@@ -89,6 +92,7 @@ impl TestNode {
         for address in &self.setup.advertise {
             command.args(["--advertise", address]);
         }
+        command.args(&self.setup.init_args);
         if self.setup.passphrase.is_some() {
             command.arg("--passphrase-file").arg(self.passphrase_file());
         }
@@ -169,6 +173,11 @@ impl TestNode {
         let mut command = self.command();
         command.args(args.iter().map(AsRef::as_ref)).arg("--dir").arg(&self.dir);
         Output::of(&mut command)
+    }
+
+    /// Runs `pakt ARGS…` with nothing added.
+    pub fn plain(&self, args: &[&str]) -> Output {
+        Output::of(self.command().args(args))
     }
 
     /// Runs `pakt ARGS… --json`, which must succeed, and gives its answer.
