@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const NOT_STORED: &str = "it could not be stored";
 
-enum Refusal {
+pub(super) enum Refusal {
     Rule(&'static str),
     Store(StoreError),
 }
@@ -33,7 +33,7 @@ impl From<StoreError> for Refusal {
 }
 
 impl Refusal {
-    fn for_peer(self, agreement: &AgreementId) -> &'static str {
+    pub(super) fn for_peer(self, agreement: &AgreementId) -> &'static str {
         match self {
             Refusal::Rule(rule) => rule,
             Refusal::Store(error) => {

@@ -15,8 +15,8 @@ use crate::net::Lane;
 /// A lane that is not up by then is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Opens a lane that this node dialled: returns once the listener has answered, with the agreement version that it holds.
-pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) -> io::Result<(Lane, u32)> {
+/// Opens a lane that this node dialled: returns once the listener has answered.
+pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) -> io::Result<Lane> {
     let open = LaneOpen {
         kind: lane.kind,
         slot,
@@ -24,7 +24,7 @@ pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) ->
         object_bytes_max: OBJECT_BYTES_MAX as u32,
         requests_max: REQUESTS_MAX as u16,
     };
-    let version = within(async {
+    lane.agreement_version = within(async {
         write_message(&mut lane.io, &open.into()).await?;
         lane.io.flush().await?;
         match read_message(&mut lane.io).await? {
@@ -35,14 +35,14 @@ pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) ->
         }
     })
     .await?;
-    Ok((lane, version))
+    Ok(lane)
 }
 
-/// Opens a lane that the counterpart dialled; gives the agreement version that it holds.
-pub(super) async fn accepted(mut lane: Lane, agreement_version: u32) -> io::Result<(Lane, u32)> {
+/// Opens a lane that the counterpart dialled.
+pub(super) async fn accepted(mut lane: Lane, agreement_version: u32) -> io::Result<Lane> {
     let opened =
         LaneOpened { agreement_version, object_bytes_max: OBJECT_BYTES_MAX as u32, requests_max: REQUESTS_MAX as u16 };
-    let version = within(async {
+    lane.agreement_version = within(async {
         let version = match read_message(&mut lane.io).await? {
             Message::Open(open) if open.kind == lane.kind && fits(open.object_bytes_max, open.requests_max) => {
                 open.agreement_version
@@ -59,7 +59,7 @@ pub(super) async fn accepted(mut lane: Lane, agreement_version: u32) -> io::Resu
         Ok(version)
     })
     .await?;
-    Ok((lane, version))
+    Ok(lane)
 }
 
 /// The limits of version 1 are fixed; the fields are there for later versions.

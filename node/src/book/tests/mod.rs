@@ -1,6 +1,8 @@
 //! Two entities with a book each, on disks in memory.
 
+mod addresses;
 mod change;
+mod deposits;
 mod faults;
 mod hostile;
 mod keep;

@@ -9,11 +9,14 @@
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod addresses;
 mod early;
 mod lanes;
 mod pulling;
 mod receiving;
 mod records;
+mod relaying;
+mod seeking;
 mod sending;
 mod session;
 mod standing;
@@ -40,19 +43,21 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub(super) use addresses::dial_in_turn;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
-    /// A lane is up, dialled by either side, and the agreement version that the counterpart holds.
-    Lane(Lane, u32),
+    /// A lane is up, dialled by either side.
+    Lane(Lane),
     /// This side could not dial a lane: the last address that was tried, and why.
     DialFailed(LaneKind, Option<(String, DialError)>),
     /// A control frame arrived.
@@ -81,6 +86,14 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// This node's addresses changed.
+    AddressesChanged,
+    /// Other addresses of the counterpart were found through a partner.
+    AddressesFound,
+    /// Another counterpart is lost: this one may know where it is.
+    Seek(AgreementId),
+    /// Something for the counterpart, if it is online.
+    Transmit(Box<Message>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -96,6 +109,7 @@ pub(in crate::exchange) struct Shown {
 struct ShownLane {
     kind: LaneKind,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     bytes: Arc<LaneBytes>,
 }
@@ -105,6 +119,7 @@ impl Shown {
         let info = |lane: &ShownLane| LaneInfo {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             sent: lane.bytes.sent(),
             received: lane.bytes.received(),
@@ -138,6 +153,10 @@ pub(super) enum Timer {
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Comparing what is left at the counterpart.
+    Deposits,
+    /// Asking the counterpart for others that are lost.
+    Seek,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -211,6 +230,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    seeking: Seeking,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -253,6 +273,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            seeking: Seeking::default(),
         }
     }
 
@@ -287,8 +308,8 @@ impl PeerActor {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Lane(lane, version) if lane.kind == LaneKind::Control => self.take_control(lane, version).await,
-            Command::Lane(lane, _) => self.take_content_lane(lane),
+            Command::Lane(lane) if lane.kind == LaneKind::Control => self.take_control(lane).await,
+            Command::Lane(lane) => self.take_content_lane(lane),
             Command::DialFailed(kind, error) => self.handle_dial_failed(kind, error),
             Command::Frame { session, message } => self.handle_frame(session, message).await,
             Command::LaneLost { session } => self.handle_lost(session, "the connection was lost").await,
@@ -304,6 +325,14 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::AddressesChanged => {
+                self.tell_addresses().await;
+                self.plan_deposits();
+            }
+            Command::AddressesFound => self.handle_addresses_found(),
+            Command::Seek(lost) => self.seek(lost),
+            Command::Transmit(message) if self.is_live() => self.transmit(*message),
+            Command::Transmit(_) => {}
         }
     }
 
@@ -319,6 +348,8 @@ impl PeerActor {
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Deposits => self.offer_deposits(),
+                Timer::Seek => self.send_seek(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pakt_protocol::hello::Hello;
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, Footing, OfferView};
@@ -26,6 +27,7 @@ pub(super) struct Live {
     pub(super) machine: Session,
     pub(super) dialer: bool,
     pub(super) remote: SocketAddr,
+    pub(super) via: Option<AgreementId>,
     pub(super) bytes: Arc<LaneBytes>,
     since: Time,
 }
@@ -35,7 +37,7 @@ const TOGETHER: Duration = Duration::from_secs(5);
 
 impl PeerActor {
     /// Takes a control lane into use, unless the one that is up is to stay.
-    pub(super) async fn take_control(&mut self, lane: Lane, version: u32) {
+    pub(super) async fn take_control(&mut self, lane: Lane) {
         if lane.dialer {
             self.dialled();
         }
@@ -44,7 +46,13 @@ impl PeerActor {
             // knows better than the old lane that it is gone.
             let lower = self.context.entity.id() < self.entity;
             let together = now().since(live.since) < TOGETHER;
-            if together && live.dialer != lane.dialer && live.dialer == lower {
+            // A direct lane is better than a forwarded one, whoever dialled it.
+            let stays = match (live.via, lane.via) {
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                _ => together && live.dialer != lane.dialer && live.dialer == lower,
+            };
+            if stays {
                 return;
             }
             let number = live.number;
@@ -54,7 +62,7 @@ impl PeerActor {
         self.dialled();
         self.note_contact(&lane.peer.hello).await;
         self.sessions += 1;
-        let opening = self.opening(&agreement, version).await;
+        let opening = self.opening(&agreement, lane.agreement_version).await;
         let machine = Session::new(opening, now());
         let control = ControlLane::start(lane.io, self.sessions, self.own_inbox.clone());
         tracing::info!(agreement = %self.id, peer = %self.entity, dialer = lane.dialer, "online");
@@ -64,11 +72,13 @@ impl PeerActor {
             machine,
             dialer: lane.dialer,
             remote: lane.remote,
+            via: lane.via,
             bytes: lane.bytes,
             since: now(),
         });
         self.show_online();
         self.show_lanes();
+        self.plan_direct_dial();
         self.pump_session().await;
     }
 
@@ -173,7 +183,11 @@ impl PeerActor {
                 let taken = self.context.book.take_roster(&self.id, &roster).await;
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.resume_sending().await;
+                self.tell_addresses().await;
+                self.begin_seeking();
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,

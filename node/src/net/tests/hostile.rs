@@ -18,7 +18,7 @@ async fn shake(dialer: &Keeper, seed: u8, addr: SocketAddr) -> std::io::Result<H
     let identity = TlsIdentity::new(&[seed; 32]).unwrap();
     let (session, hello) = identity.begin().unwrap();
     let io = TcpStream::connect(addr).await?.compat();
-    let mut io = Wire::new(io, addr);
+    let mut io = Wire::new(io, addr, None);
     io.write_all(&*dialer.seal(&hello)).await?;
     identity.connect(session, io).await
 }

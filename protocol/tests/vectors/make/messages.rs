@@ -73,12 +73,12 @@ fn good(story: &Story) -> Vec<Vector> {
         ("withdrawn", 17, id_only(), "B has dropped it"),
         (
             "want_statements",
-            18,
+            27,
             Wire::default().raw(&b.entity().0).u64(2).0,
             "B's statements from number 3 on are wanted",
         ),
-        ("amend", 19, Wire::default().bytes(&amendment).0, "B offers an amendment"),
-        ("amended", 20, vec![7; 32], "terms with this hash are durable"),
+        ("amend", 28, Wire::default().bytes(&amendment).0, "B offers an amendment"),
+        ("amended", 29, vec![7; 32], "terms with this hash are durable"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
@@ -96,7 +96,7 @@ fn bad(story: &Story) -> Vec<Vector> {
     let heartbeat = message(2, &[]);
     let claims = |count: u64| message(10, &patched(&announce(2, 0), 24, &count.to_be_bytes()));
     let rows: [(&str, &str, Vec<u8>, &str); 17] = [
-        ("unknown", malformed, message(21, &[]), "number 21 does not exist"),
+        ("unknown", malformed, message(30, &[]), "number 30 does not exist"),
         ("unknown_highest", malformed, message(u32::MAX, &[]), "the highest number"),
         ("number_cut", malformed, vec![1, 0, 0, 0], "three bytes of a number"),
         (
@@ -109,7 +109,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "open_unknown_kind",
             malformed,
-            message(0, &Wire::default().u32(3).u8(0).u32(1).u32(1_052_672).u16(64).0),
+            message(0, &Wire::default().u32(99).u8(0).u32(1).u32(1_052_672).u16(64).0),
             "a kind of lane that does not exist",
         ),
         ("statement_known_2", malformed, message(6, &Wire::default().raw(&end).u8(2).0), "a bool of 2"),
@@ -128,7 +128,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "refuse_unknown",
             malformed,
-            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(10).0),
+            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(99).0),
             "a reason that does not exist",
         ),
         (
