@@ -36,6 +36,8 @@ pub struct Setup {
     pub init_args: Vec<String>,
     /// Variables of every process of this node.
     pub env: Vec<(String, String)>,
+    /// The network namespace that the node runs in, if not this one.
+    pub namespace: Option<String>,
 }
 
 impl Setup {
@@ -50,6 +52,7 @@ impl Setup {
             dir: None,
             init_args: Vec::new(),
             env: Vec::new(),
+            namespace: None,
         }
     }
 }
@@ -149,7 +152,14 @@ impl TestNode {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::pakt());
+        let mut command = match &self.setup.namespace {
+            None => Command::new(binary::pakt()),
+            Some(name) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", name]).arg(binary::pakt());
+                inside
+            }
+        };
         for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
             command.env_remove(key);
         }
@@ -298,6 +308,18 @@ impl TestNode {
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells");
         let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kib * 1_024
+    }
+
+    /// Processor time that the process has used so far, its own and the kernel's for it, in seconds.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        // Fields 14 and 15; the name in field 2 may hold anything, a bracket too.
+        let (_, fields) = stat.rsplit_once(')').expect("Linux tells");
+        let times = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("a number"));
+        times.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 }
 

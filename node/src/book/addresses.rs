@@ -54,7 +54,7 @@ impl Book {
             };
             let counter = next_counter(last, ambient::now());
             let update = AddressUpdate { issuer: entity.id(), reader, agreement: id, counter, addresses };
-            let signed = Signed::create(&update, |domain, bytes| entity.statement().sign(domain, bytes));
+            let signed = Signed::create(&update, |domain, bytes| entity.current().statement().sign(domain, bytes));
             tx.put(&OWN_ADDRESSES, &id, &signed)?;
             Ok(signed)
         });

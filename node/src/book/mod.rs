@@ -68,6 +68,8 @@ struct Inner {
     addresses: RwLock<Vec<Address>>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    /// Why the last node that came as a counterpart was not believed; gone once one was.
+    turned_away: Mutex<HashMap<AgreementId, HelloProblem>>,
     changes: watch::Sender<u64>,
 }
 
@@ -111,9 +113,17 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
-        let dial_counters = Mutex::default();
-        let addresses = RwLock::new(own_addresses);
-        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
+        let inner = Inner {
+            store,
+            slots,
+            entity,
+            addresses: RwLock::new(own_addresses),
+            state,
+            dial_counters: Mutex::default(),
+            turned_away: Mutex::default(),
+            changes,
+        };
+        Ok(Book { inner: Arc::new(inner) })
     }
 
     /// All agreements, in the order of their ids.
@@ -138,15 +148,15 @@ impl Book {
     /// # Errors
     /// [`BookError::Record`] when name, number or addresses break the rules of cards.
     pub fn own_card(&self) -> Result<SignedCard, BookError> {
-        let (entity, party) = (&self.inner.entity, self.inner.entity.party());
+        let (own, party) = (self.inner.entity.current(), self.inner.entity.party());
         let body = CardBody {
             name: party.name.clone(),
             number: party.number.clone(),
-            chain: entity.chain().clone(),
+            chain: own.chain().clone(),
             addresses: self.own_addresses(),
             issued_at: ambient::now(),
         };
-        Ok(body.sign(entity.statement())?)
+        Ok(body.sign(own.statement())?)
     }
 
     /// A number that grows with every change of the book.

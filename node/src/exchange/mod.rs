@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
-use crate::book::{Book, Standing};
+use crate::book::{Book, HelloProblem, Standing};
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
@@ -113,6 +113,8 @@ pub struct PeerState {
     pub since: Option<Time>,
     /// Why it is down.
     pub reason: Option<String>,
+    /// Why the last node that came as this counterpart was not believed, unless one was since.
+    pub turned_away: Option<HelloProblem>,
     /// When it is dialled next, or the moment at which the dial under way began; none while this side cannot dial.
     pub next_dial_at: Option<Time>,
     /// The lanes that are up.
@@ -298,7 +300,9 @@ impl Exchange {
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.context.peers);
-        let state = |peer: &Peer| PeerState { line_rate: peer.meter.rate(), ..lock(&peer.state).to_state() };
+        let turned_away = self.inner.context.book.turned_away(id);
+        let state =
+            |peer: &Peer| PeerState { line_rate: peer.meter.rate(), turned_away, ..lock(&peer.state).to_state() };
         peers.get(id).map(state).unwrap_or_default()
     }
 

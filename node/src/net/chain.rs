@@ -181,10 +181,14 @@ impl Chain {
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hello = within(self.deadlines.hello, read_hello(tls)).await.map_err(ChainError::Frame)?;
-        let peer = self.check(tls, admission, &hello).map_err(ChainError::Refused)?;
+        let checked = self.check(tls, admission, &hello);
+        if let Some(refusal) = checked.as_ref().err().filter(|refusal| !refusal.is_of_version()) {
+            return Err(ChainError::Refused(*refusal));
+        }
+        // Also where only the versions do not meet: the dialer's operator shall read who must upgrade.
         let own = self.keeper.own_hello(&admission.agreement);
         within(self.deadlines.hello, write_hello(tls, &own)).await.map_err(ChainError::Frame)?;
-        Ok(peer)
+        checked.map_err(ChainError::Refused)
     }
 
     fn check<C>(&self, tls: &Secured<C>, admission: &Admission, hello: &[u8]) -> Result<PeerNode, HelloRefusal> {

@@ -120,6 +120,11 @@ pub enum HelloRefusal {
 }
 
 impl HelloRefusal {
+    /// Whether the peer is who it should be and only speaks other versions.
+    pub fn is_of_version(self) -> bool {
+        matches!(self, HelloRefusal::PeerNewer | HelloRefusal::PeerOlder)
+    }
+
     /// Whether trying again later can help without anybody changing anything.
     pub fn is_transient(self) -> bool {
         self == HelloRefusal::Storage

@@ -84,6 +84,9 @@ pub(super) fn reason_of(agreement: &Agreement, state: &PeerState, now: Time) -> 
     if let Some(why) = not_in_force(agreement, now) {
         return why;
     }
+    if let Some(problem) = &state.turned_away {
+        return format!("its node was turned away: {problem}");
+    }
     let tried = state.reason.clone().unwrap_or_else(|| "it is being dialled".to_owned());
     match agreement.addresses.is_empty() {
         true if state.reason.is_none() => "its card names no address: it has to dial this node".to_owned(),

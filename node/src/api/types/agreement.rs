@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Signing;
+
 /// Where an agreement is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -131,6 +133,9 @@ pub struct ProposeRequest {
     pub terms_toml: Option<String>,
     /// The fingerprint that the operator was told; only with one card.
     pub fingerprint: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
 }
 
 /// A proposal that was signed and is durable.
@@ -150,6 +155,9 @@ pub struct AcceptRequest {
     pub file: String,
     /// The fingerprint that the operator was told.
     pub fingerprint: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
 }
 
 /// A proposal that was countersigned and is durable.

@@ -14,6 +14,7 @@ mod error;
 mod inbox;
 mod node;
 mod outbox;
+mod signing;
 
 pub use address::*;
 pub use agreement::*;
@@ -21,6 +22,7 @@ pub use error::*;
 pub use inbox::*;
 pub use node::*;
 pub use outbox::*;
+pub use signing::*;
 
 use pakt_protocol::time::Time;
 

@@ -12,7 +12,7 @@ fn forged(from: &Node, to: &Node, id: AgreementId, counter: u64, addresses: usiz
     let addresses = (0..addresses).map(address).collect();
     let update = AddressUpdate { issuer: from.id(), reader: to.id(), agreement: id, counter, addresses };
     let entity = &from.book.inner.entity;
-    Signed::create(&update, |domain, bytes| entity.statement().sign(domain, bytes))
+    Signed::create(&update, |domain, bytes| entity.current().statement().sign(domain, bytes))
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn p5_older_addresses_do_not_come_back() {
     assert_eq!(texts(&a.book.get(&id).unwrap().addresses), ["[2001:db8::1]:7"], "after a restart");
     assert!(a.book.take_addresses(&id, &first).await.is_err());
     a.book.note_contact(&id, &b.hello().chain, 0).await.unwrap();
-    a.book.end(&id).await.unwrap();
+    a.book.end(&id, &a.root()).await.unwrap();
     let later = forged(&b, &a, id, u64::MAX, 1);
     assert!(a.book.take_addresses(&id, &later).await.is_err(), "after the end");
 }

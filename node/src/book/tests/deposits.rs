@@ -30,7 +30,7 @@ async fn a_partner_keeps_what_only_the_one_it_is_for_can_find() {
 
     b.book.set_own_addresses(vec!["[2001:db8::1]:7".parse().unwrap()]);
     assert_ne!(b.book.deposits_digest(&bp), digest);
-    p.book.end(&bp).await.unwrap();
+    p.book.end(&bp, &p.root()).await.unwrap();
     assert_eq!(p.book.find_deposits(&ap, &[tag]), [None], "after the end");
     p.book.forget_deposits(&bp).await;
     assert_eq!(p.book.kept_digest(&bp), [0; 32]);

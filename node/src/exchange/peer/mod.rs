@@ -129,6 +129,7 @@ impl Shown {
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
+            turned_away: None,
         }
     }
 }

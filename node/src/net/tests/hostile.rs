@@ -83,6 +83,16 @@ async fn a_dialer_says_which_impostor_it_met() {
 }
 
 #[tokio::test]
+async fn both_sides_read_that_their_versions_do_not_meet() {
+    let (mut a, mut b) = Keeper::pair();
+    (a.refuses, b.refuses) = (Some(HelloRefusal::PeerNewer), Some(HelloRefusal::PeerOlder));
+    let (a, b) = (Node::start(config(1), a).await, Node::start(config(2), b).await);
+    // The listener, which refuses as well, has answered with its versions: the dialer says what it made of them.
+    assert_eq!(a.dial(&b, LaneKind::Control).await.err(), Some(DialError::Foreign(HelloRefusal::PeerNewer)));
+    assert_eq!(b.dial(&a, LaneKind::Control).await.err(), Some(DialError::Foreign(HelloRefusal::PeerOlder)));
+}
+
+#[tokio::test]
 async fn a_listener_that_never_answers_is_given_up() {
     let (a, b) = Keeper::pair();
     let mut impatient = quick(1);
