@@ -44,17 +44,17 @@ impl Book {
             return Ok(known);
         }
         let write = self.inner.store.write(move |tx| {
-            let known = tx.get(&OWN_ADDRESSES, &id)?;
+            let (known, own) = (tx.get(&OWN_ADDRESSES, &id)?, entity.current());
             let last = match &known {
                 None => 0,
-                Some(known) => match entity.node().open_statement(known) {
+                Some(known) => match own.node().open_statement(known) {
                     Ok(said) if said.addresses == addresses => return Ok(known.clone()),
                     _ => known.peek()?.counter,
                 },
             };
             let counter = next_counter(last, ambient::now());
             let update = AddressUpdate { issuer: entity.id(), reader, agreement: id, counter, addresses };
-            let signed = Signed::create(&update, |domain, bytes| entity.current().statement().sign(domain, bytes));
+            let signed = Signed::create(&update, |domain, bytes| own.statement().sign(domain, bytes));
             tx.put(&OWN_ADDRESSES, &id, &signed)?;
             Ok(signed)
         });

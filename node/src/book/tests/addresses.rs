@@ -11,8 +11,8 @@ fn forged(from: &Node, to: &Node, id: AgreementId, counter: u64, addresses: usiz
     let address = |n: usize| format!("10.0.0.{n}:1").parse().unwrap();
     let addresses = (0..addresses).map(address).collect();
     let update = AddressUpdate { issuer: from.id(), reader: to.id(), agreement: id, counter, addresses };
-    let entity = &from.book.inner.entity;
-    Signed::create(&update, |domain, bytes| entity.current().statement().sign(domain, bytes))
+    let own = from.book.inner.entity.current();
+    Signed::create(&update, |domain, bytes| own.statement().sign(domain, bytes))
 }
 
 #[tokio::test]
