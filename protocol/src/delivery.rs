@@ -16,6 +16,8 @@
 //! | transferring | - | - | refused, queued if it has left | queued | delivered | queued | withdraw, unless it has left |
 //! | delivered, refused, expired | - | - | - | - | - | - | - |
 //!
+//! Held, in any state that is not final: queued, with the owner's reason, until the counterpart is up again for it.
+//!
 //! **Invariant:** exactly one final state, and a report for every one that is not `delivered`.
 
 use std::time::Duration;
@@ -85,6 +87,12 @@ pub enum Reason {
     Unopenable,
     /// The counterpart holds another message under the same id.
     Conflict,
+    /// The counterpart has opened it, and its purpose is none that the agreement names.
+    PurposeNotAgreed,
+    /// The agreement asks for a control that the counterpart does not show.
+    ControlMissing,
+    /// As many messages as agreed have gone within the last hour.
+    RateReached,
 }
 
 impl Reason {
@@ -100,6 +108,9 @@ impl Reason {
             Reason::GroupGone => "group_gone",
             Reason::Unopenable => "unopenable",
             Reason::Conflict => "conflict",
+            Reason::PurposeNotAgreed => "purpose_not_agreed",
+            Reason::ControlMissing => "control_missing",
+            Reason::RateReached => "rate_reached",
         }
     }
 }
@@ -153,6 +164,8 @@ pub enum Input {
     Receipt(Verdict),
     /// The counterpart has dropped everything.
     Withdrawn,
+    /// The agreement lets nothing go now, for this reason; the owner says when it may.
+    Held(Reason),
     /// The agreement ended or the group is gone; nothing can be sent any more.
     Stopped(Reason),
     /// Time has passed.
@@ -244,7 +257,9 @@ impl Delivery {
             }
             Input::Receipt(Verdict::Unopenable) => self.end(State::Refused, Reason::Unopenable, now),
             Input::Receipt(Verdict::Conflict) => self.end(State::Refused, Reason::Conflict, now),
+            Input::Receipt(Verdict::PurposeNotAgreed) => self.end(State::Refused, Reason::PurposeNotAgreed, now),
             Input::Withdrawn => self.end(State::Expired, Reason::HoldTimeOver, now),
+            Input::Held(reason) => self.handle_held(reason, now),
             Input::Stopped(_) if self.record.left => self.report_unconfirmed(now),
             Input::Stopped(reason) => self.end(State::Refused, reason, now),
             Input::Tick => {}
@@ -308,6 +323,17 @@ impl Delivery {
         if self.record.state != State::Queued {
             self.enter(State::Queued, Some(reason), now);
         } else {
+            self.record.reason = Some(reason);
+        }
+    }
+
+    /// Kept back by this side: nothing is tried until the owner says that the counterpart is up.
+    fn handle_held(&mut self, reason: Reason, now: Time) {
+        self.peer_up = false;
+        self.record.next_attempt_at = now;
+        if self.record.state != State::Queued {
+            self.enter(State::Queued, Some(reason), now);
+        } else if self.record.reason != Some(Reason::NotConfirmed) {
             self.record.reason = Some(reason);
         }
     }
@@ -402,6 +428,22 @@ mod tests {
         assert_eq!(events(&mut delivery), [], "delivered mail is not reported");
         delivery.handle_input(Input::Withdrawn, at(7));
         assert_eq!(delivery.record().state, State::Delivered, "final states stay");
+    }
+
+    #[test]
+    fn what_the_agreement_holds_back_waits_with_its_reason_and_expires_in_time() {
+        let mut delivery = start();
+        delivery.handle_input(Input::PeerUp, at(5));
+        assert_eq!(events(&mut delivery), [Event::Attempt]);
+        delivery.handle_input(Input::Held(Reason::ControlMissing), at(6));
+        assert_eq!((delivery.record().state, delivery.record().reason), (State::Queued, Some(Reason::ControlMissing)));
+        delivery.handle_input(Input::Tick, at(1800));
+        assert_eq!(events(&mut delivery), [], "nothing is tried while it is held");
+        delivery.handle_input(Input::PeerUp, at(1900));
+        assert_eq!(events(&mut delivery), [Event::Attempt]);
+        delivery.handle_input(Input::Held(Reason::RateReached), at(1901));
+        delivery.handle_input(Input::Tick, at(3600));
+        assert_eq!(events(&mut delivery), [Event::Report(Reason::HoldTimeOver)]);
     }
 
     #[test]

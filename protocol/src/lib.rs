@@ -3,8 +3,10 @@
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
 pub mod armour;
+pub mod audit;
 pub mod bulk;
 pub mod content;
+pub mod controls;
 pub mod delivery;
 pub mod door;
 pub mod hello;
@@ -13,6 +15,7 @@ pub mod limits;
 pub mod machine;
 pub mod message;
 pub mod policy;
+pub mod rate;
 pub mod record;
 pub mod session;
 pub mod time;

@@ -317,6 +317,7 @@ mod tests {
         OfferView {
             agreement_in_force: true,
             message_bytes_max: 10,
+            hold_seconds: 60,
             group_shown: true,
             free_bytes: 1000,
             incoming: 0,

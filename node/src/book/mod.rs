@@ -9,6 +9,7 @@
 //! **Invariant:** no name, number or group leaves this module in a log line; ids may.
 
 mod agreement;
+pub(crate) mod attest;
 mod doors;
 mod draft;
 mod epochs;
@@ -35,6 +36,7 @@ use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use attest::PeerAttestation;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
@@ -44,7 +46,7 @@ pub use sign::read_card;
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
+use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ATTESTATIONS, PEER_ROSTERS};
 use crate::store::{Store, StoreError, WriteTx};
 use rows::{AgreementRow, ContactRow, EpochRow};
 
@@ -76,6 +78,8 @@ struct State {
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
+    /// The newest of each counterpart.
+    attestations: HashMap<AgreementId, PeerAttestation>,
     /// Ordered by name.
     groups: Vec<GroupRow>,
     /// The newest is the current one.
@@ -247,6 +251,9 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             state.install(view, &row);
         }
         state.own_rosters = tx.range(&OWN_ROSTERS, .., ROWS_MAX)?.into_iter().collect();
+        for (id, row) in tx.range(&PEER_ATTESTATIONS, .., ROWS_MAX)? {
+            state.attestations.insert(id, row.to_view()?);
+        }
         let groups = tx.range(&GROUPS, .., ROWS_MAX)?;
         state.groups = groups.into_iter().map(|(id, stored)| GroupRow::of_row(id, stored)).collect();
         tx.range(&EPOCHS, .., ROWS_MAX)

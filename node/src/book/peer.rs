@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** an older certificate, roster or statement than the one stored is refused, whatever signs it.
 
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
@@ -12,7 +13,7 @@ use pakt_protocol::record::statement::{self, AgreementStatement};
 use pakt_protocol::time::Time;
 
 use super::rows::ContactRow;
-use super::sign::read_file;
+use super::sign::{note, read_file};
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
 use crate::store::StoreError;
@@ -58,7 +59,7 @@ impl Book {
         if file.record.id != *id || !file.record.is_complete() {
             return Err(BookError::NotCountersigned.for_peer());
         }
-        self.complete(file, checked, now).await.map_err(|error| {
+        self.complete(file, checked, AgreementStep::Completed, now).await.map_err(|error| {
             tracing::info!(agreement = %id, %error, "a countersigned agreement was refused");
             error.for_peer()
         })
@@ -89,10 +90,11 @@ impl Book {
         }
         statement::verify(&signed, id, &agreement.node).map_err(|_| NOT_VALID)?;
         let at = ambient::now();
-        let change = self.change(*id, move |_, row| {
+        let change = self.change(*id, move |tx, row| {
             if row.peer_end.is_some() {
                 return Ok(Outcome::Same(()));
             }
+            note(tx, row, AgreementStep::EndedByPeer)?;
             row.standing = Standing::Ended;
             row.ended_at.get_or_insert(at);
             row.peer_end = Some(signed);

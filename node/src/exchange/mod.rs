@@ -41,7 +41,9 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
+use crate::audit::Log;
 use crate::book::{Book, Standing};
+use crate::controls::Controls;
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
@@ -77,6 +79,8 @@ pub struct Parts {
     pub net: Net,
     /// Lanes in.
     pub lanes: mpsc::Receiver<Lane>,
+    /// What this node can show for the controls that agreements ask for.
+    pub controls: Controls,
     /// What the operator set.
     pub settings: Settings,
 }
@@ -96,6 +100,15 @@ pub struct LaneInfo {
     pub received: u64,
 }
 
+/// Why what is queued for a counterpart that is online does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// For people.
+    pub why: String,
+    /// When it goes on, if that is known.
+    pub until: Option<Time>,
+}
+
 /// How a counterpart can be reached right now.
 #[derive(Debug, Clone, Default)]
 pub struct PeerState {
@@ -111,6 +124,8 @@ pub struct PeerState {
     pub lanes: Vec<LaneInfo>,
     /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
     pub line_rate: Option<u64>,
+    /// Why what is queued does not go although the control lane is up.
+    pub holding: Option<Holding>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -137,6 +152,8 @@ struct Context {
     book: Book,
     mailroom: Mailroom,
     net: Net,
+    controls: Controls,
+    log: Log,
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
@@ -173,10 +190,12 @@ impl Exchange {
     /// Starts one actor per agreement, and takes the lanes that others dial.
     pub fn start(parts: Parts) -> Exchange {
         let context = Context {
+            log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
             net: parts.net,
+            controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             settings: parts.settings,
             memory: Arc::default(),
@@ -290,6 +309,11 @@ impl Exchange {
     /// The limits that hold now.
     pub fn limits(&self) -> Limits {
         self.inner.context.limits.in_force()
+    }
+
+    /// What this node can show for the controls that agreements ask for.
+    pub fn controls(&self) -> &Controls {
+        &self.inner.context.controls
     }
 
     /// How far an envelope is that is under way now.

@@ -29,6 +29,7 @@ use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
+use crate::controls::Controls;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
@@ -148,7 +149,8 @@ async fn connect(
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
     let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, settings });
+    let controls = Controls::of_this_node();
+    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, controls, settings });
     Ok((net, exchange))
 }
 

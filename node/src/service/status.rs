@@ -85,7 +85,16 @@ impl Node {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }
         let active = self.inner.book.all().into_iter().filter(|agreement| agreement.in_force(now));
-        warnings.extend(active.flat_map(|agreement| agreement_warnings(&agreement, now)));
+        for agreement in active {
+            warnings.extend(agreement_warnings(&agreement, now));
+            let lacking = self.controls_lacking(&agreement);
+            if !lacking.is_empty() {
+                let (name, lacking) = (&agreement.counterpart().name, lacking.join(" and "));
+                warnings.push(format!(
+                    "the agreement with {name} asks this node for {lacking}, which it cannot attest: {name} sends nothing"
+                ));
+            }
+        }
         warnings
     }
 

@@ -5,8 +5,10 @@
 //! To add a kind of message: write its file here and add its row at the end of [`Message`]; the exhaustive match in
 //! `node::exchange` then refuses to compile until it is handled.
 
+pub mod attestation;
 pub mod contact;
 pub mod lane;
+pub mod log;
 pub mod offer;
 pub mod progress;
 pub mod roster;
@@ -15,8 +17,10 @@ pub mod statement;
 
 use serde::{Deserialize, Serialize};
 
+pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
+pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
 pub use roster::RosterUpdate;
@@ -66,6 +70,10 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    Attestation(AttestationUpdate),
+    WantAttestation(WantAttestation),
+    LogHead(LogHeadUpdate),
+    WantLogHead(WantLogHead),
 }
 
 impl Message {
@@ -85,7 +93,10 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        false
+        matches!(
+            self,
+            Message::Attestation(_) | Message::WantAttestation(_) | Message::LogHead(_) | Message::WantLogHead(_)
+        )
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -108,7 +119,11 @@ impl Message {
             | Message::Contact(_)
             | Message::Contacted(_)
             | Message::Statement(_)
-            | Message::Roster(_) => None,
+            | Message::Roster(_)
+            | Message::Attestation(_)
+            | Message::WantAttestation(_)
+            | Message::LogHead(_)
+            | Message::WantLogHead(_) => None,
         }
     }
 }
@@ -134,7 +149,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..22, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

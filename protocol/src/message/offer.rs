@@ -52,6 +52,8 @@ pub enum Refusal {
     Unopenable,
     /// The envelope's id came before with another core.
     Conflict,
+    /// It would be held longer than the agreement allows.
+    HoldTooLong,
 }
 
 impl Refusal {
@@ -73,6 +75,7 @@ impl Refusal {
             Refusal::Forged => "forged",
             Refusal::Unopenable => "unopenable",
             Refusal::Conflict => "conflict",
+            Refusal::HoldTooLong => "hold_too_long",
         }
     }
 }

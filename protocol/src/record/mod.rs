@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod agreement;
+pub mod attestation;
 pub mod card;
 pub mod chain;
 pub mod envelope;

@@ -5,17 +5,19 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `lanes` keeps the connections up.
+//! agreement itself, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod early;
+mod heads;
 mod lanes;
 mod pulling;
 mod receiving;
 mod records;
 mod sending;
 mod session;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -35,7 +37,7 @@ use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
-use super::{Context, LaneInfo, PeerState, lock, now};
+use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub use early::EarlyOffer;
@@ -46,6 +48,7 @@ use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use terms::Terms;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
@@ -89,6 +92,7 @@ pub(in crate::exchange) struct Shown {
     reason: Option<String>,
     next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
+    holding: Option<Holding>,
 }
 
 struct ShownLane {
@@ -114,6 +118,7 @@ impl Shown {
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
+            holding: self.holding.clone(),
         }
     }
 }
@@ -131,6 +136,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Looking again whether the agreement lets something go.
+    Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
     /// One delivery.
@@ -204,6 +211,10 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    terms: Terms,
+    /// When the counterpart is due the next head of the log, and when it last asked for one.
+    head_due: Option<Time>,
+    head_asked: Option<Time>,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -245,6 +256,9 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            terms: Terms::default(),
+            head_due: None,
+            head_asked: None,
         }
     }
 
@@ -256,6 +270,7 @@ impl PeerActor {
     /// Runs until the node stops.
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
         self.timers.set(Timer::Dial, now());
@@ -301,6 +316,8 @@ impl PeerActor {
 
     async fn handle_timers(&mut self) {
         self.enforce_terms().await;
+        self.attest_changes().await;
+        self.give_head().await;
         while let Some(timer) = self.timers.pop_due(now()) {
             match timer {
                 Timer::Session => self.tick_session().await,
@@ -308,6 +325,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Terms => self.fill_places().await,
                 Timer::Adapt => self.adapt_lanes(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }

@@ -8,6 +8,14 @@ use super::PeerActor;
 impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
-        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+        match message {
+            Message::Attestation(update) => self.take_attestation(&update.attestation).await,
+            Message::WantAttestation(_) => self.attest_again().await,
+            Message::LogHead(update) => self.take_head(update).await,
+            Message::WantLogHead(want) => self.give_head_again(want.since).await,
+            message => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+            }
+        }
     }
 }

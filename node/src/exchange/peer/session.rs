@@ -122,6 +122,7 @@ impl PeerActor {
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
@@ -175,7 +176,10 @@ impl PeerActor {
                 self.report(confirmed.err(), "the confirmation could not be recorded");
                 self.close_session("the agreement has ended").await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.attest().await;
+                self.resume_sending().await;
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
@@ -220,6 +224,7 @@ impl PeerActor {
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
@@ -251,6 +256,7 @@ impl PeerActor {
 
     /// Answers what is known about an offer.
     async fn look_up(&mut self, offer: Offer) {
+        self.terms.forget(now());
         let mut found = self.find(&offer);
         if let Ok((view, None)) = &found
             && lacks_only_room(view, &offer)
@@ -279,11 +285,12 @@ impl PeerActor {
         let view = OfferView {
             agreement_in_force: agreement.as_ref().is_some_and(|agreement| agreement.in_force(now())),
             message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
+            hold_seconds: agreement.as_ref().map_or(0, |agreement| agreement.terms.hold_seconds),
             group_shown: self.context.book.shown_to(&offer.group, &self.entity),
             // What was accepted before has its space already, at least in part.
             free_bytes: if resumed { u64::MAX } else { room },
             incoming: self.receiving.len(),
-            rate_exceeded: false,
+            rate_exceeded: !self.terms.may_come(&offer.envelope, self.rate_limit()),
         };
         Ok((view, settled.map(|settled| settled.receipt)))
     }
