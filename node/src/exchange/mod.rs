@@ -316,6 +316,11 @@ impl Exchange {
         &self.inner.context.controls
     }
 
+    /// The audit log and the heads of it.
+    pub fn log(&self) -> &Log {
+        &self.inner.context.log
+    }
+
     /// How far an envelope is that is under way now.
     pub fn progress(&self, envelope: &EnvelopeId) -> Option<Progress> {
         lock(&self.inner.context.progress).get(envelope).copied()

@@ -9,6 +9,7 @@
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `log` | the audit log and heads of it |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -21,6 +22,7 @@ mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod log;
 mod outbox;
 mod peers;
 mod running;
@@ -48,7 +50,8 @@ use crate::mailroom::Mailroom;
 use crate::net::DialRules;
 use drafts::Drafts;
 
-pub use start::start;
+pub use log::verify_log;
+pub use start::{STORE_NAME, start};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;

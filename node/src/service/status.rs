@@ -87,6 +87,7 @@ impl Node {
         let active = self.inner.book.all().into_iter().filter(|agreement| agreement.in_force(now));
         for agreement in active {
             warnings.extend(agreement_warnings(&agreement, now));
+            warnings.extend(self.log_warning(&agreement));
             let lacking = self.controls_lacking(&agreement);
             if !lacking.is_empty() {
                 let (name, lacking) = (&agreement.counterpart().name, lacking.join(" and "));

@@ -11,12 +11,14 @@
 mod agreement;
 mod error;
 mod inbox;
+mod log;
 mod node;
 mod outbox;
 
 pub use agreement::*;
 pub use error::*;
 pub use inbox::*;
+pub use log::*;
 pub use node::*;
 pub use outbox::*;
 
