@@ -8,6 +8,7 @@ pub mod bulk;
 pub mod content;
 pub mod controls;
 pub mod delivery;
+pub mod deposit;
 pub mod door;
 pub mod hello;
 pub mod ids;

@@ -58,6 +58,10 @@ controls = []
 
 # Whom to call when it is urgent.
 urgent_contact = ""
+
+# true: each node forwards connections of the other to counterparts of its own that it cannot reach directly. What is
+# forwarded stays encrypted from end to end. How much is forwarded, each operator sets in config.toml.
+relay = false
 "#;
 
 /// Terms as written, with every default filled in and every time made absolute.
@@ -85,6 +89,8 @@ pub struct TermsInput {
     pub controls: Vec<String>,
     /// Whom to call when it is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    pub relay: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +107,7 @@ struct Written {
     rate: String,
     controls: Vec<String>,
     urgent_contact: String,
+    relay: bool,
 }
 
 impl Default for Written {
@@ -117,6 +124,7 @@ impl Default for Written {
             rate: String::new(),
             controls: Vec::new(),
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 }
@@ -164,6 +172,7 @@ impl TermsInput {
             messages_per_hour: rate(&written.rate)?,
             controls: sorted(written.controls),
             urgent_contact: written.urgent_contact,
+            relay: written.relay,
         };
         terms.check(now)?;
         Ok(terms)

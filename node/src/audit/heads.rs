@@ -126,15 +126,14 @@ impl Log {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn give_again(&self, to: AgreementId, since: u64) -> Result<Option<Given>, StoreError> {
-        let read = self.store.read(|tx| {
+    pub fn give_again(&self, to: AgreementId, since: u64) -> Result<Option<Given>, StoreError> {
+        self.store.read(|tx| {
             let Some(last) = tx.get(&HEADS_GIVEN, &to)? else { return Ok(None) };
             let Some(head) = tx.get(&OWN_HEADS, &last.size)? else { return Ok(None) };
             let since = since.min(last.size);
             let proof = tree::consistency_proof(since, last.size, |end, level| subtree(tx, end, level))?;
             Ok(Some(Given { head, since, proof }))
-        });
-        read
+        })
     }
 
     /// Takes a head of the counterpart of an agreement; its signature and signer are checked here.
@@ -206,16 +205,16 @@ fn peek(signed: &Signed<LogHead>) -> Result<LogHead, StoreError> {
 
 /// The head as it is now, signed and kept.
 fn current(tx: &mut WriteTx, entity: &Entity) -> Result<Signed<LogHead>, StoreError> {
-    let size = size(tx)?;
+    let (size, identity) = (size(tx)?, entity.current());
     let root = root(tx, size)?;
     if let Some(known) = tx.get(&OWN_HEADS, &size)?
         && peek(&known)?.root == root
-        && entity.node().open_statement(&known).is_ok()
+        && identity.node().open_statement(&known).is_ok()
     {
         return Ok(known);
     }
-    let head = LogHead { entity: entity.id(), size, root, at: ambient::now(), chain: entity.chain().clone() };
-    let signed = head.sign(entity.statement());
+    let head = LogHead { entity: entity.id(), size, root, at: ambient::now(), chain: identity.chain().clone() };
+    let signed = head.sign(identity.statement());
     tx.put(&OWN_HEADS, &size, &signed)?;
     let sizes: Vec<u64> = tx.prefix_keys(&OWN_HEADS, &(), usize::MAX)?;
     for old in sizes.iter().rev().skip(OWN_HEADS_MAX) {

@@ -65,9 +65,9 @@ impl Book {
                 audit::append(tx, Event::Attested { agreement: id, counter })?;
             }
             tx.put(&OWN_ATTESTATIONS, &id, &OwnAttestationRow { counter, controls: controls.clone() })?;
-            let issuer = inner.entity.id();
+            let (issuer, identity) = (inner.entity.id(), inner.entity.current());
             let attestation = Attestation { issuer, reader, agreement: id, counter, at, controls };
-            Ok(Signed::create(&attestation, |domain, bytes| inner.entity.statement().sign(domain, bytes)))
+            Ok(Signed::create(&attestation, |domain, bytes| identity.statement().sign(domain, bytes)))
         });
         write.await
     }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
 mod bad_input;
 mod bad_records;
@@ -17,11 +18,16 @@ mod full_disk;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
+mod proxies;
 mod queue;
+mod quiet;
 mod refusals;
+mod relays;
 mod resume;
 mod second_reader;
 mod snapshots;
+mod storm;
 mod strangers;
 mod urgent;

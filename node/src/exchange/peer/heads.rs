@@ -31,7 +31,7 @@ impl PeerActor {
             return;
         }
         self.head_asked = Some(now());
-        match self.context.log.give_again(self.id, since).await {
+        match self.context.log.give_again(self.id, since) {
             Ok(Some(given)) => self.say_head(given),
             Ok(None) => {}
             Err(error) => tracing::error!(agreement = %self.id, %error, "the head of the log could not be given again"),

@@ -314,6 +314,7 @@ impl PeerActor {
         let content = receiving.content.take().filter(|_| matches!(verdict, Verdict::Held(_)));
         let verdict =
             if content.is_none() && matches!(verdict, Verdict::Held(_)) { Verdict::Unopenable } else { verdict };
+        let own = self.context.entity.current();
         let receipt = Receipt {
             verdict,
             core: open.hash,
@@ -327,11 +328,10 @@ impl PeerActor {
             offered_at: receiving.offered_at,
             at,
             log_head: None,
-            chain: self.context.entity.chain().clone(),
+            chain: own.chain().clone(),
         };
-        let entity = self.context.entity.clone();
         let answer = move |head: BlindedHead| {
-            receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(entity.statement()))
+            receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(own.statement()))
         };
         let chunks = usize::try_from(open.core.counts.chunks).unwrap_or(usize::MAX);
         let segments = receiving.machine.objects().iter().skip(chunks).map(|entry| entry.id).collect();
@@ -367,6 +367,9 @@ impl PeerActor {
     /// agreement has ended: nobody will ever ask for it.
     pub(super) async fn forget_stale(&mut self) {
         self.timers.set(Timer::Stale, now() + STALE_EVERY);
+        if !self.agreement().is_some_and(|agreement| agreement.in_force(now())) {
+            self.context.book.forget_deposits(&self.id).await;
+        }
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };

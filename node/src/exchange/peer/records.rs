@@ -13,8 +13,15 @@ impl PeerActor {
             Message::WantAttestation(_) => self.attest_again().await,
             Message::LogHead(update) => self.take_head(update).await,
             Message::WantLogHead(want) => self.give_head_again(want.since).await,
-            message => {
-                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+            Message::RelayCall(call) => self.answer_relay_call(call.token),
+            Message::DepositOffer(_) => self.answer_offer(),
+            Message::Deposit(deposit) => self.keep_deposits(deposit).await,
+            Message::Deposited(kept) => self.handle_deposited(kept.digest).await,
+            Message::Seek(seek) => self.answer_seek(seek),
+            Message::Sought(sought) => self.handle_sought(sought).await,
+            Message::Addresses(news) => self.take_addresses(&news).await,
+            other => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }
         }
     }
