@@ -7,6 +7,7 @@
 
 mod addresses;
 mod agreement_files;
+mod audit_log;
 mod bad_input;
 mod bad_records;
 mod big_file;
@@ -30,4 +31,5 @@ mod second_reader;
 mod snapshots;
 mod storm;
 mod strangers;
+mod terms;
 mod urgent;

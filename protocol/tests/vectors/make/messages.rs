@@ -87,7 +87,7 @@ fn bad(story: &Story) -> Vec<Vector> {
     let heartbeat = message(2, &[]);
     let claims = |count: u64| message(10, &patched(&announce(2, 0), 24, &count.to_be_bytes()));
     let rows: [(&str, &str, Vec<u8>, &str); 17] = [
-        ("unknown", malformed, message(18, &[]), "number 18 does not exist"),
+        ("unknown", malformed, message(31, &[]), "number 31 does not exist"),
         ("unknown_highest", malformed, message(u32::MAX, &[]), "the highest number"),
         ("number_cut", malformed, vec![1, 0, 0, 0], "three bytes of a number"),
         (
@@ -119,7 +119,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "refuse_unknown",
             malformed,
-            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(10).0),
+            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(11).0),
             "a reason that does not exist",
         ),
         (
