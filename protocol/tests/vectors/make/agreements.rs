@@ -148,7 +148,7 @@ fn parties(story: &Story) -> Vec<Vector> {
 /// Terms that both have signed, and that break a rule.
 fn clauses(story: &Story) -> Vec<Vector> {
     type Change = fn(&mut TermsFields);
-    let rows: [(&str, &str, Change, &str); 28] = [
+    let rows: [(&str, &str, Change, &str); 29] = [
         ("any_purpose", "ok", |t| t.purposes = vec![], "an empty list of purposes: any purpose"),
         ("shortest_hold", "ok", |t| t.hold_seconds = 60, "a hold time of one minute"),
         ("blanks_in_contact", "ok", |t| t.urgent_contact = " ", "blanks around a clause that is no word of a list"),
