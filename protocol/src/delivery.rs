@@ -87,6 +87,12 @@ pub enum Reason {
     Unopenable,
     /// The counterpart holds another message under the same id.
     Conflict,
+    /// The agreement is suspended: it waits.
+    AgreementSuspended,
+    /// The agreement's time has not begun: it waits.
+    AgreementNotBegun,
+    /// The agreement's time is over.
+    AgreementExpired,
     /// The counterpart has opened it, and its purpose is none that the agreement names.
     PurposeNotAgreed,
     /// The agreement asks for a control that the counterpart does not show.
@@ -108,6 +114,9 @@ impl Reason {
             Reason::GroupGone => "group_gone",
             Reason::Unopenable => "unopenable",
             Reason::Conflict => "conflict",
+            Reason::AgreementSuspended => "agreement_suspended",
+            Reason::AgreementNotBegun => "agreement_not_begun",
+            Reason::AgreementExpired => "agreement_expired",
             Reason::PurposeNotAgreed => "purpose_not_agreed",
             Reason::ControlMissing => "control_missing",
             Reason::RateReached => "rate_reached",
@@ -164,7 +173,9 @@ pub enum Input {
     Receipt(Verdict),
     /// The counterpart has dropped everything.
     Withdrawn,
-    /// The agreement lets nothing go now, for this reason; the owner says when it may.
+    /// The terms let nothing go now, for this reason; the owner says when they do. Nothing is written for it.
+    Waits(Reason),
+    /// The agreement allows nothing for now; the hold time goes on.
     Held(Reason),
     /// The agreement ended or the group is gone; nothing can be sent any more.
     Stopped(Reason),
@@ -245,6 +256,11 @@ impl Delivery {
                 self.record.next_attempt_at = now;
             }
             Input::PeerDown => self.handle_lost(now),
+            Input::Held(reason) => {
+                self.handle_lost(now);
+                self.record.reason = Some(reason);
+                self.outputs.persist(self.record.clone());
+            }
             Input::Accepted => self.enter(State::Transferring, None, now),
             Input::Refused(refusal) => self.handle_refused(refusal, now),
             Input::Left => {
@@ -259,7 +275,7 @@ impl Delivery {
             Input::Receipt(Verdict::Conflict) => self.end(State::Refused, Reason::Conflict, now),
             Input::Receipt(Verdict::PurposeNotAgreed) => self.end(State::Refused, Reason::PurposeNotAgreed, now),
             Input::Withdrawn => self.end(State::Expired, Reason::HoldTimeOver, now),
-            Input::Held(reason) => self.handle_held(reason, now),
+            Input::Waits(reason) => self.handle_waits(reason, now),
             Input::Stopped(_) if self.record.left => self.report_unconfirmed(now),
             Input::Stopped(reason) => self.end(State::Refused, reason, now),
             Input::Tick => {}
@@ -328,7 +344,7 @@ impl Delivery {
     }
 
     /// Kept back by this side: nothing is tried until the owner says that the counterpart is up.
-    fn handle_held(&mut self, reason: Reason, now: Time) {
+    fn handle_waits(&mut self, reason: Reason, now: Time) {
         self.peer_up = false;
         self.record.next_attempt_at = now;
         if self.record.state != State::Queued {
@@ -435,13 +451,13 @@ mod tests {
         let mut delivery = start();
         delivery.handle_input(Input::PeerUp, at(5));
         assert_eq!(events(&mut delivery), [Event::Attempt]);
-        delivery.handle_input(Input::Held(Reason::ControlMissing), at(6));
+        delivery.handle_input(Input::Waits(Reason::ControlMissing), at(6));
         assert_eq!((delivery.record().state, delivery.record().reason), (State::Queued, Some(Reason::ControlMissing)));
         delivery.handle_input(Input::Tick, at(1800));
         assert_eq!(events(&mut delivery), [], "nothing is tried while it is held");
         delivery.handle_input(Input::PeerUp, at(1900));
         assert_eq!(events(&mut delivery), [Event::Attempt]);
-        delivery.handle_input(Input::Held(Reason::RateReached), at(1901));
+        delivery.handle_input(Input::Waits(Reason::RateReached), at(1901));
         delivery.handle_input(Input::Tick, at(3600));
         assert_eq!(events(&mut delivery), [Event::Report(Reason::HoldTimeOver)]);
     }

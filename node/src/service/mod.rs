@@ -24,6 +24,7 @@ mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod life;
 mod log;
 mod outbox;
 mod peers;

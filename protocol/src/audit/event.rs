@@ -133,6 +133,18 @@ pub enum AgreementStep {
     Confirmed,
     /// A door grant was issued.
     GrantIssued,
+    /// This side offered new terms.
+    Offered,
+    /// The counterpart offered new terms.
+    OfferedByPeer,
+    /// The counterpart suspended it.
+    SuspendedByPeer,
+    /// The counterpart took its suspension back.
+    ResumedByPeer,
+    /// The counterpart took an offer back.
+    WithdrawnByPeer,
+    /// Both have signed two texts under one number.
+    Forked,
 }
 
 /// Steps of an envelope. Append only.

@@ -85,7 +85,7 @@ impl PeerActor {
     /// The session is over: the next one attests and asks anew.
     pub(super) fn end_terms(&mut self) {
         (self.terms.asked_at, self.terms.attested) = (None, None);
-        self.timers.clear(Timer::Terms);
+        self.timers.clear(Timer::Gate);
         self.show_holding(None);
     }
 
@@ -111,9 +111,6 @@ impl PeerActor {
         self.terms.forget(now());
         let Some(agreement) = self.agreement() else { return false };
         if !agreement.in_force(now()) {
-            if now() < agreement.terms.valid_from {
-                self.timers.set(Timer::Terms, agreement.terms.valid_from);
-            }
             return false;
         }
         let Some(lack) = self.lack() else {
@@ -139,7 +136,7 @@ impl PeerActor {
             self.terms.asked_at = Some(now());
             self.transmit(WantAttestation.into());
         }
-        self.timers.set(Timer::Terms, self.terms.asked_at.unwrap_or_else(now) + ASK_EVERY);
+        self.timers.set(Timer::Gate, self.terms.asked_at.unwrap_or_else(now) + ASK_EVERY);
     }
 
     /// Takes back what was offered before the controls were found lacking.
@@ -157,7 +154,7 @@ impl PeerActor {
     async fn hold_waiting(&mut self, reason: Reason) {
         let waiting: Vec<EnvelopeId> = self.waiting.values().copied().collect();
         for envelope in waiting {
-            Box::pin(self.tell_delivery(envelope, Input::Held(reason), Kept::default())).await;
+            Box::pin(self.tell_delivery(envelope, Input::Waits(reason), Kept::default())).await;
         }
     }
 
@@ -166,10 +163,10 @@ impl PeerActor {
         let limit = self.rate_limit();
         let is_held = self.waiting.values().any(|envelope| !self.terms.may_go(envelope, limit));
         let Some(until) = self.terms.sent.room_at(limit).filter(|_| is_held) else { return };
-        if !self.timers.is_set(Timer::Terms) {
+        if !self.timers.is_set(Timer::Gate) {
             self.hold_waiting(Reason::RateReached).await;
         }
-        self.timers.set(Timer::Terms, until);
+        self.timers.set(Timer::Gate, until);
         let why = format!("{} messages per hour are agreed, and so many have gone", limit.unwrap_or_default());
         self.show_holding(Some(Holding { why, until: Some(until) }));
     }
@@ -188,7 +185,7 @@ impl PeerActor {
         };
         self.tried.remove(envelope);
         self.requeue(*envelope).await;
-        Box::pin(self.tell_delivery(*envelope, Input::Held(reason), Kept::default())).await;
+        Box::pin(self.tell_delivery(*envelope, Input::Waits(reason), Kept::default())).await;
         if reason == Reason::RateReached {
             self.hold_for_rate().await;
         }
@@ -260,7 +257,7 @@ impl PeerActor {
     pub(super) async fn take_attestation(&mut self, attestation: &Signed<Attestation>) {
         match self.context.book.take_attestation(&self.id, attestation, now()).await {
             Ok(()) => {
-                self.timers.clear(Timer::Terms);
+                self.timers.clear(Timer::Gate);
                 Box::pin(self.fill_places()).await;
             }
             Err(why) => self.close_session(why).await,
