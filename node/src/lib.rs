@@ -2,12 +2,14 @@
 
 pub mod ambient;
 pub mod api;
+pub mod audit;
 pub mod blob;
 pub mod book;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod controls;
 pub mod demo;
 pub mod disk;
 pub mod entity;

@@ -81,6 +81,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox", get(routes::inbox_list))
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .route("/v1/log/head", get(routes::log_head))
+        .route("/v1/log/verification", post(routes::log_verify))
         .route("/v1/events", get(events::changes))
         .fallback(routes::no_such_route)
         .method_not_allowed_fallback(routes::no_such_method)

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
 use super::life::LifeCommand;
+use super::log::LogCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -112,6 +113,9 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// The audit log: its head, and whether it is what it was.
+    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    Log(LogCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
     Status,

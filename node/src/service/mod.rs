@@ -10,6 +10,7 @@
 //! | `addresses` | where this node can be dialled |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `log` | the audit log and heads of it |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -24,6 +25,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod life;
+mod log;
 mod outbox;
 mod peers;
 mod root;
@@ -52,7 +54,8 @@ use crate::mailroom::Mailroom;
 use crate::net::SharedRules;
 use drafts::Drafts;
 
-pub use start::start;
+pub use log::verify_log;
+pub use start::{STORE_NAME, start};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;

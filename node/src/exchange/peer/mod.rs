@@ -5,12 +5,13 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod addresses;
 mod early;
+mod heads;
 mod lanes;
 mod pulling;
 mod receiving;
@@ -20,6 +21,7 @@ mod seeking;
 mod sending;
 mod session;
 mod standing;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -40,7 +42,7 @@ use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
-use super::{Context, LaneInfo, PeerState, lock, now};
+use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
@@ -53,6 +55,7 @@ use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use terms::Terms;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
@@ -104,6 +107,7 @@ pub(in crate::exchange) struct Shown {
     reason: Option<String>,
     next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
+    holding: Option<Holding>,
 }
 
 struct ShownLane {
@@ -132,6 +136,7 @@ impl Shown {
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
             turned_away: None,
+            holding: self.holding.clone(),
         }
     }
 }
@@ -149,6 +154,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Looking again whether the terms let something go.
+    Gate,
     /// The agreement begins or ends by date.
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
@@ -231,6 +238,10 @@ pub(in crate::exchange) struct PeerActor {
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
     seeking: Seeking,
+    terms: Terms,
+    /// When the counterpart is due the next head of the log, and when it last asked for one.
+    head_due: Option<Time>,
+    head_asked: Option<Time>,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -274,6 +285,9 @@ impl PeerActor {
             receiving: HashMap::new(),
             pulling: Pulling::default(),
             seeking: Seeking::default(),
+            terms: Terms::default(),
+            head_due: None,
+            head_asked: None,
         }
     }
 
@@ -285,6 +299,7 @@ impl PeerActor {
     /// Runs until the node stops.
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
         self.timers.set(Timer::Dial, now());
@@ -338,6 +353,8 @@ impl PeerActor {
 
     async fn handle_timers(&mut self) {
         self.enforce_terms().await;
+        self.attest_changes().await;
+        self.give_head().await;
         while let Some(timer) = self.timers.pop_due(now()) {
             match timer {
                 Timer::Session => self.tick_session().await,
@@ -345,6 +362,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Gate => self.fill_places().await,
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
