@@ -53,6 +53,9 @@ pub struct Config {
     /// Whether messages go only to counterparts whose fingerprint was compared.
     #[serde(default)]
     pub require_verified: bool,
+    /// How many persons must approve what the root signs, 1 or 2; with 2 nothing is signed before two approvers are named.
+    #[serde(default)]
+    pub approvals: Option<u8>,
     /// A fixed number of bulk lanes per peer, 1 to 8; adapted by measurement without it.
     #[serde(default)]
     pub bulk_lanes: Option<u8>,
@@ -166,6 +169,9 @@ impl Config {
             Some(_) => {}
         }
         let config: Config = toml::from_str(text).map_err(|e| broken(path, &toml_error(text, &e)))?;
+        if config.approvals.is_some_and(|count| !(1..=2).contains(&count)) {
+            return Err(broken(path, "`approvals` is 1 or 2"));
+        }
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
         }
@@ -196,7 +202,7 @@ impl Config {
         let quoted = |value: &str| toml::Value::from(value).to_string();
         let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
         let path = |value: &Option<PathBuf>| value.as_ref().map(|p| quoted(&p.display().to_string()));
-        let rows: [(&str, &str, Option<String>); 10] = [
+        let rows: [(&str, &str, Option<String>); 11] = [
             ("Format of this data directory; never change it by hand.", "format", Some(self.format.to_string())),
             ("Name and registered number of the entity, as its card says them.", "name", Some(quoted(&self.name))),
             ("", "number", Some(quoted(&self.number))),
@@ -225,6 +231,11 @@ impl Config {
                 "true: send only to counterparts whose fingerprint was compared.",
                 "require_verified",
                 Some(self.require_verified.to_string()),
+            ),
+            (
+                "2: the root signs nothing before two approvers are named with `pakt approver add`, who then must both agree.",
+                "approvals",
+                self.approvals.map(|count| count.to_string()),
             ),
             (
                 "A fixed number of bulk lanes per peer, 1 to 8. Without it the node measures and adapts.",
@@ -304,6 +315,7 @@ mod tests {
             passphrase_file: Some("/etc/pakt/passphrase".into()),
             recovery_file: None,
             require_verified: false,
+            approvals: None,
             bulk_lanes: None,
             store: StoreConfig::default(),
             line: LineConfig::default(),

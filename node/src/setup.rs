@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use pakt_keys::codec;
-use pakt_keys::keystore::{self, Argon2Params, Keystore, KeystoreError, Protection, Recovery};
+use pakt_keys::keystore::{self, Argon2Params, HeldRoot, Keystore, KeystoreError, Protection, Recovery};
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
 use pakt_keys::store_seal::StoreKey;
@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig, StoreConfig};
+use crate::keyring::Keyring;
 use crate::{ambient, files};
 
 /// Name of the keys' folder in the data directory.
@@ -113,6 +114,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
             None => dir.path.join(RECOVERY_NAME),
         }),
         require_verified: false,
+        approvals: None,
         bulk_lanes: None,
         store: StoreConfig::default(),
         line: Default::default(),
@@ -270,7 +272,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
     let card = sign_card(config, &chain, &statement)?;
     let store = StoreKey::generate(&mut rng);
     let chain = codec::encode(CHAIN_VERSION, &chain);
-    let keys = Keystore { root: Some(root), transport, statement, contact, store, chain };
+    let keys = Keystore { root: Some(HeldRoot::open(root)), transport, statement, contact, store, chain };
     write_keystore(config, &keys, passphrase)?;
     let card_path = config.dir.join(CARD_NAME);
     files::write_public(&card_path, card.as_bytes())?;
@@ -402,14 +404,7 @@ pub fn keystore_path(dir: &Path) -> PathBuf {
 /// # Errors
 /// `locked` for a missing or wrong passphrase or a key file that others can read, `damaged` for a changed or newer one.
 pub fn unlock(config: &Config, passphrase_file: Option<&Path>) -> Result<Keystore, ServiceError> {
-    let path = keystore_path(&config.dir);
-    let bytes = read_keystore(&path)?;
-    if !keystore::is_protected(&bytes).map_err(|e| keystore_error(&path, e))? {
-        return keystore::unlock(&bytes, Protection::None).map_err(|e| keystore_error(&path, e));
-    }
-    let passphrase = passphrase(config, passphrase_file)?;
-    let protection = passphrase.as_deref().map_or(Protection::None, |bytes| Protection::Passphrase(bytes));
-    keystore::unlock(&bytes, protection).map_err(|e| keystore_error(&path, e))
+    Keyring::open(config, passphrase_file).map(|(keys, _)| keys)
 }
 
 /// Whether the keys of a node lie there without a passphrase.
@@ -422,7 +417,7 @@ pub fn is_unprotected(config: &Config) -> Result<bool, ServiceError> {
     Ok(!protected)
 }
 
-fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+pub(crate) fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     if let Some(keys) = path.parent() {
         refuse_open_dir(keys, 0o077)?;
         keys.parent().map(|dir| refuse_open_dir(dir, 0o066)).transpose()?;
@@ -448,7 +443,7 @@ fn refuse_open_dir(dir: &Path, mask: u32) -> Result<(), ServiceError> {
     Err(ServiceError::new(ErrorCode::Locked, message, hint))
 }
 
-fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {
+pub(crate) fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {
     let (code, hint) = match error {
         KeystoreError::Locked | KeystoreError::WrongPassphrase | KeystoreError::EmptyPassphrase => {
             (ErrorCode::Locked, "give the file with the passphrase: --passphrase-file FILE")

@@ -58,6 +58,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/agreements/{id}", get(routes::agreement))
         .route("/v1/agreements/{id}/file", get(routes::export))
         .route("/v1/agreements/{id}/end", post(routes::end))
+        .route("/v1/rotate", post(routes::rotate))
         .route("/v1/groups", get(routes::groups).post(routes::group_add))
         .route("/v1/groups/{name}/show", post(routes::group_show))
         .route("/v1/groups/{name}/hide", post(routes::group_hide))

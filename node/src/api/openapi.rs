@@ -20,6 +20,7 @@ use super::{events, routes};
         routes::agreement,
         routes::export,
         routes::end,
+        routes::rotate,
         routes::groups,
         routes::group_add,
         routes::group_show,

@@ -106,6 +106,10 @@ pub struct Agreement {
     pub acceptor_card: SignedCard,
     /// When this node made or took up the agreement.
     pub made_at: Time,
+    /// When the counterpart's certificates were found to contradict each other; nothing is exchanged since.
+    pub frozen_at: Option<Time>,
+    /// Generation and highest serial known of the counterpart's root before the current one.
+    pub(super) outrun: Option<(u32, u64)>,
     holds_grant: bool,
 }
 
@@ -134,6 +138,7 @@ impl Agreement {
             && self.record.is_complete()
             && self.own_end.is_none()
             && self.peer_end.is_none()
+            && self.frozen_at.is_none()
             && self.terms.valid_from <= now
             && now < self.terms.valid_until
     }
@@ -151,6 +156,9 @@ impl Agreement {
 
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
     pub fn door_open(&self, now: Time) -> bool {
+        if self.frozen_at.is_some() {
+            return false;
+        }
         match self.standing {
             Standing::Proposed => now <= self.terms.accept_by,
             Standing::Active => now < self.terms.valid_until,
@@ -165,7 +173,7 @@ impl Agreement {
             Standing::Active => now < self.terms.valid_until,
             Standing::Ended => self.own_end.is_some() && self.end_open(now),
         };
-        reason && self.holds_grant
+        reason && self.holds_grant && self.frozen_at.is_none()
     }
 
     fn end_open(&self, now: Time) -> bool {
@@ -218,6 +226,8 @@ impl Agreement {
             proposer_card: proposer.clone(),
             acceptor_card: acceptor.clone(),
             made_at: row.made_at,
+            frozen_at: None,
+            outrun: None,
             holds_grant: !row.held.is_empty(),
         })
     }
@@ -228,6 +238,8 @@ impl Agreement {
             roster: before.roster.clone(),
             last_contact: before.last_contact,
             clock_difference_s: before.clock_difference_s,
+            frozen_at: before.frozen_at,
+            outrun: before.outrun,
             ..self
         }
     }

@@ -14,6 +14,8 @@ mod draft;
 mod epochs;
 mod error;
 mod find;
+mod frozen;
+mod grants;
 mod groups;
 mod peer;
 mod roster;
@@ -38,13 +40,14 @@ pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
+pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
 pub use sign::read_card;
 
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
+use crate::store::tables::{AGREEMENTS, CHAINS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
 use crate::store::{Store, StoreError, WriteTx};
 use rows::{AgreementRow, ContactRow, EpochRow};
 
@@ -64,15 +67,17 @@ struct Inner {
     addresses: Vec<Address>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    tries: Mutex<HashMap<AgreementId, grants::Tries>>,
     changes: watch::Sender<u64>,
+    frozen: watch::Sender<u64>,
 }
 
 /// The copy in memory of what the store holds.
 #[derive(Default)]
 struct State {
     agreements: BTreeMap<AgreementId, Arc<Agreement>>,
-    /// The newest secret for each counterpart's door.
-    held: HashMap<AgreementId, DoorSecret>,
+    /// The secrets for each counterpart's door, newest first.
+    held: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
@@ -105,9 +110,10 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
-        let dial_counters = Mutex::default();
+        let (frozen, _) = watch::channel(0);
+        let (dial_counters, tries) = (Mutex::default(), Mutex::default());
         let addresses = own_addresses;
-        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
+        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, tries, changes, frozen }) })
     }
 
     /// All agreements, in the order of their ids.
@@ -211,10 +217,8 @@ impl Inner {
 impl State {
     fn install(&mut self, view: Agreement, row: &AgreementRow) {
         let id = view.id;
-        match row.held.first() {
-            Some(newest) => self.held.insert(id, newest.secret.clone()),
-            None => self.held.remove(&id),
-        };
+        let held: Vec<_> = row.held.iter().map(|held| held.secret.clone()).collect();
+        if held.is_empty() { self.held.remove(&id) } else { self.held.insert(id, held) };
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
             self.doors.set(id, view.counterpart().entity, &secrets);
@@ -243,6 +247,10 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             if let Some(ContactRow { at, clock_difference_s }) = tx.get(&CONTACTS, &id)? {
                 view.last_contact = Some(at);
                 view.clock_difference_s = Some(clock_difference_s);
+            }
+            if let Some(known) = tx.get(&CHAINS, &id)? {
+                view.frozen_at = known.frozen.map(|evidence| evidence.at);
+                view.outrun = known.outrun;
             }
             state.install(view, &row);
         }

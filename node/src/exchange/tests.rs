@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::object::SealBase;
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
@@ -57,7 +57,7 @@ async fn node(name: &str, number: &str) -> TestNode {
     let seed = *transport.seed();
     let store_key = [7; 32];
     let keystore = Keystore {
-        root: Some(root),
+        root: Some(HeldRoot::open(root)),
         transport,
         statement,
         contact,
@@ -93,7 +93,7 @@ async fn node(name: &str, number: &str) -> TestNode {
 
 impl TestNode {
     fn root(&self) -> RootKey {
-        RootKey::from_seed(*self.entity.current().root().unwrap().seed())
+        self.entity.current().root().unwrap().key(&[]).unwrap()
     }
 
     async fn stop(self) {

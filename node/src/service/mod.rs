@@ -21,6 +21,7 @@ mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod keys;
 mod outbox;
 mod peers;
 mod root;
@@ -31,7 +32,7 @@ mod status;
 mod words;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -45,8 +46,9 @@ use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
 use crate::entity::Entity;
 use crate::exchange::Exchange;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
-use crate::net::DialRules;
+use crate::net::{DialRules, Net};
 use drafts::Drafts;
 
 pub use start::start;
@@ -70,12 +72,15 @@ struct Inner {
     mailroom: Mailroom,
     blobs: Blobs,
     known: KnownContent,
+    net: Net,
     exchange: Exchange,
+    /// Held while keys are replaced.
+    keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
     dial_rules: DialRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.
-    card: String,
+    card: RwLock<String>,
     unprotected: bool,
     /// Seconds by which the clock jumped before this start.
     clock_jump: Option<i64>,

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -32,11 +32,12 @@ use crate::content::{ContentPool, KnownContent};
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{clock, files, setup};
+use crate::{ambient, clock, files, setup};
 
 /// Name of the database in the data directory.
 const STORE_NAME: &str = "pakt.redb";
@@ -64,7 +65,11 @@ struct Opened {
 ///
 /// # Errors
 /// What is wrong with the data directory, the keys or the listen address.
-pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
+pub async fn start(
+    config: Config,
+    (keystore, keyring): (Keystore, Keyring),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
     let listen = listen_address(&config)?;
     let dial_rules = dial_rules(&config, listen)?;
@@ -72,7 +77,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     let seed = *keystore.transport.seed();
     let opening = config.clone();
     let opened = blocking(move || open(&opening, keystore, addresses)).await?;
-    let started = bring_up(config, opened, (seed, listen, dial_rules), unprotected, shutdown).await;
+    let started = bring_up(config, opened, (seed, listen, dial_rules), (unprotected, keyring), shutdown).await;
     started.map_err(|(store, error)| {
         store.close();
         error
@@ -85,7 +90,7 @@ async fn bring_up(
     config: Config,
     opened: Opened,
     (seed, listen, dial_rules): Network,
-    unprotected: bool,
+    (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
     let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
@@ -121,10 +126,12 @@ async fn bring_up(
         mailroom,
         blobs,
         known,
+        net,
         exchange,
+        keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
         dial_rules,
-        card,
+        card: RwLock::new(card),
         unprotected,
         clock_jump,
         started: Instant::now(),
@@ -188,6 +195,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 /// Takes away what a crash left between two steps that belong together.
 async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
     mailroom.erase_orphans(book.slots_in_use()).await?;
+    // Where keys were replaced and the node ended before it had told.
+    book.renew_grants_if_due(ambient::service_now()).await?;
     let released = release_orphans(mailroom).await?;
     let removed = blobs.remove_unpinned().await?;
     if released + removed > 0 {
@@ -197,7 +206,7 @@ async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()
 }
 
 /// Writes this entity's card where `init` wrote it, if it says something else by now, and gives its text.
-fn write_card(dir: &Path, book: &Book) -> Answer<String> {
+pub(super) fn write_card(dir: &Path, book: &Book) -> Answer<String> {
     let path = dir.join(setup::CARD_NAME);
     let signed = book.own_card()?;
     let current = signed.peek()?;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use pakt_keys::keystore::HeldRoot;
 use pakt_keys::signing::TransportPublic;
 use pakt_protocol::time::Time;
 
 use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
-use crate::book::Agreement;
+use crate::book::{Agreement, Standing};
 use crate::line::Limits;
 use crate::setup;
 
@@ -56,6 +57,7 @@ impl Node {
             held,
             peers_online,
             unprotected: inner.unprotected,
+            root: root_place(inner.entity.current().root()),
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             warnings: self.warnings(free),
@@ -84,6 +86,8 @@ impl Node {
         if free < FREE_BYTES_MIN {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }
+        let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
+        warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
         let active = self.inner.book.all().into_iter().filter(|agreement| agreement.in_force(now));
         warnings.extend(active.flat_map(|agreement| agreement_warnings(&agreement, now)));
         warnings
@@ -94,6 +98,15 @@ impl Node {
         let config = &self.inner.config;
         let named = config.recovery_file.iter().cloned().chain([config.dir.join(setup::RECOVERY_NAME)]);
         named.into_iter().find(|file| file.starts_with(&config.dir) && file.exists())
+    }
+}
+
+/// Where the root is that lies in the keystore, or not.
+pub(crate) fn root_place(held: Option<&HeldRoot>) -> RootPlace {
+    match held {
+        None => RootPlace::Elsewhere,
+        Some(held) if held.needs_approvals() => RootPlace::Approved,
+        Some(_) => RootPlace::Here,
     }
 }
 
@@ -110,6 +123,18 @@ fn agreement_warnings(agreement: &Agreement, now: Time) -> Vec<String> {
     warnings
 }
 
+/// The alarm of an agreement whose counterpart's certificates contradict each other, until it is ended.
+fn frozen_warning(agreement: &Agreement) -> Option<String> {
+    let at = agreement.frozen_at.filter(|_| agreement.standing != Standing::Ended)?;
+    let name = &agreement.counterpart().name;
+    Some(format!(
+        "ALARM: {name} has shown certificates that contradict each other ({}): its root key is in other hands, nothing is \
+         exchanged with it. Call it, then end agreement {} and make a new one",
+        words::moment(at),
+        agreement.id
+    ))
+}
+
 /// Names a clock that is far from ours; `seconds` is the counterpart's minus ours.
 fn clock_warning(name: &str, seconds: i64) -> Option<String> {
     let apart = Duration::from_secs(seconds.unsigned_abs());
@@ -119,7 +144,7 @@ fn clock_warning(name: &str, seconds: i64) -> Option<String> {
 }
 
 /// The text form of a libp2p peer id: base58 of the identity multihash over the public key's protobuf.
-fn peer_id(key: &TransportPublic) -> String {
+pub(super) fn peer_id(key: &TransportPublic) -> String {
     const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
     base58(&[&HEAD[..], &key.0].concat())
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
-use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::book::rows::{AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
@@ -125,3 +125,9 @@ pub(crate) const KNOWN_BY_USE: Table<(u32, KnownKey), u32> = Table::new("known-b
 
 /// What they add up to.
 pub(crate) const KNOWN_USAGE: Table<(), Usage> = Table::new("known-usage-1");
+
+/// The newest door grant to each counterpart, where it is not the one of the agreement's file.
+pub(crate) const GRANTS: Table<AgreementId, GrantRow> = Table::new("grants-1");
+
+/// What is known of each counterpart's certificates beside the newest chain.
+pub(crate) const CHAINS: Table<AgreementId, ChainRow> = Table::new("chains-1");

@@ -11,6 +11,7 @@
 mod agreement;
 mod error;
 mod inbox;
+mod keys;
 mod node;
 mod outbox;
 mod signing;
@@ -18,6 +19,7 @@ mod signing;
 pub use agreement::*;
 pub use error::*;
 pub use inbox::*;
+pub use keys::*;
 pub use node::*;
 pub use outbox::*;
 pub use signing::*;

@@ -31,6 +31,7 @@ pub(super) struct Dialing {
     failures: u32,
     /// When lanes of a kind were dialled or asked for last.
     asked_at: HashMap<LaneKind, Time>,
+    tasks: Vec<tokio::task::AbortHandle>,
 }
 
 impl Dialing {
@@ -121,6 +122,7 @@ impl PeerActor {
         let reason = match agreement.standing {
             Standing::Proposed => "the proposal has not been countersigned yet",
             Standing::Ended => "the agreement has ended",
+            _ if agreement.frozen_at.is_some() => "the counterpart's certificates contradict each other",
             Standing::Active if now() >= agreement.terms.valid_until => "the agreement has expired",
             Standing::Active => {
                 "no door grant of the counterpart is held: it must dial this node, or mail its agreement file"
@@ -132,7 +134,8 @@ impl PeerActor {
     fn spawn_dial(&mut self, kind: LaneKind, slot: u8, addresses: Vec<String>, version: u32) {
         let (net, actor) = (self.context.net.clone(), self.own_inbox.clone());
         let (agreement, entity) = (self.id, self.entity);
-        self.tasks.spawn(async move {
+        self.dialing.tasks.retain(|task| !task.is_finished());
+        let task = self.tasks.spawn(async move {
             let mut last = None;
             for addr in addresses {
                 let target = DialTarget { agreement, entity, addr: addr.clone() };
@@ -147,6 +150,14 @@ impl PeerActor {
             }
             let _ = actor.send(Command::DialFailed(kind, last)).await;
         });
+        self.dialing.tasks.push(task);
+    }
+
+    /// Gives up every dial that is under way.
+    pub(super) fn abort_dials(&mut self) {
+        self.dialing.tasks.drain(..).for_each(|task| task.abort());
+        self.dialing.control = false;
+        self.dialing.content.clear();
     }
 
     pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, failure: Option<(String, DialError)>) {
@@ -298,7 +309,7 @@ impl PeerActor {
             self.dialing.forget_one(lane.kind);
         }
         let in_force = self.agreement().is_some_and(|agreement| agreement.in_force(now()));
-        if self.live.is_none() || !in_force {
+        if self.live.is_none() || !in_force || !self.shows_current_keys(&lane) {
             return;
         }
         let number = self.content_lanes.next;

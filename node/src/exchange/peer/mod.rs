@@ -10,6 +10,7 @@
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod early;
+mod grants;
 mod lanes;
 mod pulling;
 mod receiving;
@@ -79,6 +80,10 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// New door grants may be there to be told.
+    GrantsChanged,
+    /// This node's keys were replaced; a second time a while later.
+    IdentityChanged { again: bool },
 }
 
 /// What the actor shows to the rest of the node.
@@ -296,6 +301,8 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::GrantsChanged => self.tell_grant().await,
+            Command::IdentityChanged { again } => self.handle_identity_changed(again).await,
         }
     }
 

@@ -8,6 +8,10 @@ use super::PeerActor;
 impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
-        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+        match message {
+            Message::Grant(message) => self.take_grant(message).await,
+            Message::Granted(message) => self.take_granted(message).await,
+            _ => self.close_session("a message that belongs to another place").await,
+        }
     }
 }
