@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig, StoreConfig};
 use crate::keyring::Keyring;
-use crate::{ambient, files};
+use crate::{ambient, files, root};
 
 /// Name of the keys' folder in the data directory.
 pub const KEYS_NAME: &str = "keys";
@@ -60,6 +60,10 @@ pub struct InitOptions {
     pub passphrase_file: Option<PathBuf>,
     /// Where the recovery file goes.
     pub recovery_file: Option<PathBuf>,
+    /// Where the root goes, if not into the keystore.
+    pub root_file: Option<PathBuf>,
+    /// File with the passphrase that the root file gets.
+    pub root_passphrase_file: Option<PathBuf>,
 }
 
 /// What `init` made.
@@ -121,7 +125,9 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };
-    let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice))?;
+    let root_passphrase = options.root_passphrase_file.as_deref().map(read_passphrase).transpose()?;
+    let root_file = options.root_file.as_deref().map(|file| (file, root_passphrase.as_deref().map(Vec::as_slice)));
+    let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice), root_file)?;
     dir.keep();
     Ok(made)
 }
@@ -252,7 +258,11 @@ impl Drop for Undo<'_> {
 
 // ---------------------------------------------------------------------------------------------------------- writing
 
-fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised, ServiceError> {
+fn write_node(
+    config: &Config,
+    passphrase: Option<&[u8]>,
+    root_file: Option<(&Path, Option<&[u8]>)>,
+) -> Result<Initialised, ServiceError> {
     let mut rng = ambient::rng();
     let now = ambient::now();
     let root = RootKey::generate(&mut rng);
@@ -269,16 +279,25 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
     files::create_private(&recovery_path, recovery.as_bytes())?;
     let mut undo = Undo(Some(&recovery_path));
 
+    let mut held = Some(HeldRoot::open(root));
+    let mut undo_root = Undo(None);
+    if let (Some((path, passphrase)), Some(root)) = (root_file, &held) {
+        files::create_private(path, root::file_text(root, passphrase)?.as_bytes())?;
+        undo_root.0 = Some(path);
+        held = None;
+    }
+
     let card = sign_card(config, &chain, &statement)?;
     let store = StoreKey::generate(&mut rng);
     let chain = codec::encode(CHAIN_VERSION, &chain);
-    let keys = Keystore { root: Some(HeldRoot::open(root)), transport, statement, contact, store, chain };
+    let keys = Keystore { root: held, transport, statement, contact, store, chain };
     write_keystore(config, &keys, passphrase)?;
     let card_path = config.dir.join(CARD_NAME);
     files::write_public(&card_path, card.as_bytes())?;
     files::write_private(&config.dir.join(CONFIG_NAME), config.render().as_bytes())?;
     undo.0 = None;
-    drop(undo);
+    undo_root.0 = None;
+    drop((undo, undo_root));
     Ok(Initialised {
         entity: entity.to_string(),
         name: config.name.clone(),
@@ -295,7 +314,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
 }
 
 /// The card that the configuration describes, signed now, as armoured text.
-fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> Result<String, ServiceError> {
+pub(crate) fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> Result<String, ServiceError> {
     let usage = |error: &dyn std::fmt::Display| {
         let message = format!("{} describes no card: {error}", config.dir.join(CONFIG_NAME).display());
         ServiceError::new(ErrorCode::Usage, message, "correct name, number, listen or advertise")
@@ -360,7 +379,7 @@ fn is_credential(file: &Path) -> bool {
 }
 
 /// Reads a passphrase: the file without its last line break.
-fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+pub(crate) fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     // The service manager guards its credentials by other means than the mode; a pipe has no rights worth a look.
     if lasts(file) {
         files::refuse_open_to_others(file)?;

@@ -10,7 +10,7 @@ use super::{Answer, Node, blocking, start};
 use crate::api::types::*;
 use crate::book::Standing;
 use crate::entity::Entity;
-use crate::service::status::peer_id;
+use crate::service::peer_id;
 use crate::{ambient, keyring};
 
 impl Node {

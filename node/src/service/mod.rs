@@ -52,6 +52,7 @@ use crate::net::{DialRules, Net};
 use drafts::Drafts;
 
 pub use start::start;
+pub(crate) use status::{peer_id, root_place};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;

@@ -144,7 +144,7 @@ fn clock_warning(name: &str, seconds: i64) -> Option<String> {
 }
 
 /// The text form of a libp2p peer id: base58 of the identity multihash over the public key's protobuf.
-pub(super) fn peer_id(key: &TransportPublic) -> String {
+pub(crate) fn peer_id(key: &TransportPublic) -> String {
     const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
     base58(&[&HEAD[..], &key.0].concat())
 }
