@@ -129,12 +129,7 @@ pub fn rotated(keys: &Keystore, root: &RootKey, now: Time) -> Result<Keystore, S
 ///
 /// # Errors
 /// `refused` when the current root committed to another successor.
-pub fn recovered(
-    keys: &Keystore,
-    successor: &RootKey,
-    next: &RootPublic,
-    now: Time,
-) -> Result<Keystore, ServiceError> {
+pub fn recovered(keys: &Keystore, successor: &RootKey, next: &RootPublic, now: Time) -> Result<Keystore, ServiceError> {
     let node = NodeKeys::generate();
     let chain = chain_of(keys)?.succeeded(successor, next, node.public(), now).map_err(chain_error)?;
     let root = match &keys.root {

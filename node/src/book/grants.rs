@@ -214,11 +214,7 @@ impl Book {
         }
     }
 
-    fn open_grant(
-        &self,
-        agreement: &Agreement,
-        signed: &Signed<DoorGrant>,
-    ) -> Result<(u64, DoorSecret), &'static str> {
+    fn open_grant(&self, agreement: &Agreement, signed: &Signed<DoorGrant>) -> Result<(u64, DoorSecret), &'static str> {
         if agreement.standing != Standing::Active {
             return Err("the agreement is not active");
         }

@@ -113,7 +113,9 @@ impl Book {
         let (frozen, _) = watch::channel(0);
         let (dial_counters, tries) = (Mutex::default(), Mutex::default());
         let addresses = own_addresses;
-        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, tries, changes, frozen }) })
+        Ok(Book {
+            inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, tries, changes, frozen }),
+        })
     }
 
     /// All agreements, in the order of their ids.
@@ -218,7 +220,11 @@ impl State {
     fn install(&mut self, view: Agreement, row: &AgreementRow) {
         let id = view.id;
         let held: Vec<_> = row.held.iter().map(|held| held.secret.clone()).collect();
-        if held.is_empty() { self.held.remove(&id) } else { self.held.insert(id, held) };
+        if held.is_empty() {
+            self.held.remove(&id)
+        } else {
+            self.held.insert(id, held)
+        };
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
             self.doors.set(id, view.counterpart().entity, &secrets);

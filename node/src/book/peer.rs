@@ -200,7 +200,8 @@ impl Book {
         }
         let node = check_chain(&agreement.chain, &agreement.node, &hello.chain).map_err(|problem| {
             let shown = hello.chain.verify().ok().filter(|shown| shown.transport.0 == tls_key);
-            let late = problem == HelloProblem::Superseded && shown.is_some_and(|node| is_late(agreement.outrun, &node));
+            let late =
+                problem == HelloProblem::Superseded && shown.is_some_and(|node| is_late(agreement.outrun, &node));
             if late { HelloProblem::Forked } else { problem }
         })?;
         if node.transport.0 != tls_key {

@@ -221,6 +221,9 @@ impl Findings {
 
     async fn online(&mut self, client: &Client, status: &Status) {
         self.fine("node", format!("running for {}", span(Duration::from_secs(status.uptime_s))));
+        for alarm in status.warnings.iter().filter_map(|warning| warning.strip_prefix("ALARM: ")) {
+            self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
+        }
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),

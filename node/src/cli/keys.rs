@@ -205,7 +205,9 @@ pub fn recover(dir: &Path, output: Output, args: &RecoverArgs) -> Result<Exit, S
     let recovery_path = args.new_recovery_file.clone().unwrap_or_else(|| config.dir.join(setup::RECOVERY_NAME));
     let recovery = Zeroizing::new(armour::encode(Label::Recovery, &Recovery { next_root: next }.to_bytes()));
     files::create_private(&recovery_path, recovery.as_bytes()).map_err(|error| match error.code {
-        ErrorCode::Conflict => ServiceError { hint: "name another place with --new-recovery-file FILE".into(), ..error },
+        ErrorCode::Conflict => {
+            ServiceError { hint: "name another place with --new-recovery-file FILE".into(), ..error }
+        }
         _ => error,
     })?;
     let mut written = vec![recovery_path.clone()];
@@ -364,7 +366,11 @@ fn held_root(keys: &Keystore, signing: &Signing) -> Result<HeldRoot, ServiceErro
         return root::read_file(text, signing.root_passphrase.as_deref().map(str::as_bytes));
     }
     keys.root.as_ref().map(HeldRoot::duplicate).ok_or_else(|| {
-        ServiceError::new(ErrorCode::Locked, "the root key is not in this data directory", "name its file with --root FILE")
+        ServiceError::new(
+            ErrorCode::Locked,
+            "the root key is not in this data directory",
+            "name its file with --root FILE",
+        )
     })
 }
 

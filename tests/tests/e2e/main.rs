@@ -21,6 +21,7 @@ mod pipeline;
 mod queue;
 mod refusals;
 mod resume;
+mod rotation;
 mod second_reader;
 mod snapshots;
 mod storm;

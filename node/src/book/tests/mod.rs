@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod keep;
+mod keys;
 mod life;
 
 use std::path::Path;
