@@ -289,6 +289,30 @@ async fn an_acceptance_completes_the_agreement_and_a_message_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p8_epochs_that_roll_and_are_erased_under_load_lose_nothing() {
+    let (a, b, id) = pair().await;
+    let day = Duration::from_secs(86_400);
+    let start = ambient::service_now();
+    let mut sent = Vec::new();
+    for round in 1..=6 {
+        sent.push(a.send(&id, 3 << 20).await);
+        // Four days later: a new epoch begins, and the one before the last is erased.
+        let before = b.book.current_epoch();
+        assert!(b.book.roll_epoch_if_due(start + day * 4 * round).await.unwrap());
+        assert!(b.book.current_epoch() > before);
+        b.exchange.rosters_changed().await;
+    }
+    for envelope in &sent {
+        let delivered = || a.mailroom.envelope(envelope).unwrap().delivery.state == State::Delivered;
+        until("delivered", delivered).await;
+        assert!(b.mailroom.item(&envelope.0).is_ok());
+    }
+    assert!(b.book.slots_in_use().len() <= 2, "the erased ones are gone");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p6_an_end_stops_everything_and_both_know() {
     let (a, b, id) = pair().await;
     b.book.end(&id, &b.root()).await.unwrap();

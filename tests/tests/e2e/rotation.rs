@@ -218,6 +218,36 @@ fn a_root_that_is_lost_is_replaced_by_the_one_that_it_committed_to() {
 }
 
 #[test]
+fn p4_a_root_in_two_hands_freezes_the_agreement() {
+    let _turn = turn::beside();
+    let mut pair = Pair::new();
+    let [first, second, third] = ["recovery.pakt", "second.pakt", "third.pakt"].map(|name| pair.a.home().join(name));
+    pair.a.terminate();
+    let before = pair.path("before");
+    std::fs::copy(keystore(&pair.a), &before).unwrap();
+    recover(&pair.a, &first, &second, 0);
+    pair.a.start();
+    pair.wait_online();
+    send_small(&pair, "All is well");
+    // Somebody else has the old keystore and the recovery file, and commits to another successor.
+    pair.a.terminate();
+    std::fs::copy(&before, keystore(&pair.a)).unwrap();
+    recover(&pair.a, &first, &third, 0);
+    pair.a.start();
+    let alarm = |node: &TestNode| node.json(&["status"])["warnings"].to_string().contains("ALARM");
+    until(secs(30), "B raises an alarm", || alarm(&pair.b).then_some(()));
+    stays_offline(&pair);
+    let doctor = pair.b.cli(&["doctor"]);
+    assert_eq!(doctor.code, 1);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("contradict each other"));
+    let to = format!("{}/Reception", pair.a.number());
+    pair.b.cli(&["send", "--to", &to, "--subject", "No", &pair.at("All is well")]).expect(3);
+    let id = pair.agreement.clone();
+    pair.b.cli(&["agreement", "end", &id, "--yes"]).expect(0);
+    assert!(!alarm(&pair.b));
+}
+
+#[test]
 fn a_root_can_be_elsewhere_from_the_start() {
     let _turn = turn::beside();
     let node = TestNode::init(pakt_tests::node::Setup::new("Klinik Ost", "DE:IK:999000103"));

@@ -47,7 +47,7 @@ fn good(story: &Story) -> Vec<Vector> {
     let receipt = wire::record(&receipt, &b.sign(Domain::Receipt, &receipt));
     let limits = |wire: Wire| wire.u32(1).u32(1_052_672).u16(64).0;
     let id_only = || envelope().0;
-    let rows: [(&str, u32, Vec<u8>, &str); 22] = [
+    let rows: [(&str, u32, Vec<u8>, &str); 24] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -70,6 +70,8 @@ fn good(story: &Story) -> Vec<Vector> {
         ("receipt", 15, envelope().bytes(&receipt).0, "B's receipt"),
         ("withdraw", 16, id_only(), "A takes the offer back"),
         ("withdrawn", 17, id_only(), "B has dropped it"),
+        ("grant", 18, story.signed_grant(a, b), "A grants B another way through its door"),
+        ("granted", 19, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
@@ -87,7 +89,7 @@ fn bad(story: &Story) -> Vec<Vector> {
     let heartbeat = message(2, &[]);
     let claims = |count: u64| message(10, &patched(&announce(2, 0), 24, &count.to_be_bytes()));
     let rows: [(&str, &str, Vec<u8>, &str); 17] = [
-        ("unknown", malformed, message(18, &[]), "number 18 does not exist"),
+        ("unknown", malformed, message(1_000, &[]), "number 1,000 does not exist"),
         ("unknown_highest", malformed, message(u32::MAX, &[]), "the highest number"),
         ("number_cut", malformed, vec![1, 0, 0, 0], "three bytes of a number"),
         (
