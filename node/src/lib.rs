@@ -17,6 +17,7 @@ pub mod keyring;
 pub mod line;
 pub mod mailroom;
 pub mod net;
+pub mod relay;
 pub mod root;
 pub mod service;
 pub mod setup;

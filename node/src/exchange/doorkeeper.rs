@@ -38,6 +38,13 @@ impl Keeper {
             }
         });
     }
+
+    /// Also this node's operator is to read what was wrong, whichever side had dialled.
+    fn turn_away(&self, agreement: &AgreementId, problem: HelloProblem) -> HelloRefusal {
+        tracing::warn!(%agreement, %problem, "a counterpart's node was turned away");
+        self.book.note_turned_away(*agreement, problem.clone());
+        refusal(problem)
+    }
 }
 
 impl Doorkeeper for Keeper {
@@ -82,7 +89,7 @@ impl Doorkeeper for Keeper {
             if problem.freezes() {
                 self.freeze(*agreement, hello.chain.clone());
             }
-            refusal(problem)
+            self.turn_away(agreement, problem)
         })?;
         Ok(PeerNode {
             entity: node.entity,

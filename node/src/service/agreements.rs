@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** nothing is signed when a fingerprint was typed that is not the one of the file.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use pakt_keys::{EntityId, words};
@@ -29,7 +28,7 @@ impl Node {
     /// # Errors
     /// None so far; the type is that of all calls.
     pub async fn card(&self) -> Answer<String> {
-        Ok(self.inner.card.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.card_text().clone())
     }
 
     /// All agreements and proposals, newest first.

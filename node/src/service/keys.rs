@@ -48,7 +48,7 @@ impl Node {
     async fn renew_card(&self) -> Answer<()> {
         let (dir, book) = (self.inner.config.dir.clone(), self.inner.book.clone());
         let card = blocking(move || start::write_card(&dir, &book)).await?;
-        *self.inner.card.write().unwrap_or_else(std::sync::PoisonError::into_inner) = card;
+        *self.card_text() = card;
         Ok(())
     }
 }

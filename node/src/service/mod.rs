@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
+//! | `addresses` | where this node can be dialled |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -14,6 +15,7 @@
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
 //! **Invariant:** names, subjects and file names appear in answers to local users only, never in a log.
 
+mod addresses;
 mod agreements;
 mod delivery;
 mod drafts;
@@ -32,7 +34,7 @@ mod status;
 mod words;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -48,7 +50,7 @@ use crate::entity::Entity;
 use crate::exchange::Exchange;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
-use crate::net::{DialRules, Net};
+use crate::net::{Net, SharedRules};
 use drafts::Drafts;
 
 pub use start::start;
@@ -78,10 +80,12 @@ struct Inner {
     /// Held while keys are replaced.
     keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
-    dial_rules: DialRules,
+    dial_rules: SharedRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.
-    card: RwLock<String>,
+    card: Mutex<String>,
+    /// Held while `config.toml` is changed.
+    config_file: tokio::sync::Mutex<()>,
     unprotected: bool,
     /// Seconds by which the clock jumped before this start.
     clock_jump: Option<i64>,
@@ -96,6 +100,10 @@ struct Inner {
 }
 
 impl Node {
+    fn card_text(&self) -> std::sync::MutexGuard<'_, String> {
+        self.inner.card.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()

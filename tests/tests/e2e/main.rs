@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
 mod bad_input;
 mod bad_records;
@@ -17,9 +18,13 @@ mod full_disk;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
+mod proxies;
 mod queue;
+mod quiet;
 mod refusals;
+mod relays;
 mod resume;
 mod rotation;
 mod second_reader;

@@ -9,9 +9,18 @@ impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
         match message {
-            Message::Grant(message) => self.take_grant(message).await,
-            Message::Granted(message) => self.take_granted(message).await,
-            _ => self.close_session("a message that belongs to another place").await,
+            Message::RelayCall(call) => self.answer_relay_call(call.token),
+            Message::DepositOffer(_) => self.answer_offer(),
+            Message::Deposit(deposit) => self.keep_deposits(deposit).await,
+            Message::Deposited(kept) => self.handle_deposited(kept.digest).await,
+            Message::Seek(seek) => self.answer_seek(seek),
+            Message::Sought(sought) => self.handle_sought(sought).await,
+            Message::Addresses(news) => self.take_addresses(&news).await,
+            Message::Grant(grant) => self.take_grant(grant).await,
+            Message::Granted(granted) => self.take_granted(granted).await,
+            other => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
+            }
         }
     }
 }

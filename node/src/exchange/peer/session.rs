@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pakt_protocol::hello::Hello;
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, OfferView};
@@ -27,6 +28,7 @@ pub(super) struct Live {
     pub(super) machine: Session,
     pub(super) dialer: bool,
     pub(super) remote: SocketAddr,
+    pub(super) via: Option<AgreementId>,
     pub(super) bytes: Arc<LaneBytes>,
     since: Time,
 }
@@ -55,7 +57,13 @@ impl PeerActor {
             // knows better than the old lane that it is gone.
             let lower = self.context.entity.id() < self.entity;
             let together = now().since(live.since) < TOGETHER;
-            if !renewed && together && live.dialer != lane.dialer && live.dialer == lower {
+            // A direct lane is better than a forwarded one, whoever dialled it.
+            let stays = match (live.via, lane.via) {
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                _ => together && live.dialer != lane.dialer && live.dialer == lower,
+            };
+            if stays && !renewed {
                 return;
             }
             let number = live.number;
@@ -74,11 +82,13 @@ impl PeerActor {
             machine,
             dialer: lane.dialer,
             remote: lane.remote,
+            via: lane.via,
             bytes: lane.bytes,
             since: now(),
         });
         self.show_online();
         self.show_lanes();
+        self.plan_direct_dial();
         self.pump_session().await;
     }
 
@@ -191,6 +201,8 @@ impl PeerActor {
             }
             Event::Live => {
                 self.resume_sending().await;
+                self.tell_addresses().await;
+                self.begin_seeking();
                 self.tell_grant().await;
             }
             Event::LookUp(offer) => self.look_up(offer).await,

@@ -70,8 +70,8 @@ fn good(story: &Story) -> Vec<Vector> {
         ("receipt", 15, envelope().bytes(&receipt).0, "B's receipt"),
         ("withdraw", 16, id_only(), "A takes the offer back"),
         ("withdrawn", 17, id_only(), "B has dropped it"),
-        ("grant", 18, story.signed_grant(a, b), "A grants B another way through its door"),
-        ("granted", 19, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
+        ("grant", 27, story.signed_grant(a, b), "A grants B another way through its door"),
+        ("granted", 28, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
