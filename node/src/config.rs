@@ -261,10 +261,26 @@ impl Config {
     /// The file that `init` writes, with every key explained.
     pub fn render(&self) -> String {
         let mut text = String::new();
+        text.push_str("# Settings of this Pakt node. A change takes effect at the next start.\n");
+        for (comment, key, value) in self.rows() {
+            if !comment.is_empty() {
+                let _ = writeln!(text, "\n# {comment}");
+            }
+            let _ = match value {
+                Some(value) => writeln!(text, "{key} = {value}"),
+                None => writeln!(text, "# {key} ="),
+            };
+        }
+        text.push_str(CONFIG_TAIL);
+        text
+    }
+
+    /// The keys above all tables: what each is for, its name and its value.
+    fn rows(&self) -> [(&'static str, &'static str, Option<String>); 13] {
         let quoted = |value: &str| toml::Value::from(value).to_string();
         let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
         let path = |value: &Option<PathBuf>| value.as_ref().map(|p| quoted(&p.display().to_string()));
-        let rows: [(&str, &str, Option<String>); 13] = [
+        [
             ("Format of this data directory; never change it by hand.", "format", Some(self.format.to_string())),
             ("Name and registered number of the entity, as its card says them.", "name", Some(quoted(&self.name))),
             ("", "number", Some(quoted(&self.number))),
@@ -318,19 +334,7 @@ impl Config {
                 "bulk_lanes",
                 self.bulk_lanes.map(|lanes| lanes.to_string()),
             ),
-        ];
-        text.push_str("# Settings of this Pakt node. A change takes effect at the next start.\n");
-        for (comment, key, value) in rows {
-            if !comment.is_empty() {
-                let _ = writeln!(text, "\n# {comment}");
-            }
-            let _ = match value {
-                Some(value) => writeln!(text, "{key} = {value}"),
-                None => writeln!(text, "# {key} ="),
-            };
-        }
-        text.push_str(CONFIG_TAIL);
-        text
+        ]
     }
 }
 

@@ -102,7 +102,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "open_unknown_kind",
             malformed,
-            message(0, &Wire::default().u32(3).u8(0).u32(1).u32(1_052_672).u16(64).0),
+            message(0, &Wire::default().u32(1_000).u8(0).u32(1).u32(1_052_672).u16(64).0),
             "a kind of lane that does not exist",
         ),
         ("statement_known_2", malformed, message(6, &Wire::default().raw(&end).u8(2).0), "a bool of 2"),
