@@ -10,6 +10,7 @@
 
 mod addresses;
 mod agreement;
+mod amend;
 mod deposits;
 mod doors;
 mod draft;
@@ -19,6 +20,7 @@ mod find;
 mod frozen;
 mod grants;
 mod groups;
+mod life;
 mod peer;
 mod roster;
 pub(crate) mod rows;
@@ -38,13 +40,15 @@ use pakt_protocol::record::card::{CardBody, SignedCard};
 use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
-pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
+pub use amend::AmendmentAnswer;
 pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
+pub use life::StatementAnswer;
 pub use sign::read_card;
 
 use crate::ambient;

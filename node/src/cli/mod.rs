@@ -14,6 +14,7 @@ pub mod args;
 pub mod client;
 pub mod doctor;
 pub mod keys;
+pub mod life;
 pub mod lists;
 pub mod output;
 pub mod progress;

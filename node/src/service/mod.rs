@@ -24,6 +24,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod keys;
+mod life;
 mod outbox;
 mod peers;
 mod root;

@@ -6,6 +6,7 @@
 //! `node::exchange` then refuses to compile until it is handled.
 
 pub mod address;
+pub mod amend;
 pub mod contact;
 pub mod deposit;
 pub mod grant;
@@ -20,6 +21,7 @@ pub mod statement;
 use serde::{Deserialize, Serialize};
 
 pub use address::AddressNews;
+pub use amend::{Amend, Amended};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use grant::{Grant, Granted};
@@ -29,7 +31,7 @@ pub use progress::{Progress, Ready};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
-pub use statement::Statement;
+pub use statement::{Statement, WantStatements};
 
 use crate::codec::{self, CodecError};
 use crate::ids::EnvelopeId;
@@ -83,6 +85,9 @@ registry! {
     Deposited(Deposited),
     Seek(Seek),
     Sought(Sought),
+    WantStatements(WantStatements),
+    Amend(Amend),
+    Amended(Amended),
     Grant(Grant),
     Granted(Granted),
 }
@@ -113,6 +118,10 @@ impl Message {
                 | Message::Deposited(_)
                 | Message::Seek(_)
                 | Message::Sought(_)
+                | Message::Statement(_)
+                | Message::WantStatements(_)
+                | Message::Amend(_)
+                | Message::Amended(_)
                 | Message::Grant(_)
                 | Message::Granted(_)
         )
@@ -148,6 +157,9 @@ impl Message {
             | Message::Deposited(_)
             | Message::Seek(_)
             | Message::Sought(_)
+            | Message::WantStatements(_)
+            | Message::Amend(_)
+            | Message::Amended(_)
             | Message::Grant(_)
             | Message::Granted(_) => None,
         }
@@ -175,7 +187,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..29, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..32, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

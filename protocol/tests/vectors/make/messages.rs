@@ -47,7 +47,7 @@ fn good(story: &Story) -> Vec<Vector> {
     let receipt = wire::record(&receipt, &b.sign(Domain::Receipt, &receipt));
     let limits = |wire: Wire| wire.u32(1).u32(1_052_672).u16(64).0;
     let id_only = || envelope().0;
-    let rows: [(&str, u32, Vec<u8>, &str); 24] = [
+    let rows: [(&str, u32, Vec<u8>, &str); 27] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -70,8 +70,16 @@ fn good(story: &Story) -> Vec<Vector> {
         ("receipt", 15, envelope().bytes(&receipt).0, "B's receipt"),
         ("withdraw", 16, id_only(), "A takes the offer back"),
         ("withdrawn", 17, id_only(), "B has dropped it"),
-        ("grant", 27, story.signed_grant(a, b), "A grants B another way through its door"),
-        ("granted", 28, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
+        (
+            "want_statements",
+            27,
+            Wire::default().raw(&b.entity().0).u64(2).0,
+            "B's statements from number 3 on are wanted",
+        ),
+        ("amend", 28, Wire::default().bytes(&amendment).0, "B offers an amendment"),
+        ("amended", 29, vec![7; 32], "terms with this hash are durable"),
+        ("grant", 30, story.signed_grant(a, b), "A grants B another way through its door"),
+        ("granted", 31, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
@@ -121,7 +129,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "refuse_unknown",
             malformed,
-            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(10).0),
+            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(99).0),
             "a reason that does not exist",
         ),
         (
