@@ -10,6 +10,7 @@ pub mod amend;
 pub mod attestation;
 pub mod contact;
 pub mod deposit;
+pub mod grant;
 pub mod lane;
 pub mod log;
 pub mod offer;
@@ -26,6 +27,7 @@ pub use amend::{Amend, Amended};
 pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
+pub use grant::{Grant, Granted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
@@ -94,6 +96,8 @@ registry! {
     WantAttestation(WantAttestation),
     LogHead(LogHeadUpdate),
     WantLogHead(WantLogHead),
+    Grant(Grant),
+    Granted(Granted),
 }
 
 impl Message {
@@ -130,6 +134,8 @@ impl Message {
                 | Message::WantAttestation(_)
                 | Message::LogHead(_)
                 | Message::WantLogHead(_)
+                | Message::Grant(_)
+                | Message::Granted(_)
         )
     }
 
@@ -169,7 +175,9 @@ impl Message {
             | Message::Attestation(_)
             | Message::WantAttestation(_)
             | Message::LogHead(_)
-            | Message::WantLogHead(_) => None,
+            | Message::WantLogHead(_)
+            | Message::Grant(_)
+            | Message::Granted(_) => None,
         }
     }
 }
@@ -195,7 +203,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..34, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..36, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");
