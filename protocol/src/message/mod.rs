@@ -6,6 +6,8 @@
 //! `node::exchange` then refuses to compile until it is handled.
 
 pub mod contact;
+pub mod directory;
+pub mod introduction;
 pub mod lane;
 pub mod offer;
 pub mod progress;
@@ -16,6 +18,8 @@ pub mod statement;
 use serde::{Deserialize, Serialize};
 
 pub use contact::{Contact, Contacted};
+pub use directory::{Publish, Published, Query, QueryAnswer};
+pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
@@ -66,6 +70,12 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    Publish(Publish),
+    Published(Published),
+    Query(Query),
+    QueryAnswer(QueryAnswer),
+    Introduction(Introduction),
+    IntroductionTaken(IntroductionTaken),
 }
 
 impl Message {
@@ -85,7 +95,15 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        false
+        matches!(
+            self,
+            Message::Publish(_)
+                | Message::Published(_)
+                | Message::Query(_)
+                | Message::QueryAnswer(_)
+                | Message::Introduction(_)
+                | Message::IntroductionTaken(_)
+        )
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -108,7 +126,13 @@ impl Message {
             | Message::Contact(_)
             | Message::Contacted(_)
             | Message::Statement(_)
-            | Message::Roster(_) => None,
+            | Message::Roster(_)
+            | Message::Publish(_)
+            | Message::Published(_)
+            | Message::Query(_)
+            | Message::QueryAnswer(_)
+            | Message::Introduction(_)
+            | Message::IntroductionTaken(_) => None,
         }
     }
 }
@@ -134,7 +158,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..24, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");
