@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::directory::DirectoryConfig;
 use crate::files;
+use crate::introductions::IntroductionsConfig;
 use crate::line::LineConfig;
 
 /// Name of the file in the data directory.
@@ -62,6 +64,12 @@ pub struct Config {
     /// How much of the line content may take.
     #[serde(default)]
     pub line: LineConfig,
+    /// Whether this node keeps a directory for its counterparts.
+    #[serde(default)]
+    pub directory: DirectoryConfig,
+    /// What this node does with introductions.
+    #[serde(default)]
+    pub introductions: IntroductionsConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -262,6 +270,19 @@ const CONFIG_TAIL: &str = r#"
 # receive_per_peer = "none"
 # At certain hours, local time; the first entry that fits decides.
 # schedule = [{ days = "mon-fri", from = "07:00", to = "18:00", send = "20Mbit/s" }]
+
+[directory]
+# true: this entity is a steward. Counterparts may have themselves listed here and may ask who is; nobody else may.
+# steward = false
+
+[introductions]
+# Whether counterparts are introduced to each other here; without it a steward does, others do not.
+# pass_on = false
+# What is done with proposals and requests that come through an introducer: "ask" the operator, or "never" take any.
+# receive = "ask"
+# Who gets this entity's card without the operator being asked: "listed" (who asks through a steward at which this
+# entity is listed), "always" or "ask" (nobody).
+# card = "listed"
 
 [api]
 # Unix group that may use the API socket besides this user.

@@ -66,11 +66,29 @@ pub fn page(question: &Question, listed: impl IntoIterator<Item = (EntityId, Sig
     Page { steward, asker, nonce, after, at: now, listings, more }
 }
 
-/// Whether a listing is to be shown: not taken back, its time not over, and its card not replaced by now.
-pub fn is_shown(listing: &Listing, node: &CertifiedNode, now: Time) -> bool {
-    let card = listing.entry.as_ref().and_then(|entry| entry.card.peek().ok());
-    let current = card.and_then(|card| card.chain.verify().ok()).is_some_and(|card| !node.is_newer_than(&card));
-    current && now < listing.valid_until
+/// How long a listing is to be shown, as far as it says so itself; none if it was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Its time is over from then on.
+    pub valid_until: Time,
+    /// Root generation and serial of the certificate in the card within.
+    certificate: (u32, u64),
+}
+
+impl Shown {
+    /// What a listing says that was verified when it was taken.
+    pub fn of(listing: &Listing) -> Option<Shown> {
+        let card = listing.entry.as_ref()?.card.peek().ok()?;
+        let certificate = card.chain.certificate.peek().ok()?;
+        let certificate = (certificate.root_generation, certificate.serial);
+        Some(Shown { valid_until: listing.valid_until, certificate })
+    }
+
+    /// Whether it is to be shown at `now`, when the entity's newest certificate is that of `node`: one whose keys were
+    /// replaced must be signed anew.
+    pub fn holds(&self, node: &CertifiedNode, now: Time) -> bool {
+        now < self.valid_until && (node.root_generation, node.serial) <= self.certificate
+    }
 }
 
 /// Checks the answer to `question`, and gives the listings that hold at `now` and whether there are more pages.
@@ -209,11 +227,12 @@ mod tests {
     fn what_is_over_or_replaced_is_not_shown() {
         let (a, steward) = (Party::new(1), Party::new(4));
         let good = listing(&a, &steward);
+        let shown = Shown::of(&good).expect("not taken back");
         let node = a.chain.verify().expect("valid");
-        assert!(is_shown(&good, &node, Time(2)));
-        assert!(!is_shown(&good, &node, good.valid_until));
-        assert!(!is_shown(&Listing { entry: None, ..good.clone() }, &node, Time(2)));
+        assert!(shown.holds(&node, Time(2)));
+        assert!(!shown.holds(&node, good.valid_until));
+        assert_eq!(Shown::of(&Listing { entry: None, ..good }), None);
         let rotated = CertifiedNode { serial: 2, ..node };
-        assert!(!is_shown(&good, &rotated, Time(2)), "the card within is dead");
+        assert!(!shown.holds(&rotated, Time(2)), "the card within is dead");
     }
 }

@@ -12,6 +12,7 @@ mod bulk;
 mod control;
 mod credit;
 mod doorkeeper;
+mod errands;
 mod fair;
 mod frames;
 #[cfg(test)]
@@ -39,14 +40,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use doorkeeper::Keeper;
+pub use errands::AskError;
 
 use crate::ambient;
 use crate::book::{Book, Standing};
+use crate::directory::Directory;
 use crate::entity::Entity;
+use crate::introductions::Introductions;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
 use buffers::Buffers;
+use errands::Errand;
 use limit::NodeLimits;
 use memory::NodeMemory;
 use meter::SendMeter;
@@ -73,6 +78,10 @@ pub struct Parts {
     pub book: Book,
     /// Messages.
     pub mailroom: Mailroom,
+    /// Who is listed where.
+    pub directory: Directory,
+    /// What is passed on, and what came through others.
+    pub introductions: Introductions,
     /// Lanes out.
     pub net: Net,
     /// Lanes in.
@@ -136,6 +145,9 @@ struct Context {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
+    errands: mpsc::Sender<Errand>,
     net: Net,
     settings: Settings,
     memory: Arc<NodeMemory>,
@@ -172,10 +184,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Exchange {
     /// Starts one actor per agreement, and takes the lanes that others dial.
     pub fn start(parts: Parts) -> Exchange {
+        let (errands, orders) = mpsc::channel(errands::ERRANDS_MAX);
         let context = Context {
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
+            directory: parts.directory,
+            introductions: parts.introductions,
+            errands,
             net: parts.net,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             settings: parts.settings,
@@ -191,6 +207,7 @@ impl Exchange {
             exchange.ensure(&agreement.id);
         }
         exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
+        exchange.inner.tasks.spawn(errands::run(exchange.clone(), orders));
         exchange
     }
 

@@ -29,9 +29,11 @@ use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
+use crate::directory::Directory;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::introductions::Introductions;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig};
 use crate::slots::Slots;
@@ -56,6 +58,8 @@ struct Opened {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     /// Seconds by which the clock jumped while the node was down.
     clock_jump: Option<i64>,
 }

@@ -9,7 +9,9 @@
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod directory;
 mod early;
+mod introductions;
 mod lanes;
 mod pulling;
 mod receiving;
@@ -27,10 +29,11 @@ use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::adapt::LaneCount;
+use super::errands::PageAnswer;
 use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
@@ -38,8 +41,10 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+use directory::Asking;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
+use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
@@ -79,6 +84,12 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// A page of the counterpart's directory is wanted.
+    Ask { after: Option<EntityId>, reply: oneshot::Sender<PageAnswer> },
+    /// This entity's listing at the counterpart changed.
+    ListingChanged,
+    /// Introduction messages wait.
+    Introductions,
 }
 
 /// What the actor shows to the rest of the node.
@@ -133,6 +144,8 @@ pub(super) enum Timer {
     Lanes,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Looking for introduction messages, and trying those again that were put off.
+    Introductions,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -204,6 +217,8 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    asking: Asking,
+    passing: Passing,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -245,6 +260,8 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            asking: Asking::default(),
+            passing: Passing::default(),
         }
     }
 
@@ -296,6 +313,9 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::Ask { after, reply } => self.ask(after, reply),
+            Command::ListingChanged => self.hand_in_listing().await,
+            Command::Introductions => self.send_introductions(),
         }
     }
 
@@ -309,6 +329,7 @@ impl PeerActor {
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Introductions => self.send_introductions_again(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -119,6 +119,7 @@ impl PeerActor {
             return;
         }
         self.live = None;
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
@@ -175,7 +176,11 @@ impl PeerActor {
                 self.report(confirmed.err(), "the confirmation could not be recorded");
                 self.close_session("the agreement has ended").await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.resume_sending().await;
+                self.hand_in_listing().await;
+                self.send_introductions_again();
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
@@ -204,6 +209,7 @@ impl PeerActor {
         let ended = taken.is_ok();
         self.tell_session(Input::EndTaken(taken)).await;
         if ended {
+            self.forget_listings().await;
             self.enforce_terms().await;
             self.forget_stale().await;
         }
@@ -217,6 +223,7 @@ impl PeerActor {
             let _ = tokio::time::timeout(Duration::from_secs(5), live.lane.finish()).await;
         });
         tracing::debug!(agreement = %self.id, session = number, why, "the session was closed");
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
@@ -232,6 +239,7 @@ impl PeerActor {
         if let (Standing::Ended, Some(statement)) = (agreement.standing, &agreement.own_end) {
             self.tell_session(Input::Ended(Box::new(statement.clone()))).await;
         }
+        self.forget_listings().await;
         self.enforce_terms().await;
         self.forget_stale().await;
         if self.live.is_none() {
@@ -247,6 +255,8 @@ impl PeerActor {
         if let Some(roster) = self.own_roster().await {
             self.tell_session(Input::RosterChanged(Box::new(roster))).await;
         }
+        // Daily at least, with the new epoch: what runs out is signed anew.
+        self.hand_in_listing().await;
     }
 
     /// Answers what is known about an offer.
