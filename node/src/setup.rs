@@ -380,6 +380,18 @@ fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     Ok(bytes)
 }
 
+/// Reads a passphrase that travels through the local API, which takes text.
+///
+/// # Errors
+/// `locked` when the file gives no passphrase, can be read by others or is no text.
+pub fn read_passphrase_text(file: &Path) -> Result<String, ServiceError> {
+    let bytes = read_passphrase(file)?;
+    std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| {
+        let message = format!("{} is not UTF-8 text", file.display());
+        ServiceError::new(ErrorCode::Locked, message, "choose a passphrase that can be typed")
+    })
+}
+
 /// The keystore file of a data directory.
 pub fn keystore_path(dir: &Path) -> PathBuf {
     dir.join(KEYS_NAME).join(KEYSTORE_NAME)

@@ -14,6 +14,7 @@ pub mod pair;
 pub mod probe;
 pub mod scan;
 pub mod source;
+pub mod storm;
 pub mod tools;
 pub mod tree;
 pub mod turn;

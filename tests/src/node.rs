@@ -290,6 +290,18 @@ impl TestNode {
         let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kib * 1_024
     }
+
+    /// Processor time that the process has used so far, its own and the kernel's for it, in seconds.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        // Fields 14 and 15; the name in field 2 may hold anything, a bracket too.
+        let (_, fields) = stat.rsplit_once(')').expect("Linux tells");
+        let times = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("a number"));
+        times.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
 }
 
 impl Drop for TestNode {

@@ -117,10 +117,15 @@ pub async fn export(State(api): State<ApiState>, Path(id): Path<String>) -> Answ
 }
 
 /// End an agreement, at once and for good.
-#[utoipa::path(post, path = "/v1/agreements/{id}/end", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/agreements/{id}/end", params(("id" = String, Path)), request_body = SignedRequest,
     responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
-pub async fn end(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementSummary> {
-    Ok(Json(api.node.end(id).await?))
+pub async fn end(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<SignedRequest>,
+) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.end(id, request).await?))
 }
 
 /// The groups of this entity.

@@ -132,15 +132,15 @@ impl Book {
     /// # Errors
     /// [`BookError::Record`] when name, number or addresses break the rules of cards.
     pub fn own_card(&self) -> Result<SignedCard, BookError> {
-        let (entity, party) = (&self.inner.entity, self.inner.entity.party());
+        let (own, party) = (self.inner.entity.current(), self.inner.entity.party());
         let body = CardBody {
             name: party.name.clone(),
             number: party.number.clone(),
-            chain: entity.chain().clone(),
+            chain: own.chain().clone(),
             addresses: self.inner.addresses.clone(),
             issued_at: ambient::now(),
         };
-        Ok(body.sign(entity.statement())?)
+        Ok(body.sign(own.statement())?)
     }
 
     /// A number that grows with every change of the book.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
 
@@ -215,6 +216,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Check a proposal or agreement file, or look one up by id, and print it in plain words.
     #[command(after_help = "Examples:\n  pakt agreement show nord-sor.proposal\n  pakt agreement show ID")]
@@ -236,6 +240,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Take in an agreement that both have signed and that came as a file.
     #[command(after_help = "Examples:\n  pakt agreement import nord-sor.agreement")]
@@ -263,6 +270,9 @@ pub enum AgreementCommand {
     End {
         /// Agreement id.
         id: String,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
 }
 

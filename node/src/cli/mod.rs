@@ -19,6 +19,7 @@ pub mod records;
 pub mod run;
 pub mod save;
 pub mod send;
+pub mod signing;
 pub mod tar_out;
 pub mod walk;
 

@@ -50,7 +50,7 @@ impl Doorkeeper for Keeper {
     }
 
     fn own_hello(&self, _agreement: &AgreementId) -> Vec<u8> {
-        let hello = Hello { chain: self.entity.chain().clone(), versions: VersionRange::OURS, now: ambient::now() };
+        let hello = Hello { chain: self.entity.chain(), versions: VersionRange::OURS, now: ambient::now() };
         hello.to_bytes()
     }
 

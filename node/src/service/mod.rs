@@ -23,6 +23,7 @@ mod ids;
 mod inbox;
 mod outbox;
 mod peers;
+mod root;
 mod running;
 mod sending;
 mod start;

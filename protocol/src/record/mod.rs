@@ -219,6 +219,7 @@ pub(crate) mod tests {
             messages_per_hour: None,
             controls: vec![],
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 

@@ -23,5 +23,6 @@ mod refusals;
 mod resume;
 mod second_reader;
 mod snapshots;
+mod storm;
 mod strangers;
 mod urgent;

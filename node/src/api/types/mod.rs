@@ -13,12 +13,14 @@ mod error;
 mod inbox;
 mod node;
 mod outbox;
+mod signing;
 
 pub use agreement::*;
 pub use error::*;
 pub use inbox::*;
 pub use node::*;
 pub use outbox::*;
+pub use signing::*;
 
 use pakt_protocol::time::Time;
 
