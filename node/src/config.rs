@@ -328,6 +328,8 @@ mod tests {
             bulk_lanes: None,
             store: StoreConfig::default(),
             line: LineConfig::default(),
+            directory: DirectoryConfig::default(),
+            introductions: IntroductionsConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

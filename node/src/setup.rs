@@ -116,6 +116,8 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         bulk_lanes: None,
         store: StoreConfig::default(),
         line: Default::default(),
+        directory: Default::default(),
+        introductions: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

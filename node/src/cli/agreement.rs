@@ -13,7 +13,7 @@ use super::args::{AgreementCommand, CardArgs, CardCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe, table};
 use super::records::{self, ShownAgreement, ShownCard, agreement_text};
-use super::{Exit, read_text};
+use super::{Exit, introduce, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
 use crate::config::Config;
@@ -50,13 +50,29 @@ pub async fn agreement(
         AgreementCommand::Terms => {
             output.file(&TermsFile { file: TEMPLATE }, TEMPLATE, None)?;
         }
-        AgreementCommand::Propose { with, terms, out, fingerprint, signing } => {
-            let signing = signing.read()?;
-            propose(client, dir, output, &with, terms.as_deref(), out.as_deref(), (fingerprint, signing)).await?;
+        AgreementCommand::Propose { with, terms, out, fingerprint, bundle, signing } => {
+            let request = ProposeRequest {
+                cards: vec![],
+                terms_toml: read_terms(terms.as_deref())?,
+                fingerprint,
+                signing: signing.read()?,
+                bundle,
+            };
+            propose(client, dir, output, &with, out.as_deref(), request).await?;
         }
         AgreementCommand::Show { what } => show(client, output, &what).await?,
         AgreementCommand::Accept { file, out, fingerprint, signing } => {
-            accept(client, output, &file, out.as_deref(), fingerprint, signing.read()?).await?;
+            let signing = signing.read()?;
+            match received_id(&file) {
+                Some(id) => {
+                    show(client, output, id).await?;
+                    check_received(client, id, fingerprint.as_deref()).await?;
+                    output.confirm("Countersign?")?;
+                    let how = (fingerprint, signing);
+                    introduce::accept_received(client, output, id, out.as_deref(), how).await?;
+                }
+                None => accept(client, output, &file, out.as_deref(), fingerprint, signing).await?,
+            }
         }
         AgreementCommand::Import { file, fingerprint } => {
             let (_, text) = records::read_text(&file, &[Label::Agreement])?;
@@ -69,8 +85,13 @@ pub async fn agreement(
             let file: ArmouredFile = client.get(&format!("/v1/agreements/{}/file", escaped(&id))).await?;
             output.file(&file, &file.file, out.as_deref())?;
         }
-        AgreementCommand::List => {
-            let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
+        AgreementCommand::Bundle { name } => {
+            let bundle: Bundle = client.get(&format!("/v1/bundles/{}", escaped(&name))).await?;
+            output.result(&bundle, introduce::bundle_text);
+        }
+        AgreementCommand::List { bundle } => {
+            let mut agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
+            agreements.retain(|agreement| bundle.is_none() || agreement.bundle == bundle);
             output.result(&agreements, |agreements| list(agreements));
         }
         AgreementCommand::End { id, signing } => {
@@ -95,27 +116,20 @@ async fn propose(
     dir: &Path,
     output: Output,
     with: &[PathBuf],
-    terms: Option<&Path>,
     out: Option<&Path>,
-    (fingerprint, signing): (Option<String>, Signing),
+    mut request: ProposeRequest,
 ) -> Result<(), ServiceError> {
-    if fingerprint.is_some() && with.len() > 1 {
+    if request.fingerprint.is_some() && with.len() > 1 {
         let message = "--fingerprint goes with one card";
         return Err(ServiceError::new(ErrorCode::Usage, message, "propose to one entity at a time"));
     }
-    let terms_toml = terms.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
-    if let Some(text) = &terms_toml {
-        TermsInput::parse(text, ambient::now())?;
-    }
-    let mut cards = Vec::new();
     for path in with {
         let card = records::read_card(path)?;
         show_card_before_signing(dir, output, &card);
-        check_fingerprint(&card.node.entity, fingerprint.as_deref())?;
-        cards.push(records::read_text(path, &[Label::Card])?.1);
+        check_fingerprint(&card.node.entity, request.fingerprint.as_deref())?;
+        request.cards.push(records::read_text(path, &[Label::Card])?.1);
     }
     output.confirm("Sign?")?;
-    let request = ProposeRequest { cards, terms_toml, fingerprint, signing };
     let proposals: Vec<Proposal> = client.post("/v1/agreements/proposals", &request).await?;
     match (proposals.as_slice(), out) {
         ([one], out) if with.len() == 1 => output.file(one, &one.file, out),
@@ -138,8 +152,35 @@ async fn propose(
     }
 }
 
+/// Terms as typed, checked before anything else happens.
+pub(super) fn read_terms(path: Option<&Path>) -> Result<Option<String>, ServiceError> {
+    let text = path.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
+    if let Some(text) = &text {
+        TermsInput::parse(text, ambient::now())?;
+    }
+    Ok(text)
+}
+
+/// The id of a proposal that came through an introducer, if it is no file that was named.
+fn received_id(what: &Path) -> Option<&str> {
+    let text = what.to_str()?;
+    let is_id = text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && !what.exists()).then_some(text)
+}
+
+/// Compares the fingerprint of a received proposal before anything is signed.
+async fn check_received(client: &Client, id: &str, typed: Option<&str>) -> Result<(), ServiceError> {
+    let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await?;
+    let entity = detail
+        .proposer
+        .entity
+        .parse()
+        .map_err(|_| ServiceError::new(ErrorCode::Damaged, "the proposal names no entity", "ask for a new one"))?;
+    check_fingerprint(&entity, typed)
+}
+
 /// The counterpart's card and our own fingerprint, for two people on the telephone.
-fn show_card_before_signing(dir: &Path, output: Output, card: &Card) {
+pub(super) fn show_card_before_signing(dir: &Path, output: Output, card: &Card) {
     output.note(&ShownCard::of(card).text());
     let ours = Config::load(dir).ok().map(|config| config.dir.join(setup::CARD_NAME));
     if let Some(ours) = ours.and_then(|path| records::read_card(&path).ok()) {
@@ -151,7 +192,7 @@ fn show_before_signing(output: Output, agreement: &ShownAgreement) {
     output.note(&agreement.text());
 }
 
-fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Result<(), ServiceError> {
+pub(super) fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Result<(), ServiceError> {
     if typed.is_none_or(|typed| words::matches(entity, typed)) {
         return Ok(());
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::directory::DirectoryCommand;
+use super::introduce::IntroduceArgs;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -69,6 +71,21 @@ pub enum Command {
   pakt agreement list"
     )]
     Agreement(AgreementCommand),
+    /// Who is listed at a steward; for its participants only.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt directory publish --with NO:ORGNR:999000103 --town Fjordbyen --offers MR,CT
+  pakt directory list
+  pakt directory join --with NO:ORGNR:999000103 --all --terms terms.toml --bundle network-2027"
+    )]
+    Directory(DirectoryCommand),
+    /// Reach an entity through a steward or a common partner: cards, and a proposal that the introducer cannot read.
+    #[command(after_help = "Examples:
+  pakt introduce --to NL:KVK:99000102 --via NO:ORGNR:999000103
+  pakt introduce --to ENTITY --via NO:ORGNR:999000103 --out sor.card
+  pakt introduce list")]
+    Introduce(IntroduceArgs),
     /// The groups of this entity and who sees them.
     #[command(
         subcommand,
@@ -216,6 +233,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// Name under which these proposals are followed: `pakt agreement bundle NAME`.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
         /// How the root is opened.
         #[command(flatten)]
         signing: SigningArgs,
@@ -232,7 +252,8 @@ pub enum AgreementCommand {
   pakt agreement accept nord-sor.proposal --out nord-sor.agreement
   pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'")]
     Accept {
-        /// The proposal.
+        /// The proposal, or the id of one that came through an introducer.
+        #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
         #[arg(long, value_name = "FILE")]
@@ -262,9 +283,19 @@ pub enum AgreementCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// List all agreements.
-    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
-    List,
+    /// List all agreements, own proposals, and proposals received through an introducer.
+    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --bundle network-2027 --json")]
+    List {
+        /// Only those proposed in this bundle.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
+    },
+    /// How far the proposals of one bundle are.
+    #[command(after_help = "Examples:\n  pakt agreement bundle network-2027")]
+    Bundle {
+        /// The bundle's name.
+        name: String,
+    },
     /// End an agreement, at once and for good.
     #[command(after_help = "Examples:\n  pakt agreement end ID")]
     End {

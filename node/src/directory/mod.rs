@@ -5,8 +5,6 @@
 //! **Invariant:** a number is never used for two listings of this entity, also not after a restored backup.
 
 mod config;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -28,7 +26,7 @@ use crate::ambient;
 use crate::book::{Agreement, Book, BookError};
 use crate::entity::Entity;
 use crate::store::tables::{LISTINGS, OWN_LISTINGS};
-use crate::store::{Rows as _, Store, StoreError, WriteTx};
+use crate::store::{Store, StoreError, WriteTx};
 
 /// Listings that are read at start; far above what one steward has.
 const ROWS_MAX: usize = 100_000;
@@ -166,7 +164,7 @@ impl Directory {
             row.ok().flatten().map(|row| (*entity, row.listing))
         });
         let page = page(question, listings, now);
-        Signed::create(&page, |domain, bytes| inner.entity.statement().sign(domain, bytes))
+        Signed::create(&page, |domain, bytes| inner.entity.current().statement().sign(domain, bytes))
     }
 
     /// Whether an entity is shown here now.
@@ -280,7 +278,9 @@ impl Directory {
             tx.remove(&OWN_LISTINGS, &id)?;
             if tx.get(&LISTINGS, &entity)?.is_some_and(|row| row.agreement == id) {
                 tx.remove(&LISTINGS, &entity)?;
-                inner.on_commit(tx, move |index| drop(index.remove(&entity)));
+                inner.on_commit(tx, move |index| {
+                    index.remove(&entity);
+                });
             }
             Ok(())
         });
@@ -291,12 +291,12 @@ impl Directory {
 impl Inner {
     /// Signs a listing that every reader will take.
     fn signed(&self, listing: &Listing) -> Result<Signed<Listing>, RecordError> {
-        let signed = Signed::create(listing, |domain, bytes| self.entity.statement().sign(domain, bytes));
+        let signed = Signed::create(listing, |domain, bytes| self.entity.current().statement().sign(domain, bytes));
         if signed.body().len() > Listing::BYTES_MAX {
             return Err(RecordError::Field("the listing is longer than a directory takes"));
         }
         let party = self.entity.party();
-        verify_from(&signed, &self.entity.node().clone(), (&party.name, &party.number), &listing.steward)?;
+        verify_from(&signed, &self.entity.node(), (&party.name, &party.number), &listing.steward)?;
         Ok(signed)
     }
 

@@ -74,7 +74,10 @@ async fn node(name: &str, number: &str) -> TestNode {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address: Address = format!("127.0.0.1:{port}").parse().unwrap();
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), vec![address]).unwrap();
-    let mailroom = Mailroom::new(store, blobs, slots);
+    let mailroom = Mailroom::new(store.clone(), blobs, slots);
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), Default::default()).unwrap();
+    let introductions =
+        Introductions::open(store, book.clone(), entity.clone(), directory.clone(), Default::default()).unwrap();
     let mut config = NetConfig::new(seed);
     config.listen = Some(format!("127.0.0.1:{port}").parse().unwrap());
     config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] };
@@ -83,6 +86,8 @@ async fn node(name: &str, number: &str) -> TestNode {
         entity: entity.clone(),
         book: book.clone(),
         mailroom: mailroom.clone(),
+        directory,
+        introductions,
         net: net.clone(),
         lanes,
         settings: Settings::default(),

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** whatever is not as it must be is dropped without a word: the introducer learns nothing from it.
 
+use pakt_keys::EntityId;
+use pakt_keys::sealing::Wrapped;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::introduction::{Letter, UNDECIDED_MAX};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody, IntroductionId};
@@ -10,8 +12,6 @@ use pakt_protocol::record::card::{Card, SignedCard};
 use pakt_protocol::record::decline::{self, Decline};
 use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::time::Time;
-use pakt_keys::EntityId;
-use pakt_keys::sealing::Wrapped;
 
 use super::config::{GiveCard, Receive};
 use super::rows::{CardRequestRow, Decision, OfferedRow, OutRow, ReceivedRow};
@@ -19,8 +19,8 @@ use super::{Introductions, ROWS_MAX};
 use crate::ambient;
 use crate::book::{Agreement, Standing};
 use crate::directory::ListingState;
+use crate::store::StoreError;
 use crate::store::tables::{CARD_REQUESTS, CARDS_ASKED, OFFERED, RECEIVED};
-use crate::store::{Rows as _, StoreError};
 
 /// What an arrival has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Introductions {
         now: Time,
     ) -> Result<Arrival, Unfit> {
         let entity = &self.inner.entity;
-        match Letter::open(wrapped, &id, &from, (&entity.id(), entity.contact()))? {
+        match Letter::open(wrapped, &id, &from, (&entity.id(), entity.current().contact()))? {
             Letter::Proposal(_) if self.inner.config.receive == Receive::Never => Ok(Arrival::Dropped),
             Letter::Proposal(file) => self.take_proposal(via.id, (id, from), file, now).await,
             Letter::Agreement(file) => self.take_agreement(from, &file).await,

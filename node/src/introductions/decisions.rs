@@ -11,7 +11,7 @@ use pakt_protocol::ids::AgreementId;
 use pakt_protocol::introduction::{Letter, LetterError};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody};
 use pakt_protocol::record::agreement::AgreementFile;
-use pakt_protocol::record::card::{Card, SignedCard};
+use pakt_protocol::record::card::SignedCard;
 use pakt_protocol::record::decline::Decline;
 use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::time::Time;
@@ -20,8 +20,8 @@ use super::rows::{AskedRow, CardRequestRow, Decision, OfferedRow, OutRow, Receiv
 use super::{Introductions, ROWS_MAX};
 use crate::ambient;
 use crate::book::{Agreement, BookError};
+use crate::store::StoreError;
 use crate::store::tables::{CARD_REQUESTS, CARDS_ASKED, OFFERED, RECEIVED};
-use crate::store::{Rows as _, StoreError};
 
 /// Cards that this entity may be waiting for.
 const ASKED_MAX: usize = 1_024;
@@ -185,7 +185,8 @@ impl Introductions {
         let to = (agreement.counterpart().entity, &agreement.node.contact);
         let message = self.letter(&Letter::Agreement(file), to)?;
         let (this, via) = (self.clone(), row.via);
-        let write = self.inner.store.write(move |tx| this.put(tx, via, OutRow { message, origin: None, queued_at: now }));
+        let write =
+            self.inner.store.write(move |tx| this.put(tx, via, OutRow { message, origin: None, queued_at: now }));
         write.await?;
         Ok(via)
     }
@@ -200,7 +201,8 @@ impl Introductions {
         let proposer = AgreementFile::verify(&row.file)?.proposer.node;
         let own = self.inner.entity.id();
         let decline = Decline { agreement: id, proposer: proposer.entity, decliner: own, at: now };
-        let signed = Signed::create(&decline, |domain, bytes| self.inner.entity.statement().sign(domain, bytes));
+        let signed =
+            Signed::create(&decline, |domain, bytes| self.inner.entity.current().statement().sign(domain, bytes));
         let message = self.letter(&Letter::Declined(signed), (proposer.entity, &proposer.contact))?;
         let (this, via) = (self.clone(), row.via);
         let write = self.inner.store.write(move |tx| {
@@ -253,9 +255,4 @@ impl Introductions {
         let known = self.inner.book.get(via).filter(|agreement| agreement.in_force(now));
         known.ok_or(IntroductionError::NoIntroducer)
     }
-}
-
-/// The card that was asked for, checked.
-pub(crate) fn asked_card(row: &AskedRow) -> Option<Card> {
-    row.card.as_ref().and_then(|card| Card::verify(card).ok())
 }

@@ -11,8 +11,6 @@ mod config;
 mod decisions;
 mod queue;
 pub(crate) mod rows;
-#[cfg(test)]
-mod tests;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,7 +27,7 @@ use crate::book::Book;
 use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::store::tables::{CARD_REQUESTS, CARDS_ASKED, RECEIVED};
-use crate::store::{Rows as _, Store, StoreError};
+use crate::store::{Store, StoreError};
 use queue::Waiting;
 
 /// Rows that are read at once; far above what limits let in.

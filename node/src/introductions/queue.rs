@@ -17,7 +17,7 @@ use pakt_protocol::time::Time;
 use super::Introductions;
 use super::rows::OutRow;
 use crate::store::tables::{CARDS_ASKED, INTRODUCTIONS_OUT, OFFERED};
-use crate::store::{Rows as _, Store, StoreError, WriteTx};
+use crate::store::{Store, StoreError, WriteTx};
 
 /// Rows that are read at once; the queue of one counterpart is shorter.
 const ROWS_MAX: usize = 1_000_000;

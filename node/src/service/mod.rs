@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
+//! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -16,11 +17,13 @@
 
 mod agreements;
 mod delivery;
+mod directory;
 mod drafts;
 mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod introductions;
 mod outbox;
 mod peers;
 mod root;
@@ -43,8 +46,10 @@ use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
+use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::exchange::Exchange;
+use crate::introductions::Introductions;
 use crate::mailroom::Mailroom;
 use crate::net::DialRules;
 use drafts::Drafts;
@@ -68,6 +73,8 @@ struct Inner {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     blobs: Blobs,
     known: KnownContent,
     exchange: Exchange,

@@ -29,6 +29,7 @@ use crate::book::Book;
 use crate::clock;
 use crate::content::KnownContent;
 use crate::exchange::Exchange;
+use crate::introductions::Introductions;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
@@ -40,6 +41,8 @@ use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the key slots are written anew under a fresh key.
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often introduction messages are looked through whose time may be over.
+const INTRODUCTIONS_TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// How often is looked whether known content must make room, or cannot be found again.
 const KNOWN_UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked whether what is under way has moved, while somebody watches.
@@ -57,6 +60,7 @@ pub(super) struct Running {
     pub(super) store: Store,
     pub(super) slots: Slots,
     pub(super) book: Book,
+    pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
     pub(super) net: Net,
     pub(super) exchange: Exchange,
@@ -72,12 +76,14 @@ impl Running {
     pub(super) fn start(self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
         let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
+        let tidying = tokio::spawn(tidy_introductions(self.introductions.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let tasks = vec![
             ("watching", watching),
             ("epochs", epochs),
             ("slots", rewriting),
+            ("introductions", tidying),
             ("clock", noting),
             ("known content", keeping),
         ];
@@ -141,6 +147,21 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(true) => exchange.rosters_changed().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+    }
+}
+
+/// Gives up introduction messages whose time is over.
+async fn tidy_introductions(introductions: Introductions, stop: CancellationToken) {
+    let mut ticks = interval(INTRODUCTIONS_TIDY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = introductions.tidy(ambient::service_now()).await {
+            tracing::warn!(%error, "cannot clear away old introductions; trying again in an hour");
         }
     }
 }

@@ -92,14 +92,15 @@ async fn bring_up(
     unprotected: bool,
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
+    let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone() };
     let net_config = NetConfig { listen: Some(listen), dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
-    let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
+    let lists = (&directory, &introductions);
+    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -109,6 +110,7 @@ async fn bring_up(
         store,
         slots,
         book: book.clone(),
+        introductions: introductions.clone(),
         known: known.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
@@ -123,6 +125,8 @@ async fn bring_up(
         entity,
         book,
         mailroom,
+        directory,
+        introductions,
         blobs,
         known,
         exchange,
@@ -146,13 +150,21 @@ async fn connect(
     config: NetConfig,
     settings: Settings,
     entity: &Entity,
-    book: &Book,
-    mailroom: &Mailroom,
+    (book, mailroom): (&Book, &Mailroom),
+    (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
-    let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, settings });
+    let exchange = Exchange::start(Parts {
+        entity: entity.clone(),
+        book: book.clone(),
+        mailroom: mailroom.clone(),
+        directory: directory.clone(),
+        introductions: introductions.clone(),
+        net: net.clone(),
+        lanes,
+        settings,
+    });
     Ok((net, exchange))
 }
 
@@ -173,7 +185,10 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), config.directory)?;
+    let introductions =
+        Introductions::open(store.clone(), book.clone(), entity.clone(), directory.clone(), config.introductions)?;
+    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump })
 }
 
 /// Every file of the keys' folder is for its owner only.

@@ -9,15 +9,19 @@
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
 mod agreement;
+mod directory;
 mod error;
 mod inbox;
+mod introduction;
 mod node;
 mod outbox;
 mod signing;
 
 pub use agreement::*;
+pub use directory::*;
 pub use error::*;
 pub use inbox::*;
+pub use introduction::*;
 pub use node::*;
 pub use outbox::*;
 pub use signing::*;

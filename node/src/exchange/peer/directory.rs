@@ -118,7 +118,9 @@ impl PeerActor {
 
     /// Forgets what either side has listed under an agreement that has ended.
     pub(super) async fn forget_listings(&mut self) {
-        let Some(agreement) = self.agreement().filter(|agreement| agreement.standing == Standing::Ended) else { return };
+        let Some(agreement) = self.agreement().filter(|agreement| agreement.standing == Standing::Ended) else {
+            return;
+        };
         if let Err(error) = self.context.directory.forget(&agreement).await {
             tracing::error!(agreement = %self.id, %error, "a listing could not be removed; it is not shown all the same");
         }
