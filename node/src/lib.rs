@@ -18,6 +18,7 @@ pub mod introductions;
 pub mod line;
 pub mod mailroom;
 pub mod net;
+pub mod relay;
 pub mod service;
 pub mod setup;
 pub mod slots;

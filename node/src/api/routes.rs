@@ -253,6 +253,20 @@ pub async fn group_hide(
     Ok(Json(api.node.group_hide(name, request.to).await?))
 }
 
+/// Where counterparts are told to dial this node.
+#[utoipa::path(get, path = "/v1/addresses", responses((status = 200, body = Addresses), (status = "default", body = Problem)))]
+pub async fn addresses(State(api): State<ApiState>) -> Answer<Addresses> {
+    Ok(Json(api.node.addresses().await?))
+}
+
+/// Name other addresses, and tell every counterpart.
+#[utoipa::path(post, path = "/v1/addresses", request_body = AddressesRequest,
+    responses((status = 200, body = Addresses), (status = "default", body = Problem)))]
+pub async fn set_addresses(State(api): State<ApiState>, body: JsonBody<AddressesRequest>) -> Answer<Addresses> {
+    let Json(request) = body?;
+    Ok(Json(api.node.set_addresses(request).await?))
+}
+
 /// Begin a message: recipients are found and checked before any content is read.
 #[utoipa::path(post, path = "/v1/drafts", request_body = NewMessage,
     responses((status = 200, body = Draft), (status = "default", body = Problem)))]

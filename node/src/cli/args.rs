@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::address::AddressCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
 use super::signing::SigningArgs;
@@ -95,6 +96,9 @@ pub enum Command {
   pakt group list"
     )]
     Group(GroupCommand),
+    /// Where counterparts dial this node.
+    #[command(subcommand, after_help = "Examples:\n  pakt address list\n  pakt address set pakt.nord.example:4100")]
+    Address(AddressCommand),
     /// Counterparts, their groups, whether they can be reached, since when and why not.
     #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
     Peers,
@@ -151,12 +155,18 @@ pub struct InitArgs {
     /// Registered number of the entity, such as NO:ORGNR:999000101.
     #[arg(long)]
     pub number: String,
-    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it.
+    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it; none: only dial.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:4100")]
     pub listen: String,
     /// Address at which counterparts reach this node; may be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Vec<String>,
+    /// Proxy that every dial goes through: http://HOST:PORT or socks5://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Private file with one line USER:PASSWORD for the proxy.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    pub proxy_credentials_file: Option<PathBuf>,
     /// File with the passphrase that protects the keys; config.toml then names it, so that `run` and `doctor` find it.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,

@@ -8,6 +8,7 @@
 // The one place where printing is the purpose.
 #![allow(clippy::print_stdout)]
 
+pub mod address;
 pub mod agreement;
 pub mod args;
 pub mod client;
@@ -99,6 +100,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Directory(command) => directory::directory(&client, dir, output, command).await,
         Command::Introduce(args) => introduce::introduce(&client, dir, output, args).await,
         Command::Group(command) => lists::group(&client, output, command).await,
+        Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,
         Command::Send(args) => send::send(&client, output, args).await,
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
@@ -156,6 +158,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         listen: args.listen,
         advertise: args.advertise,
         allow_range: args.allow_range,
+        proxy: args.proxy,
+        proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
     };

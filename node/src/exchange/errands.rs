@@ -90,7 +90,7 @@ pub(super) async fn run(exchange: Exchange, mut orders: mpsc::Receiver<Errand>) 
             Some(Errand::AgreementChanged(id)) => exchange.agreement_changed(&id).await,
             // Never waited for: the actor looks for itself every now and then.
             Some(Errand::Introductions(id)) => {
-                let peer = lock(&exchange.inner.peers).get(&id).map(|peer| peer.commands.clone());
+                let peer = lock(&exchange.inner.context.peers).get(&id).map(|peer| peer.commands.clone());
                 let _ = peer.map(|peer| peer.try_send(Command::Introductions));
             }
         }

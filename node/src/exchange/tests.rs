@@ -80,7 +80,7 @@ async fn node(name: &str, number: &str) -> TestNode {
         Introductions::open(store, book.clone(), entity.clone(), directory.clone(), Default::default()).unwrap();
     let mut config = NetConfig::new(seed);
     config.listen = Some(format!("127.0.0.1:{port}").parse().unwrap());
-    config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] };
+    config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] }.into();
     let (net, lanes) = Net::start(config, Arc::new(Keeper::new(book.clone(), entity.clone()))).await.unwrap();
     let parts = Parts {
         entity: entity.clone(),

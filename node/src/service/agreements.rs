@@ -29,7 +29,7 @@ impl Node {
     /// # Errors
     /// None so far; the type is that of all calls.
     pub async fn card(&self) -> Answer<String> {
-        Ok(self.inner.card.clone())
+        Ok(self.card_text().clone())
     }
 
     /// All agreements and proposals, newest first.

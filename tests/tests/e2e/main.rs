@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
 mod bad_input;
 mod bad_records;
@@ -12,14 +13,20 @@ mod big_file;
 mod canaries;
 mod clocks;
 mod demo;
+mod directory;
 mod first_study;
 mod full_disk;
+mod introductions;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
+mod proxies;
 mod queue;
+mod quiet;
 mod refusals;
+mod relays;
 mod resume;
 mod second_reader;
 mod snapshots;

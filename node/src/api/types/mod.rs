@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
+mod address;
 mod agreement;
 mod directory;
 mod error;
@@ -17,6 +18,7 @@ mod node;
 mod outbox;
 mod signing;
 
+pub use address::*;
 pub use agreement::*;
 pub use directory::*;
 pub use error::*;

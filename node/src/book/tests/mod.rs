@@ -1,5 +1,7 @@
 //! Two entities with a book each, on disks in memory.
 
+mod addresses;
+mod deposits;
 mod faults;
 mod hostile;
 mod keep;

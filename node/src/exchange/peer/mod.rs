@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod addresses;
 mod directory;
 mod early;
 mod introductions;
@@ -16,6 +17,8 @@ mod lanes;
 mod pulling;
 mod receiving;
 mod records;
+mod relaying;
+mod seeking;
 mod sending;
 mod session;
 
@@ -41,6 +44,7 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub(super) use addresses::dial_in_turn;
 use directory::Asking;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
@@ -48,6 +52,7 @@ use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
@@ -84,6 +89,14 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// This node's addresses changed.
+    AddressesChanged,
+    /// Other addresses of the counterpart were found through a partner.
+    AddressesFound,
+    /// Another counterpart is lost: this one may know where it is.
+    Seek(AgreementId),
+    /// Something for the counterpart, if it is online.
+    Transmit(Box<Message>),
     /// A page of the counterpart's directory is wanted.
     Ask { after: Option<EntityId>, reply: oneshot::Sender<PageAnswer> },
     /// This entity's listing at the counterpart changed.
@@ -105,6 +118,7 @@ pub(in crate::exchange) struct Shown {
 struct ShownLane {
     kind: LaneKind,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     bytes: Arc<LaneBytes>,
 }
@@ -114,6 +128,7 @@ impl Shown {
         let info = |lane: &ShownLane| LaneInfo {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             sent: lane.bytes.sent(),
             received: lane.bytes.received(),
@@ -125,6 +140,7 @@ impl Shown {
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
+            turned_away: None,
         }
     }
 }
@@ -144,6 +160,10 @@ pub(super) enum Timer {
     Lanes,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Comparing what is left at the counterpart.
+    Deposits,
+    /// Asking the counterpart for others that are lost.
+    Seek,
     /// Looking for introduction messages, and trying those again that were put off.
     Introductions,
     /// One delivery.
@@ -217,6 +237,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    seeking: Seeking,
     asking: Asking,
     passing: Passing,
 }
@@ -260,6 +281,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            seeking: Seeking::default(),
             asking: Asking::default(),
             passing: Passing::default(),
         }
@@ -313,6 +335,14 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::AddressesChanged => {
+                self.tell_addresses().await;
+                self.plan_deposits();
+            }
+            Command::AddressesFound => self.handle_addresses_found(),
+            Command::Seek(lost) => self.seek(lost),
+            Command::Transmit(message) if self.is_live() => self.transmit(*message),
+            Command::Transmit(_) => {}
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
@@ -329,6 +359,8 @@ impl PeerActor {
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Deposits => self.offer_deposits(),
+                Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }

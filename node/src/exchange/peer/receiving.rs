@@ -355,6 +355,9 @@ impl PeerActor {
     /// agreement has ended: nobody will ever ask for it.
     pub(super) async fn forget_stale(&mut self) {
         self.timers.set(Timer::Stale, now() + STALE_EVERY);
+        if !self.agreement().is_some_and(|agreement| agreement.in_force(now())) {
+            self.context.book.forget_deposits(&self.id).await;
+        }
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
