@@ -26,6 +26,8 @@ mod pull;
 mod relay;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_introductions;
 mod urgent;
 
 use std::collections::HashMap;

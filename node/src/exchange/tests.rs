@@ -36,17 +36,18 @@ use crate::slots::Slots;
 use crate::store::Store;
 
 #[derive(Clone)]
-struct TestNode {
+pub(super) struct TestNode {
     _folder: Arc<TempDir>,
-    entity: Entity,
-    book: Book,
+    pub(super) entity: Entity,
+    pub(super) book: Book,
     mailroom: Mailroom,
     net: Net,
     exchange: Exchange,
     pool: ContentPool,
+    pub(super) introductions: Introductions,
 }
 
-async fn node(name: &str, number: &str) -> TestNode {
+pub(super) async fn node(name: &str, number: &str) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = ambient::rng();
     let (root, next) = (RootKey::generate(&mut rng), RootKey::generate(&mut rng));
@@ -87,13 +88,14 @@ async fn node(name: &str, number: &str) -> TestNode {
         book: book.clone(),
         mailroom: mailroom.clone(),
         directory,
-        introductions,
+        introductions: introductions.clone(),
         net: net.clone(),
         lanes,
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
-    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool: ContentPool::start().unwrap() }
+    let pool = ContentPool::start().unwrap();
+    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool, introductions }
 }
 
 impl TestNode {
@@ -101,7 +103,7 @@ impl TestNode {
         RootKey::from_seed(*self.entity.current().root().unwrap().seed())
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.exchange.shutdown().await;
         self.net.shutdown().await;
     }
@@ -257,7 +259,7 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Two nodes whose agreement was completed over the wire.
-async fn pair() -> (TestNode, TestNode, AgreementId) {
+pub(super) async fn pair() -> (TestNode, TestNode, AgreementId) {
     let (a, b) = (node("Clinic A", "NO:ORGNR:1").await, node("Clinic B", "NO:ORGNR:2").await);
     let card = b.book.own_card().unwrap();
     let draft = TermsDraft::standard(ambient::now());
