@@ -504,6 +504,7 @@ mod tests {
             valid_until: String::new(),
             fingerprint: String::new(),
             verified: true,
+            bundle: None,
         }
     }
 

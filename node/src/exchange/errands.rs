@@ -91,7 +91,9 @@ pub(super) async fn run(exchange: Exchange, mut orders: mpsc::Receiver<Errand>) 
             // Never waited for: the actor looks for itself every now and then.
             Some(Errand::Introductions(id)) => {
                 let peer = lock(&exchange.inner.context.peers).get(&id).map(|peer| peer.commands.clone());
-                let _ = peer.map(|peer| peer.try_send(Command::Introductions));
+                if let Some(peer) = peer {
+                    let _ = peer.try_send(Command::Introductions);
+                }
             }
         }
     }

@@ -111,8 +111,7 @@ impl PeerActor {
             Err(error) => return self.not_stored(&error),
         };
         for (number, message) in waiting {
-            if !self.passing.under_way.contains_key(&message.id) {
-                self.passing.under_way.insert(message.id, number);
+            if self.passing.under_way.insert(message.id, number).is_none() {
                 self.transmit(message.into());
             }
         }
