@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::args::{AgreementCommand, CardArgs, CardCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe, table};
-use super::records::{self, ShownAgreement, ShownCard, agreement_text};
-use super::{Exit, introduce, read_text};
+use super::records::{self, ShownAgreement, ShownCard, agreement_text, review_text};
+use super::{Exit, introduce, life, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
 use crate::config::Config;
@@ -62,16 +62,10 @@ pub async fn agreement(
         }
         AgreementCommand::Show { what } => show(client, output, &what).await?,
         AgreementCommand::Accept { file, out, fingerprint, signing } => {
-            let signing = signing.read()?;
-            match received_id(&file) {
-                Some(id) => {
-                    show(client, output, id).await?;
-                    check_received(client, id, fingerprint.as_deref()).await?;
-                    output.confirm("Countersign?")?;
-                    let how = (fingerprint, signing);
-                    introduce::accept_received(client, output, id, out.as_deref(), how).await?;
-                }
-                None => accept(client, output, &file, out.as_deref(), fingerprint, signing).await?,
+            let how = (fingerprint, signing.read()?);
+            match received_id(client, &file).await {
+                Some(id) => accept_received(client, output, &id, out.as_deref(), how).await?,
+                None => accept(client, output, &file, out.as_deref(), how).await?,
             }
         }
         AgreementCommand::Import { file, fingerprint } => {
@@ -94,6 +88,7 @@ pub async fn agreement(
             agreements.retain(|agreement| bundle.is_none() || agreement.bundle == bundle);
             output.result(&agreements, |agreements| list(agreements));
         }
+        AgreementCommand::Life(command) => life::run(client, output, command).await?,
         AgreementCommand::End { id, signing } => {
             let signing = signing.read()?;
             let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;
@@ -161,22 +156,32 @@ pub(super) fn read_terms(path: Option<&Path>) -> Result<Option<String>, ServiceE
     Ok(text)
 }
 
-/// The id of a proposal that came through an introducer, if it is no file that was named.
-fn received_id(what: &Path) -> Option<&str> {
-    let text = what.to_str()?;
-    let is_id = text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_id && !what.exists()).then_some(text)
+/// The id of a proposal that came through an introducer, if that is what was named.
+async fn received_id(client: &Client, what: &Path) -> Option<String> {
+    let id = what.to_str().filter(|id| !what.exists() && life::check_id(id).is_ok())?;
+    let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await.ok()?;
+    (detail.summary.state == AgreementState::Received).then_some(detail.summary.id)
 }
 
-/// Compares the fingerprint of a received proposal before anything is signed.
-async fn check_received(client: &Client, id: &str, typed: Option<&str>) -> Result<(), ServiceError> {
+/// Countersigns a proposal that came through an introducer, after it was shown.
+async fn accept_received(
+    client: &Client,
+    output: Output,
+    id: &str,
+    out: Option<&Path>,
+    how: (Option<String>, Signing),
+) -> Result<(), ServiceError> {
     let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await?;
-    let entity = detail
-        .proposer
+    let AgreementDetail { summary, proposer, accepter, terms, review } = &detail;
+    let text = agreement_text(&summary.id, summary.version, proposer, accepter, terms);
+    output.note(&format!("{text}\n{}", review_text(review)));
+    let entity = proposer
         .entity
         .parse()
         .map_err(|_| ServiceError::new(ErrorCode::Damaged, "the proposal names no entity", "ask for a new one"))?;
-    check_fingerprint(&entity, typed)
+    check_fingerprint(&entity, how.0.as_deref())?;
+    output.confirm("Countersign?")?;
+    introduce::accept_received(client, output, id, out, how).await
 }
 
 /// The counterpart's card and our own fingerprint, for two people on the telephone.
@@ -206,20 +211,16 @@ pub(super) fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str
 async fn show(client: &Client, output: Output, what: &str) -> Result<(), ServiceError> {
     let path = Path::new(what);
     if what == "-" || path.exists() {
-        output.result(&ShownAgreement::of(&records::read_agreement(path)?), ShownAgreement::text);
+        let shown = life::with_changes(client, ShownAgreement::of(&records::read_agreement(path)?)).await;
+        output.result(&shown, ShownAgreement::text);
         return Ok(());
     }
-    let looks_like_id = what.len() >= 8 && what.bytes().all(|b| b.is_ascii_hexdigit());
-    if !looks_like_id {
-        let message = format!("{what} is neither a file nor an agreement id");
-        return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt agreement list`"));
-    }
+    life::check_id(what)?;
     let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(what))).await?;
     output.result(&detail, |detail| {
-        let AgreementDetail { summary, proposer, accepter, terms } = detail;
-        let verified = if summary.verified { "fingerprint compared" } else { "fingerprint NOT compared" };
-        let head = format!("{}, {verified}", summary.state.as_str());
-        format!("{head}\n{}", agreement_text(&summary.id, summary.version, proposer, accepter, terms))
+        let AgreementDetail { summary, proposer, accepter, terms, review } = detail;
+        let text = agreement_text(&summary.id, summary.version, proposer, accepter, terms);
+        format!("{}\n{text}\n{}{}", life::standing_text(summary), review_text(review), life::amendments_text(summary))
     });
     Ok(())
 }
@@ -229,13 +230,18 @@ async fn accept(
     output: Output,
     file: &Path,
     out: Option<&Path>,
-    fingerprint: Option<String>,
-    signing: Signing,
+    (fingerprint, signing): (Option<String>, Signing),
 ) -> Result<(), ServiceError> {
+    if !file.exists() && file.as_os_str() != "-" {
+        return life::accept(client, output, &file.to_string_lossy(), out, (fingerprint, signing)).await;
+    }
     let (_, text) = records::read_text(file, &[Label::Proposal])?;
     let verified = records::read_agreement(file)?;
-    show_before_signing(output, &ShownAgreement::of(&verified));
-    check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
+    show_before_signing(output, &life::with_changes(client, ShownAgreement::of(&verified)).await);
+    // Of a first proposal the proposer's; who offers an amendment, the node knows.
+    if verified.terms.version == 1 {
+        check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
+    }
     output.confirm("Countersign?")?;
     let request = AcceptRequest { file: text, fingerprint, signing };
     let accepted: Accepted = client.post("/v1/agreements/acceptances", &request).await?;
@@ -243,11 +249,11 @@ async fn accept(
     output.file(&accepted, &accepted.file, out)
 }
 
-fn list(agreements: &[AgreementSummary]) -> String {
+pub(super) fn list(agreements: &[AgreementSummary]) -> String {
     let row = |agreement: &AgreementSummary| {
         vec![
             agreement.id.clone(),
-            agreement.state.as_str().to_owned(),
+            life::state_text(agreement),
             safe(&agreement.name),
             safe(&agreement.number),
             moment(&agreement.valid_until),

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::address::AddressCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
+use super::life::LifeCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -257,12 +258,13 @@ pub enum AgreementCommand {
         #[arg(value_name = "FILE|ID")]
         what: String,
     },
-    /// Countersign a proposal and deliver the agreement to the proposer.
+    /// Countersign a proposal, or an amendment that the counterpart offers, and deliver the agreement.
     #[command(after_help = "Examples:
   pakt agreement accept nord-sor.proposal --out nord-sor.agreement
-  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'")]
+  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'
+  pakt agreement accept ID")]
     Accept {
-        /// The proposal, or the id of one that came through an introducer.
+        /// The proposal or offered amendment as a file, or the id of an amendment offered or of a proposal received.
         #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
@@ -306,6 +308,9 @@ pub enum AgreementCommand {
         /// The bundle's name.
         name: String,
     },
+    /// What becomes of an agreement.
+    #[command(flatten)]
+    Life(LifeCommand),
     /// End an agreement, at once and for good.
     #[command(after_help = "Examples:\n  pakt agreement end ID")]
     End {

@@ -15,6 +15,7 @@ pub mod client;
 pub mod directory;
 pub mod doctor;
 pub mod introduce;
+pub mod life;
 pub mod lists;
 pub mod output;
 pub mod progress;

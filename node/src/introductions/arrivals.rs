@@ -167,7 +167,7 @@ impl Introductions {
         let checked = AgreementFile::verify(&file)?;
         let (agreement, accept_by) = (checked.record.id, checked.terms.accept_by);
         let ours = checked.terms.acceptor.entity == self.inner.entity.id() && checked.terms.proposer.entity == from;
-        if !ours || checked.record.is_complete() {
+        if !ours || checked.terms.version != 1 || checked.record.is_complete() {
             return Err(Unfit::Rule("the letter holds no proposal of its sender to this entity"));
         }
         if accept_by < now || self.inner.book.get(&agreement).is_some() {

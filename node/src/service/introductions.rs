@@ -16,6 +16,7 @@ use pakt_protocol::record::card::{Card, SignedCard, card_bytes};
 use super::agreements::{check_fingerprint, party, shown_terms, terms_draft};
 use super::{Answer, Node, ids};
 use crate::ambient;
+use crate::api::review;
 use crate::api::types::*;
 use crate::book::{Agreement, Standing, TermsDraft, read_card};
 use crate::introductions::{Decision, IntroductionError};
@@ -300,6 +301,7 @@ impl Node {
             summary: received_summary(&file),
             proposer: party(&file.terms.proposer, true),
             accepter: party(&file.terms.acceptor, false),
+            review: review::sentences(&shown_terms(&file.terms)),
             terms: shown_terms(&file.terms),
         })
     }
@@ -385,6 +387,11 @@ fn received_summary(file: &VerifiedFile) -> AgreementSummary {
         fingerprint: words::fingerprint(&proposer.entity),
         verified: false,
         bundle: None,
+        reason: Some("it waits for this side: accept or decline it".to_owned()),
+        ends_in_days: None,
+        known: false,
+        forked: false,
+        amendments: vec![],
     }
 }
 

@@ -26,6 +26,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod introductions;
+mod life;
 mod outbox;
 mod peers;
 mod root;
