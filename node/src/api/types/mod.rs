@@ -10,8 +10,10 @@
 
 mod address;
 mod agreement;
+mod directory;
 mod error;
 mod inbox;
+mod introduction;
 mod keys;
 mod log;
 mod node;
@@ -20,8 +22,10 @@ mod signing;
 
 pub use address::*;
 pub use agreement::*;
+pub use directory::*;
 pub use error::*;
 pub use inbox::*;
+pub use introduction::*;
 pub use keys::*;
 pub use log::*;
 pub use node::*;
