@@ -20,6 +20,7 @@ pub mod lists;
 pub mod output;
 pub mod progress;
 pub mod records;
+pub mod renew;
 pub mod run;
 pub mod save;
 pub mod send;
