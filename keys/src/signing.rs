@@ -43,6 +43,8 @@ pub enum Domain {
     AddressUpdate,
     /// The head of the audit log.
     LogHead,
+    /// What a receiver shows for the controls that an agreement asks for.
+    Attestation,
     /// An entity agrees to be listed at a steward, or no longer.
     Listing,
     /// A steward answers who is listed.
@@ -53,7 +55,7 @@ pub enum Domain {
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -65,6 +67,7 @@ impl Domain {
         Self::Receipt,
         Self::AddressUpdate,
         Self::LogHead,
+        Self::Attestation,
         Self::Listing,
         Self::DirectoryPage,
         Self::Decline,
@@ -84,6 +87,7 @@ impl Domain {
             Self::Receipt => "pakt receipt v1",
             Self::AddressUpdate => "pakt address update v1",
             Self::LogHead => "pakt log head v1",
+            Self::Attestation => "pakt attestation v1",
             Self::Listing => "pakt listing v1",
             Self::DirectoryPage => "pakt directory page v1",
             Self::Decline => "pakt decline v1",

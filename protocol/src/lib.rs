@@ -3,8 +3,10 @@
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
 pub mod armour;
+pub mod audit;
 pub mod bulk;
 pub mod content;
+pub mod controls;
 pub mod delivery;
 pub mod deposit;
 pub mod directory;
@@ -17,6 +19,7 @@ pub mod machine;
 pub mod message;
 pub mod policy;
 pub mod quota;
+pub mod rate;
 pub mod record;
 pub mod session;
 pub mod time;

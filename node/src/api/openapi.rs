@@ -28,6 +28,7 @@ use super::{events, routes};
         routes::resume,
         routes::confirm,
         routes::verify,
+        routes::rotate,
         routes::bundle,
         routes::directory,
         routes::directory_publish,
@@ -52,6 +53,8 @@ use super::{events, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        routes::log_head,
+        routes::log_verify,
         events::outbox_events,
         events::changes,
     )

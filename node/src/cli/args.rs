@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::address::AddressCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
+use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
+use super::log::LogCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -73,6 +75,25 @@ pub enum Command {
   pakt agreement list"
     )]
     Agreement(AgreementCommand),
+    /// Replace the node's keys; agreements stay, and what is on its way goes on.
+    #[command(after_help = "Examples:\n  pakt rotate\n  pakt rotate --root /media/usb/nord.root")]
+    Rotate(RotateArgs),
+    /// Replace the root by its successor from the recovery file, also when it is lost; the node must not run.
+    #[command(after_help = "Examples:
+  pakt recover --recovery-file /media/usb/nord.pakt --new-recovery-file /media/usb/nord-2.pakt")]
+    Recover(RecoverArgs),
+    /// Keep the root elsewhere.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Who must approve what the root signs.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt approver add Anna --approver-passphrase-file anna
+  pakt approver add Ole --approver-passphrase-file ole
+  pakt agreement accept FILE --approval Anna=anna --approval Ole=ole"
+    )]
+    Approver(ApproverCommand),
     /// Who is listed at a steward; for its participants only.
     #[command(
         subcommand,
@@ -129,6 +150,9 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// The audit log: its head, and whether it is what it was.
+    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    Log(LogCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
     Status,
@@ -174,6 +198,12 @@ pub struct InitArgs {
     /// Where the recovery file is written; it belongs on another machine or medium.
     #[arg(long, value_name = "FILE")]
     pub recovery_file: Option<PathBuf>,
+    /// Where the root is written instead of into the keystore; it belongs on another machine or medium.
+    #[arg(long, value_name = "FILE")]
+    pub root_file: Option<PathBuf>,
+    /// File with the passphrase that the root file gets.
+    #[arg(long, value_name = "FILE", requires = "root_file")]
+    pub root_passphrase_file: Option<PathBuf>,
     /// Private address range that may be dialled in addition; may be repeated.
     #[arg(long, value_name = "CIDR")]
     pub allow_range: Vec<String>,

@@ -46,7 +46,9 @@ pub use doorkeeper::Keeper;
 pub use errands::AskError;
 
 use crate::ambient;
+use crate::audit::Log;
 use crate::book::{Agreement, Book, HelloProblem};
+use crate::controls::Controls;
 use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::introductions::Introductions;
@@ -64,6 +66,8 @@ use peer::{Command, PeerActor};
 use relay::Relay;
 pub use relay::RelayCounts;
 
+/// Lanes that were being dialled when keys were replaced are up by then.
+const LANES_CHANGE_OVER: Duration = Duration::from_secs(3);
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
 
@@ -94,6 +98,8 @@ pub struct Parts {
     pub net: Net,
     /// Lanes in.
     pub lanes: mpsc::Receiver<Lane>,
+    /// What this node can show for the controls that agreements ask for.
+    pub controls: Controls,
     /// What the operator set.
     pub settings: Settings,
 }
@@ -115,6 +121,15 @@ pub struct LaneInfo {
     pub received: u64,
 }
 
+/// Why what is queued for a counterpart that is online does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// For people.
+    pub why: String,
+    /// When it goes on, if that is known.
+    pub until: Option<Time>,
+}
+
 /// How a counterpart can be reached right now.
 #[derive(Debug, Clone, Default)]
 pub struct PeerState {
@@ -132,6 +147,8 @@ pub struct PeerState {
     pub lanes: Vec<LaneInfo>,
     /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
     pub line_rate: Option<u64>,
+    /// Why what is queued does not go although the control lane is up.
+    pub holding: Option<Holding>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -161,6 +178,8 @@ struct Context {
     introductions: Introductions,
     errands: mpsc::Sender<Errand>,
     net: Net,
+    controls: Controls,
+    log: Log,
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
@@ -200,6 +219,7 @@ impl Exchange {
     pub fn start(parts: Parts) -> Exchange {
         let (errands, orders) = mpsc::channel(errands::ERRANDS_MAX);
         let context = Context {
+            log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
@@ -207,6 +227,7 @@ impl Exchange {
             introductions: parts.introductions,
             errands,
             net: parts.net,
+            controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             memory: Arc::default(),
             buffers: Arc::default(),
@@ -223,6 +244,7 @@ impl Exchange {
             exchange.ensure(&agreement.id);
         }
         exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
+        exchange.inner.tasks.spawn(end_frozen(exchange.clone()));
         exchange.inner.tasks.spawn(errands::run(exchange.clone(), orders));
         exchange
     }
@@ -272,9 +294,35 @@ impl Exchange {
 
     /// Tells every counterpart the groups and the epoch as they are now.
     pub async fn rosters_changed(&self) {
+        self.tell_all(|| Command::RosterChanged).await;
+    }
+
+    /// Tells these counterparts their new door grants, where they are online.
+    pub async fn grants_changed(&self, agreements: &[AgreementId]) {
+        for id in agreements {
+            self.tell(id, Command::GrantsChanged).await;
+        }
+    }
+
+    /// This node's keys were replaced: every lane is opened anew and shows the new ones.
+    pub async fn identity_changed(&self) {
+        self.tell_all(|| Command::IdentityChanged { again: false }).await;
+        let exchange = self.clone();
+        let stop = self.inner.context.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANES_CHANGE_OVER) => {
+                    exchange.tell_all(|| Command::IdentityChanged { again: true }).await;
+                }
+            }
+        });
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
         let all: Vec<AgreementId> = lock(&self.inner.context.peers).keys().copied().collect();
         for id in all {
-            self.tell(&id, Command::RosterChanged).await;
+            self.tell(&id, command()).await;
         }
     }
 
@@ -349,6 +397,16 @@ impl Exchange {
         self.inner.context.relay.counts()
     }
 
+    /// What this node can show for the controls that agreements ask for.
+    pub fn controls(&self) -> &Controls {
+        &self.inner.context.controls
+    }
+
+    /// The audit log and the heads of it.
+    pub fn log(&self) -> &Log {
+        &self.inner.context.log
+    }
+
     /// How far an envelope is that is under way now.
     pub fn progress(&self, envelope: &EnvelopeId) -> Option<Progress> {
         lock(&self.inner.context.progress).get(envelope).copied()
@@ -389,6 +447,21 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
                 Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
             }
         });
+    }
+}
+
+/// Ends what goes on with a counterpart as soon as its agreement is frozen.
+async fn end_frozen(exchange: Exchange) {
+    let context = exchange.inner.context.clone();
+    let mut frozen = context.book.frozen();
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            changed = frozen.changed() => if changed.is_err() { return },
+        }
+        for agreement in context.book.all().iter().filter(|agreement| agreement.frozen_at.is_some()) {
+            exchange.agreement_changed(&agreement.id).await;
+        }
     }
 }
 

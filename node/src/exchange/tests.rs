@@ -1,11 +1,13 @@
 //! Two nodes in one process, over real sockets and real files: from a proposal to a receipt.
 
+mod terms;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::object::SealBase;
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
@@ -48,6 +50,10 @@ pub(super) struct TestNode {
 }
 
 pub(super) async fn node(name: &str, number: &str) -> TestNode {
+    node_with(name, number, Controls::of_this_node()).await
+}
+
+async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = ambient::rng();
     let (root, next) = (RootKey::generate(&mut rng), RootKey::generate(&mut rng));
@@ -58,7 +64,7 @@ pub(super) async fn node(name: &str, number: &str) -> TestNode {
     let seed = *transport.seed();
     let store_key = [7; 32];
     let keystore = Keystore {
-        root: Some(root),
+        root: Some(HeldRoot::open(root)),
         transport,
         statement,
         contact,
@@ -91,6 +97,7 @@ pub(super) async fn node(name: &str, number: &str) -> TestNode {
         introductions: introductions.clone(),
         net: net.clone(),
         lanes,
+        controls,
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
@@ -100,7 +107,7 @@ pub(super) async fn node(name: &str, number: &str) -> TestNode {
 
 impl TestNode {
     fn root(&self) -> RootKey {
-        RootKey::from_seed(*self.entity.current().root().unwrap().seed())
+        self.entity.current().root().unwrap().key(&[]).unwrap()
     }
 
     pub(super) async fn stop(self) {
@@ -259,9 +266,14 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// Two nodes whose agreement was completed over the wire.
 pub(super) async fn pair() -> (TestNode, TestNode, AgreementId) {
-    let (a, b) = (node("Clinic A", "NO:ORGNR:1").await, node("Clinic B", "NO:ORGNR:2").await);
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    pair_with(b, TermsDraft::standard(ambient::now())).await
+}
+
+/// The same with this acceptor and these terms.
+async fn pair_with(b: TestNode, draft: TermsDraft) -> (TestNode, TestNode, AgreementId) {
+    let a = node("Clinic A", "NO:ORGNR:1").await;
     let card = b.book.own_card().unwrap();
-    let draft = TermsDraft::standard(ambient::now());
     let (proposed, file) = a.book.propose(&card, draft, true, &a.root()).await.unwrap();
     let id = proposed.id;
     a.exchange.agreement_changed(&id).await;
@@ -290,6 +302,30 @@ async fn an_acceptance_completes_the_agreement_and_a_message_arrives() {
         assert_eq!(message.counts.plain_bytes, bytes as u64);
         assert!(row.wire_bytes >= bytes as u64, "{} for {bytes}", row.wire_bytes);
     }
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_epochs_that_roll_and_are_erased_under_load_lose_nothing() {
+    let (a, b, id) = pair().await;
+    let day = Duration::from_secs(86_400);
+    let start = ambient::service_now();
+    let mut sent = Vec::new();
+    for round in 1..=6 {
+        sent.push(a.send(&id, 3 << 20).await);
+        // Four days later: a new epoch begins, and the one before the last is erased.
+        let before = b.book.current_epoch();
+        assert!(b.book.roll_epoch_if_due(start + day * 4 * round).await.unwrap());
+        assert!(b.book.current_epoch() > before);
+        b.exchange.rosters_changed().await;
+    }
+    for envelope in &sent {
+        let delivered = || a.mailroom.envelope(envelope).unwrap().delivery.state == State::Delivered;
+        until("delivered", delivered).await;
+        assert!(b.mailroom.item(&envelope.0).is_ok());
+    }
+    assert!(b.book.slots_in_use().len() <= 2, "the erased ones are gone");
     a.stop().await;
     b.stop().await;
 }

@@ -11,6 +11,7 @@
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `log` | the audit log and heads of it |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -26,7 +27,9 @@ mod groups;
 mod ids;
 mod inbox;
 mod introductions;
+mod keys;
 mod life;
+mod log;
 mod outbox;
 mod peers;
 mod root;
@@ -53,11 +56,14 @@ use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::exchange::Exchange;
 use crate::introductions::Introductions;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
-use crate::net::SharedRules;
+use crate::net::{Net, SharedRules};
 use drafts::Drafts;
 
-pub use start::start;
+pub use log::verify_log;
+pub use start::{STORE_NAME, start};
+pub(crate) use status::{peer_id, root_place};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;
@@ -80,7 +86,10 @@ struct Inner {
     introductions: Introductions,
     blobs: Blobs,
     known: KnownContent,
+    net: Net,
     exchange: Exchange,
+    /// Held while keys are replaced.
+    keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,

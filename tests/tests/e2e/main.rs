@@ -8,6 +8,7 @@
 mod addresses;
 mod agreement_files;
 mod agreement_life;
+mod audit_log;
 mod bad_input;
 mod bad_records;
 mod big_file;
@@ -29,8 +30,10 @@ mod quiet;
 mod refusals;
 mod relays;
 mod resume;
+mod rotation;
 mod second_reader;
 mod snapshots;
 mod storm;
 mod strangers;
+mod terms;
 mod urgent;

@@ -5,13 +5,15 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod addresses;
 mod directory;
 mod early;
+mod grants;
+mod heads;
 mod introductions;
 mod lanes;
 mod pulling;
@@ -22,6 +24,7 @@ mod seeking;
 mod sending;
 mod session;
 mod standing;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -43,7 +46,7 @@ use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
-use super::{Context, LaneInfo, PeerState, lock, now};
+use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
@@ -58,6 +61,7 @@ use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use terms::Terms;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
@@ -99,6 +103,10 @@ pub(in crate::exchange) enum Command {
     Seek(AgreementId),
     /// Something for the counterpart, if it is online.
     Transmit(Box<Message>),
+    /// New door grants may be there to be told.
+    GrantsChanged,
+    /// This node's keys were replaced; a second time a while later.
+    IdentityChanged { again: bool },
     /// A page of the counterpart's directory is wanted.
     Ask { after: Option<EntityId>, reply: oneshot::Sender<PageAnswer> },
     /// This entity's listing at the counterpart changed.
@@ -115,6 +123,7 @@ pub(in crate::exchange) struct Shown {
     reason: Option<String>,
     next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
+    holding: Option<Holding>,
 }
 
 struct ShownLane {
@@ -143,6 +152,7 @@ impl Shown {
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
             turned_away: None,
+            holding: self.holding.clone(),
         }
     }
 }
@@ -160,6 +170,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Looking again whether the terms let something go.
+    Gate,
     /// The agreement begins or ends by date.
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
@@ -244,6 +256,10 @@ pub(in crate::exchange) struct PeerActor {
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
     seeking: Seeking,
+    terms: Terms,
+    /// When the counterpart is due the next head of the log, and when it last asked for one.
+    head_due: Option<Time>,
+    head_asked: Option<Time>,
     asking: Asking,
     passing: Passing,
 }
@@ -289,6 +305,9 @@ impl PeerActor {
             receiving: HashMap::new(),
             pulling: Pulling::default(),
             seeking: Seeking::default(),
+            terms: Terms::default(),
+            head_due: None,
+            head_asked: None,
             asking: Asking::default(),
             passing: Passing::default(),
         }
@@ -302,6 +321,7 @@ impl PeerActor {
     /// Runs until the node stops.
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
         self.timers.set(Timer::Dial, now());
@@ -350,6 +370,8 @@ impl PeerActor {
             Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}
+            Command::GrantsChanged => self.tell_grant().await,
+            Command::IdentityChanged { again } => self.handle_identity_changed(again).await,
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
@@ -358,6 +380,8 @@ impl PeerActor {
 
     async fn handle_timers(&mut self) {
         self.enforce_terms().await;
+        self.attest_changes().await;
+        self.give_head().await;
         while let Some(timer) = self.timers.pop_due(now()) {
             match timer {
                 Timer::Session => self.tick_session().await,
@@ -365,6 +389,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Gate => self.fill_places().await,
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
