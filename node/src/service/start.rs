@@ -31,15 +31,18 @@ use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
 use crate::content::{ContentPool, KnownContent};
 use crate::controls::Controls;
+use crate::directory::Directory;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::introductions::Introductions;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::store::tables::STARTED_WITH;
-use crate::{audit, clock, files, setup};
+use crate::{ambient, audit, clock, files, setup};
 
 /// Name of the database in the data directory.
 pub const STORE_NAME: &str = "pakt.redb";
@@ -61,6 +64,8 @@ struct Opened {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     /// Seconds by which the clock jumped while the node was down.
     clock_jump: Option<i64>,
 }
@@ -69,7 +74,11 @@ struct Opened {
 ///
 /// # Errors
 /// What is wrong with the data directory, the keys or the listen address.
-pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
+pub async fn start(
+    config: Config,
+    (keystore, keyring): (Keystore, Keyring),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
     let listen = config.listen_address()?;
     let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
@@ -77,7 +86,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     let seed = *keystore.transport.seed();
     let opening = config.clone();
     let opened = blocking(move || open(&opening, keystore, addresses)).await?;
-    let started = bring_up(config, opened, (seed, listen, dial_rules), unprotected, shutdown).await;
+    let started = bring_up(config, opened, (seed, listen, dial_rules), (unprotected, keyring), shutdown).await;
     started.map_err(|(store, error)| {
         store.close();
         error
@@ -90,10 +99,10 @@ async fn bring_up(
     config: Config,
     opened: Opened,
     (seed, listen, dial_rules): Network,
-    unprotected: bool,
+    (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
+    let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
@@ -101,7 +110,8 @@ async fn bring_up(
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
-    let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
+    let lists = (&directory, &introductions);
+    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -111,6 +121,7 @@ async fn bring_up(
         store,
         slots,
         book: book.clone(),
+        introductions: introductions.clone(),
         known: known.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
@@ -125,9 +136,13 @@ async fn bring_up(
         entity,
         book,
         mailroom,
+        directory,
+        introductions,
         blobs,
         known,
+        net,
         exchange,
+        keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
         dial_rules,
         card: Mutex::new(card),
@@ -149,14 +164,22 @@ async fn connect(
     config: NetConfig,
     settings: Settings,
     entity: &Entity,
-    book: &Book,
-    mailroom: &Mailroom,
+    (book, mailroom): (&Book, &Mailroom),
+    (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
-    let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let controls = Controls::of_this_node();
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, controls, settings });
+    let exchange = Exchange::start(Parts {
+        entity: entity.clone(),
+        book: book.clone(),
+        mailroom: mailroom.clone(),
+        directory: directory.clone(),
+        introductions: introductions.clone(),
+        net: net.clone(),
+        lanes,
+        controls: Controls::of_this_node(),
+        settings,
+    });
     Ok((net, exchange))
 }
 
@@ -178,7 +201,10 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), config.directory)?;
+    let introductions =
+        Introductions::open(store.clone(), book.clone(), entity.clone(), directory.clone(), config.introductions)?;
+    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump })
 }
 
 /// Adds to the audit log that this is another configuration than at the last start.
@@ -211,6 +237,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 /// Takes away what a crash left between two steps that belong together.
 async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
     mailroom.erase_orphans(book.slots_in_use()).await?;
+    // Where keys were replaced and the node ended before it had told.
+    book.renew_grants_if_due(ambient::service_now()).await?;
     let released = release_orphans(mailroom).await?;
     let removed = blobs.remove_unpinned().await?;
     if released + removed > 0 {

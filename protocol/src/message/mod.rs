@@ -10,6 +10,9 @@ pub mod amend;
 pub mod attestation;
 pub mod contact;
 pub mod deposit;
+pub mod directory;
+pub mod grant;
+pub mod introduction;
 pub mod lane;
 pub mod log;
 pub mod offer;
@@ -26,6 +29,9 @@ pub use amend::{Amend, Amended};
 pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
+pub use directory::{Publish, Published, Query, QueryAnswer};
+pub use grant::{Grant, Granted};
+pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
@@ -94,6 +100,14 @@ registry! {
     WantAttestation(WantAttestation),
     LogHead(LogHeadUpdate),
     WantLogHead(WantLogHead),
+    Grant(Grant),
+    Granted(Granted),
+    Publish(Publish),
+    Published(Published),
+    Query(Query),
+    QueryAnswer(QueryAnswer),
+    Introduction(Introduction),
+    IntroductionTaken(IntroductionTaken),
 }
 
 impl Message {
@@ -130,6 +144,14 @@ impl Message {
                 | Message::WantAttestation(_)
                 | Message::LogHead(_)
                 | Message::WantLogHead(_)
+                | Message::Grant(_)
+                | Message::Granted(_)
+                | Message::Publish(_)
+                | Message::Published(_)
+                | Message::Query(_)
+                | Message::QueryAnswer(_)
+                | Message::Introduction(_)
+                | Message::IntroductionTaken(_)
         )
     }
 
@@ -169,7 +191,15 @@ impl Message {
             | Message::Attestation(_)
             | Message::WantAttestation(_)
             | Message::LogHead(_)
-            | Message::WantLogHead(_) => None,
+            | Message::WantLogHead(_)
+            | Message::Grant(_)
+            | Message::Granted(_)
+            | Message::Publish(_)
+            | Message::Published(_)
+            | Message::Query(_)
+            | Message::QueryAnswer(_)
+            | Message::Introduction(_)
+            | Message::IntroductionTaken(_) => None,
         }
     }
 }
@@ -195,7 +225,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..34, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..42, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");
