@@ -43,11 +43,13 @@ pub enum Domain {
     AddressUpdate,
     /// The head of the audit log.
     LogHead,
+    /// The entity has restored a backup.
+    RestoreNotice,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -59,6 +61,7 @@ impl Domain {
         Self::Receipt,
         Self::AddressUpdate,
         Self::LogHead,
+        Self::RestoreNotice,
     ];
 
     /// The text that enters the signed input.
@@ -75,6 +78,7 @@ impl Domain {
             Self::Receipt => "pakt receipt v1",
             Self::AddressUpdate => "pakt address update v1",
             Self::LogHead => "pakt log head v1",
+            Self::RestoreNotice => "pakt restore notice v1",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod api;
+pub mod backup;
 pub mod blob;
 pub mod book;
 pub mod cli;

@@ -33,6 +33,11 @@ use super::{events, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        routes::backup_state,
+        routes::backup,
+        routes::backup_kept,
+        routes::gaps,
+        routes::gap_seen,
         events::outbox_events,
         events::changes,
     )

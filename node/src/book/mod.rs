@@ -16,6 +16,7 @@ mod error;
 mod find;
 mod groups;
 mod peer;
+mod restored;
 mod roster;
 pub(crate) mod rows;
 mod sign;
@@ -39,6 +40,7 @@ pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use groups::{GroupRow, Shown};
+pub(crate) use restored::after_restore;
 pub use sign::read_card;
 
 use crate::ambient;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::backup::BackupCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -107,6 +108,15 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// Back the node up, check a backup, restore one.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt backup create /mnt/backup/nord-2026-11-22.pakt
+  pakt backup verify nord.pakt --passphrase-file /etc/pakt/passphrase
+  pakt backup restore nord.pakt --dir /var/lib/pakt --passphrase-file /etc/pakt/passphrase"
+    )]
+    Backup(BackupCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
     Status,

@@ -10,6 +10,7 @@
 
 pub mod agreement;
 pub mod args;
+pub mod backup;
 pub mod client;
 pub mod doctor;
 pub mod lists;
@@ -100,6 +101,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
+        Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,
         Command::Init(_) | Command::Card(_) | Command::Run(_) | Command::Demo(_) => Ok(Exit::DONE),

@@ -9,12 +9,14 @@
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
 //! **Invariant:** names, subjects and file names appear in answers to local users only, never in a log.
 
 mod agreements;
+mod backup;
 mod delivery;
 mod drafts;
 mod errors;
@@ -49,7 +51,9 @@ use crate::mailroom::Mailroom;
 use crate::net::DialRules;
 use drafts::Drafts;
 
+pub(crate) use backup::summary_view;
 pub use start::start;
+pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME, STORE_NAME};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;
@@ -81,6 +85,7 @@ struct Inner {
     clock_jump: Option<i64>,
     started: Instant,
     drafts: Drafts,
+    backups: backup::Backups,
     /// Messages that are being sealed.
     submissions: TaskTracker,
     /// Ends what would go on by itself.

@@ -36,14 +36,14 @@ use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{clock, files, setup};
+use crate::{backup, clock, files, setup};
 
 /// Name of the database in the data directory.
-const STORE_NAME: &str = "pakt.redb";
+pub(crate) const STORE_NAME: &str = "pakt.redb";
 /// Name of the objects' folder in the data directory.
-const CHUNKS_NAME: &str = "chunks";
+pub(crate) const CHUNKS_NAME: &str = "chunks";
 /// Name of the key slots in the keys' folder.
-const SLOTS_NAME: &str = "slots";
+pub(crate) const SLOTS_NAME: &str = "slots";
 /// A card is a page of text.
 const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -129,6 +129,7 @@ async fn bring_up(
         clock_jump,
         started: Instant::now(),
         drafts: Drafts::default(),
+        backups: super::backup::Backups::default(),
         submissions,
         stop,
         changes,
@@ -164,6 +165,7 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     if let Some(seconds) = clock_jump {
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
+    backup::after::settle(&store, &entity)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;

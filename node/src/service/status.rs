@@ -58,11 +58,12 @@ impl Node {
             unprotected: inner.unprotected,
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
-            warnings: self.warnings(free),
+            last_backup: self.last_backup()?,
+            warnings: self.warnings(free)?,
         })
     }
 
-    fn warnings(&self, free: u64) -> Vec<String> {
+    fn warnings(&self, free: u64) -> Answer<Vec<String>> {
         let now = ambient::now();
         let mut warnings = Vec::new();
         if self.inner.unprotected {
@@ -84,9 +85,10 @@ impl Node {
         if free < FREE_BYTES_MIN {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }
+        warnings.extend(self.restore_warnings(now)?);
         let active = self.inner.book.all().into_iter().filter(|agreement| agreement.in_force(now));
         warnings.extend(active.flat_map(|agreement| agreement_warnings(&agreement, now)));
-        warnings
+        Ok(warnings)
     }
 
     /// The recovery file while it lies in the data directory.

@@ -14,6 +14,7 @@ use pakt_protocol::record::roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
+use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 use crate::clock::ClockRow;
@@ -125,3 +126,15 @@ pub(crate) const KNOWN_BY_USE: Table<(u32, KnownKey), u32> = Table::new("known-b
 
 /// What they add up to.
 pub(crate) const KNOWN_USAGE: Table<(), Usage> = Table::new("known-usage-1");
+
+/// The last backup that was kept.
+pub(crate) const LAST_BACKUP: Table<(), KeptRow> = Table::new("last-backup-1");
+
+/// That this store came out of a backup.
+pub(crate) const RESTORED: Table<(), RestoredRow> = Table::new("restored-1");
+
+/// The generation of the last restore that each counterpart knows of.
+pub(crate) const RESTORE_TOLD: Table<AgreementId, u64> = Table::new("restore-told-1");
+
+/// Counterparts that came out of a backup, and what they lost of ours.
+pub(crate) const GAPS: Table<AgreementId, GapRow> = Table::new("gaps-1");

@@ -9,6 +9,7 @@ pub mod contact;
 pub mod lane;
 pub mod offer;
 pub mod progress;
+pub mod restored;
 pub mod roster;
 pub mod settle;
 pub mod statement;
@@ -19,6 +20,7 @@ pub use contact::{Contact, Contacted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use restored::{Restored, RestoredKnown};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
 pub use statement::Statement;
@@ -66,6 +68,8 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    Restored(Restored),
+    RestoredKnown(RestoredKnown),
 }
 
 impl Message {
@@ -85,7 +89,7 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        false
+        matches!(self, Message::Restored(_) | Message::RestoredKnown(_))
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -108,7 +112,9 @@ impl Message {
             | Message::Contact(_)
             | Message::Contacted(_)
             | Message::Statement(_)
-            | Message::Roster(_) => None,
+            | Message::Roster(_)
+            | Message::Restored(_)
+            | Message::RestoredKnown(_) => None,
         }
     }
 }
@@ -134,7 +140,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..20, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod envelope;
 pub mod grant;
 pub mod receipt;
+pub mod restored;
 pub mod roster;
 pub mod statement;
 

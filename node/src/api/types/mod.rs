@@ -9,6 +9,7 @@
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
 mod agreement;
+mod backup;
 mod error;
 mod inbox;
 mod node;
@@ -16,6 +17,7 @@ mod outbox;
 mod signing;
 
 pub use agreement::*;
+pub use backup::*;
 pub use error::*;
 pub use inbox::*;
 pub use node::*;

@@ -14,6 +14,7 @@ mod lanes;
 mod pulling;
 mod receiving;
 mod records;
+mod restored;
 mod sending;
 mod session;
 

@@ -8,6 +8,12 @@ use super::PeerActor;
 impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
-        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+        match message {
+            Message::Restored(message) => self.take_restored(message).await,
+            Message::RestoredKnown(message) => self.take_restored_known(message).await,
+            other => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
+            }
+        }
     }
 }

@@ -175,7 +175,10 @@ impl PeerActor {
                 self.report(confirmed.err(), "the confirmation could not be recorded");
                 self.close_session("the agreement has ended").await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.tell_restored().await;
+                self.resume_sending().await;
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
@@ -186,7 +189,7 @@ impl PeerActor {
         }
     }
 
-    fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
+    pub(super) fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
         if let Some(error) = error {
             tracing::error!(agreement = %self.id, %error, what);
         }

@@ -1,0 +1,34 @@
+//! The first start of a restored node: it must not say again what it said before the backup was made, nor trust that
+//! the world stood still.
+//!
+//! Everything is one commit before the book is opened, so that a crash repeats it from the beginning or not at all.
+//! What follows from it comes later: the operator confirms each agreement, and its counterpart is told of the gap
+//! (`exchange/peer/restored`).
+//!
+//! **Invariant:** nothing is dialled, answered or sent before this is durable.
+
+use crate::ambient;
+use crate::book;
+use crate::entity::Entity;
+use crate::mailroom::outbox::ask_again;
+use crate::store::tables::RESTORED;
+use crate::store::{Store, StoreError};
+
+/// Does once what a restore asks for; nothing in a store that was never restored. Blocks on the disk.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn settle(store: &Store, entity: &Entity) -> Result<(), StoreError> {
+    let Some(row) = store.read(|tx| tx.get(&RESTORED, &()))?.filter(|row| !row.settled) else { return Ok(()) };
+    let entity = entity.clone();
+    let (generation, backup_at) = (row.generation, row.backup_at);
+    store.write_blocking(move |tx| {
+        let now = ambient::now();
+        book::after_restore(tx, &entity, &row, now)?;
+        ask_again(tx, i64::try_from(now.since(row.backup_at).as_micros()).unwrap_or(i64::MAX))?;
+        let settled = super::rows::RestoredRow { settled: true, ..row };
+        tx.put(&RESTORED, &(), &settled)
+    })?;
+    tracing::warn!(generation, ?backup_at, "this node was restored from a backup; its agreements wait to be confirmed");
+    Ok(())
+}
