@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
 mod agreement_files;
+mod backup;
 mod bad_input;
 mod bad_records;
 mod big_file;

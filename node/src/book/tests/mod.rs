@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod keep;
 mod life;
+mod restored;
 
 use std::path::Path;
 use std::sync::Arc;
