@@ -32,8 +32,12 @@ pub struct Setup {
     pub passphrase: Option<String>,
     /// Where the data directory lies, if not in the node's own temporary folder.
     pub dir: Option<PathBuf>,
+    /// More that `init` is given.
+    pub init_args: Vec<String>,
     /// Variables of every process of this node.
     pub env: Vec<(String, String)>,
+    /// The network namespace that the node runs in, if not this one.
+    pub namespace: Option<String>,
 }
 
 impl Setup {
@@ -46,7 +50,9 @@ impl Setup {
             advertise: Vec::new(),
             passphrase: None,
             dir: None,
+            init_args: Vec::new(),
             env: Vec::new(),
+            namespace: None,
         }
     }
 }
@@ -86,6 +92,7 @@ impl TestNode {
         for address in &self.setup.advertise {
             command.args(["--advertise", address]);
         }
+        command.args(&self.setup.init_args);
         if self.setup.passphrase.is_some() {
             command.arg("--passphrase-file").arg(self.passphrase_file());
         }
@@ -154,7 +161,14 @@ impl TestNode {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::pakt());
+        let mut command = match &self.setup.namespace {
+            None => Command::new(binary::pakt()),
+            Some(name) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", name]).arg(binary::pakt());
+                inside
+            }
+        };
         for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
             command.env_remove(key);
         }
@@ -168,6 +182,11 @@ impl TestNode {
         let mut command = self.command();
         command.args(args.iter().map(AsRef::as_ref)).arg("--dir").arg(&self.dir);
         Output::of(&mut command)
+    }
+
+    /// Runs `pakt ARGS…` with nothing added.
+    pub fn plain(&self, args: &[&str]) -> Output {
+        Output::of(self.command().args(args))
     }
 
     /// Runs `pakt ARGS… --json`, which must succeed, and gives its answer.

@@ -8,22 +8,22 @@
 use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::limits::DOOR_COUNTERS_MAX;
-use pakt_protocol::record::Signed;
 use pakt_protocol::record::restored::{self, RestoreNotice};
-use pakt_protocol::record::roster::Roster;
+use pakt_protocol::record::{Record, Signed};
 use pakt_protocol::time::Time;
 use std::ops::ControlFlow;
 
 use super::rows::{AgreementRow, ContactRow, EpochRow};
-use super::{Book, BookError, ROWS_MAX};
+use super::{Book, BookError, ROWS_MAX, Standing};
 use crate::ambient;
 use crate::backup::rows::{GAP_ENVELOPES_MAX, GapRow, RestoredRow};
 use crate::entity::Entity;
 use crate::mailroom::rows::OutEnvelope;
 use crate::store::tables::{
-    AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ROSTERS, RESTORE_TOLD, RESTORED,
+    AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ADDRESSES, OWN_ROSTERS,
+    RESTORE_TOLD, RESTORED,
 };
-use crate::store::{StoreError, WriteTx};
+use crate::store::{Key, StoreError, Table, WriteTx};
 
 /// How far counters jump that no clock drives.
 const JUMP: u64 = 1 << 32;
@@ -32,7 +32,8 @@ fn jumped(counter: u64, now: Time) -> u64 {
     counter.saturating_add(JUMP).max(now.0)
 }
 
-/// Puts everything that this node counts above what it may have counted since the backup was made.
+/// Puts everything that this node counts above what it may have counted since the backup was made, and has every
+/// agreement wait for the operator.
 pub(crate) fn after_restore(
     tx: &mut WriteTx,
     entity: &Entity,
@@ -40,17 +41,15 @@ pub(crate) fn after_restore(
     now: Time,
 ) -> Result<(), StoreError> {
     for (id, row) in tx.range(&AGREEMENTS, .., ROWS_MAX)? {
-        unconfirm(tx, &id, row)?;
+        if row.standing != Standing::Ended {
+            tx.put(&AGREEMENTS, &id, &AgreementRow { unconfirmed: true, ..row })?;
+        }
         shut_old_flights_out(tx, id, restored)?;
         let dialled = tx.get(&DIAL_COUNTERS, &id)?.unwrap_or(0);
         tx.put(&DIAL_COUNTERS, &id, &jumped(dialled, now))?;
     }
-    for (id, roster) in tx.range(&OWN_ROSTERS, .., ROWS_MAX)? {
-        let roster = roster.peek().map_err(|_| StoreError::Damaged(OWN_ROSTERS.name()))?;
-        let roster = Roster { counter: jumped(roster.counter, now), ..roster };
-        let signed = Signed::create(&roster, |domain, bytes| entity.current().statement().sign(domain, bytes));
-        tx.put(&OWN_ROSTERS, &id, &signed)?;
-    }
+    sign_anew(tx, &OWN_ROSTERS, entity, |roster| roster.counter = jumped(roster.counter, now))?;
+    sign_anew(tx, &OWN_ADDRESSES, entity, |update| update.counter = jumped(update.counter, now))?;
     let epochs: Vec<(u64, EpochRow)> = tx.range(&EPOCHS, .., ROWS_MAX)?;
     for (number, _) in &epochs {
         tx.remove(&EPOCHS, number)?;
@@ -62,8 +61,19 @@ pub(crate) fn after_restore(
     Ok(())
 }
 
-/// No traffic until the operator has confirmed it.
-fn unconfirm(_tx: &mut WriteTx, _id: &AgreementId, _row: AgreementRow) -> Result<(), StoreError> {
+/// Signs every record of a table again after a change.
+fn sign_anew<K: Key, T: Record>(
+    tx: &mut WriteTx,
+    table: &Table<K, Signed<T>>,
+    entity: &Entity,
+    change: impl Fn(&mut T),
+) -> Result<(), StoreError> {
+    for (key, signed) in tx.range(table, .., ROWS_MAX)? {
+        let mut record = signed.peek().map_err(|_| StoreError::Damaged(table.name()))?;
+        change(&mut record);
+        let signed = Signed::create(&record, |domain, bytes| entity.current().statement().sign(domain, bytes));
+        tx.put(table, &key, &signed)?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::address::AddressCommand;
 use super::backup::BackupCommand;
+use super::life::LifeCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -79,6 +81,9 @@ pub enum Command {
   pakt group list"
     )]
     Group(GroupCommand),
+    /// Where counterparts dial this node.
+    #[command(subcommand, after_help = "Examples:\n  pakt address list\n  pakt address set pakt.nord.example:4100")]
+    Address(AddressCommand),
     /// Counterparts, their groups, whether they can be reached, since when and why not.
     #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
     Peers,
@@ -144,12 +149,18 @@ pub struct InitArgs {
     /// Registered number of the entity, such as NO:ORGNR:999000101.
     #[arg(long)]
     pub number: String,
-    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it.
+    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it; none: only dial.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:4100")]
     pub listen: String,
     /// Address at which counterparts reach this node; may be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Vec<String>,
+    /// Proxy that every dial goes through: http://HOST:PORT or socks5://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Private file with one line USER:PASSWORD for the proxy.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    pub proxy_credentials_file: Option<PathBuf>,
     /// File with the passphrase that protects the keys; config.toml then names it, so that `run` and `doctor` find it.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
@@ -237,12 +248,14 @@ pub enum AgreementCommand {
         #[arg(value_name = "FILE|ID")]
         what: String,
     },
-    /// Countersign a proposal and deliver the agreement to the proposer.
+    /// Countersign a proposal, or an amendment that the counterpart offers, and deliver the agreement.
     #[command(after_help = "Examples:
   pakt agreement accept nord-sor.proposal --out nord-sor.agreement
-  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'")]
+  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'
+  pakt agreement accept ID")]
     Accept {
-        /// The proposal.
+        /// The proposal or offered amendment as a file, or the id of an agreement whose amendment is accepted.
+        #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
         #[arg(long, value_name = "FILE")]
@@ -275,6 +288,9 @@ pub enum AgreementCommand {
     /// List all agreements.
     #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
     List,
+    /// What becomes of an agreement.
+    #[command(flatten)]
+    Life(LifeCommand),
     /// End an agreement, at once and for good.
     #[command(after_help = "Examples:\n  pakt agreement end ID")]
     End {

@@ -8,11 +8,13 @@
 // The one place where printing is the purpose.
 #![allow(clippy::print_stdout)]
 
+pub mod address;
 pub mod agreement;
 pub mod args;
 pub mod backup;
 pub mod client;
 pub mod doctor;
+pub mod life;
 pub mod lists;
 pub mod output;
 pub mod progress;
@@ -96,6 +98,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
     match command {
         Command::Agreement(command) => agreement::agreement(&client, dir, output, command).await,
         Command::Group(command) => lists::group(&client, output, command).await,
+        Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,
         Command::Send(args) => send::send(&client, output, args).await,
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
@@ -154,6 +157,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         listen: args.listen,
         advertise: args.advertise,
         allow_range: args.allow_range,
+        proxy: args.proxy,
+        proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
     };

@@ -5,10 +5,14 @@
 //! To add a kind of message: write its file here and add its row at the end of [`Message`]; the exhaustive match in
 //! `node::exchange` then refuses to compile until it is handled.
 
+pub mod address;
+pub mod amend;
 pub mod contact;
+pub mod deposit;
 pub mod lane;
 pub mod offer;
 pub mod progress;
+pub mod relay;
 pub mod restored;
 pub mod roster;
 pub mod settle;
@@ -16,14 +20,18 @@ pub mod statement;
 
 use serde::{Deserialize, Serialize};
 
+pub use address::AddressNews;
+pub use amend::{Amend, Amended};
 pub use contact::{Contact, Contacted};
+pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use restored::{Restored, RestoredKnown};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
-pub use statement::Statement;
+pub use statement::{Statement, WantStatements};
 
 use crate::codec::{self, CodecError};
 use crate::ids::EnvelopeId;
@@ -68,6 +76,18 @@ registry! {
     Receipt(ReceiptMessage),
     Withdraw(Withdraw),
     Withdrawn(Withdrawn),
+    Addresses(AddressNews),
+    RelayAsk(RelayAsk),
+    RelayAnswer(RelayAnswer),
+    RelayCall(RelayCall),
+    DepositOffer(DepositOffer),
+    Deposit(Deposit),
+    Deposited(Deposited),
+    Seek(Seek),
+    Sought(Sought),
+    WantStatements(WantStatements),
+    Amend(Amend),
+    Amended(Amended),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
 }
@@ -89,7 +109,22 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        matches!(self, Message::Restored(_) | Message::RestoredKnown(_))
+        matches!(
+            self,
+            Message::Addresses(_)
+                | Message::RelayCall(_)
+                | Message::DepositOffer(_)
+                | Message::Deposit(_)
+                | Message::Deposited(_)
+                | Message::Seek(_)
+                | Message::Sought(_)
+                | Message::Statement(_)
+                | Message::WantStatements(_)
+                | Message::Amend(_)
+                | Message::Amended(_)
+                | Message::Restored(_)
+                | Message::RestoredKnown(_)
+        )
     }
 
     /// The envelope that this message is about, if it is about one.
@@ -113,6 +148,18 @@ impl Message {
             | Message::Contacted(_)
             | Message::Statement(_)
             | Message::Roster(_)
+            | Message::Addresses(_)
+            | Message::RelayAsk(_)
+            | Message::RelayAnswer(_)
+            | Message::RelayCall(_)
+            | Message::DepositOffer(_)
+            | Message::Deposit(_)
+            | Message::Deposited(_)
+            | Message::Seek(_)
+            | Message::Sought(_)
+            | Message::WantStatements(_)
+            | Message::Amend(_)
+            | Message::Amended(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_) => None,
         }
@@ -140,7 +187,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..20, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..32, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -7,6 +7,7 @@
 //! verify it.
 
 pub mod address;
+pub mod address_update;
 pub mod agreement;
 pub mod card;
 pub mod chain;

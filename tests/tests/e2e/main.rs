@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
+mod agreement_life;
 mod backup;
 mod bad_input;
 mod bad_records;
@@ -18,9 +20,13 @@ mod full_disk;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
+mod proxies;
 mod queue;
+mod quiet;
 mod refusals;
+mod relays;
 mod resume;
 mod second_reader;
 mod snapshots;

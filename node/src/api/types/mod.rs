@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
+mod address;
 mod agreement;
 mod backup;
 mod error;
@@ -16,6 +17,7 @@ mod node;
 mod outbox;
 mod signing;
 
+pub use address::*;
 pub use agreement::*;
 pub use backup::*;
 pub use error::*;

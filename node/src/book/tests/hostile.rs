@@ -98,7 +98,10 @@ async fn p4_the_chain_on_a_lane_is_pinned_to_the_root() {
     // The newest certificate counts, the one before no longer.
     let newer = chain(2, 2);
     check(&a, key_of(&newer), &hello(newer.clone()), None);
+    a.book.note_turned_away(id, HelloProblem::Forked);
+    assert_eq!(a.book.turned_away(&id), Some(HelloProblem::Forked));
     a.book.note_contact(&id, &newer, 93_600).await.unwrap();
+    assert_eq!(a.book.turned_away(&id), None, "a node was believed since");
     assert!(a.book.note_contact(&id, &chain(2, 1), 0).await.is_err());
     let a = a.restart();
     assert_eq!(a.book.get(&id).unwrap().clock_difference_s, Some(93_600));
@@ -179,10 +182,12 @@ async fn p4_only_the_root_of_a_party_ends_an_agreement() {
         sign(other, root(2)),
     ];
     for end in rows {
-        assert!(a.book.take_end(&id, end).await.is_err());
+        let taken = a.book.take_statement(&id, end, false).await;
+        assert!(!matches!(taken, Ok(StatementAnswer::Known)), "{taken:?}");
     }
     assert_eq!(a.standing(&id), Standing::Active);
-    assert_eq!(a.book.take_end(&id, sign(statement(b.id(), 1), root(2))).await, Ok(()));
+    let taken = a.book.take_statement(&id, sign(statement(b.id(), 1), root(2)), false).await;
+    assert_eq!(taken, Ok(StatementAnswer::Known));
     assert!(a.book.take_roster(&id, &b.book.own_roster(&id).await.unwrap()).await.is_err());
 }
 

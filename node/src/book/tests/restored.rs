@@ -15,7 +15,6 @@ async fn restore(node: Node, generation: u64) -> Node {
         generation,
         nonce: [generation as u8; 32],
         settled: false,
-        grants_renewed: false,
     };
     let slots = node.book.slots_in_use();
     node.book.inner.slots.erase(&slots).unwrap();
@@ -68,7 +67,8 @@ async fn p5_flights_from_before_the_restore_are_refused() {
 }
 
 /// The operator has confirmed the agreement.
-async fn confirmed(node: Node, _id: &AgreementId) -> Node {
+async fn confirmed(node: Node, id: &AgreementId) -> Node {
+    node.book.confirm(id).await.unwrap();
     node
 }
 

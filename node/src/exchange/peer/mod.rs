@@ -5,18 +5,22 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod addresses;
 mod early;
 mod lanes;
 mod pulling;
 mod receiving;
 mod records;
+mod relaying;
 mod restored;
+mod seeking;
 mod sending;
 mod session;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -26,6 +30,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::mpsc;
@@ -39,11 +44,13 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub(super) use addresses::dial_in_turn;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
@@ -80,6 +87,14 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// This node's addresses changed.
+    AddressesChanged,
+    /// Other addresses of the counterpart were found through a partner.
+    AddressesFound,
+    /// Another counterpart is lost: this one may know where it is.
+    Seek(AgreementId),
+    /// Something for the counterpart, if it is online.
+    Transmit(Box<Message>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -95,6 +110,7 @@ pub(in crate::exchange) struct Shown {
 struct ShownLane {
     kind: LaneKind,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     bytes: Arc<LaneBytes>,
 }
@@ -104,6 +120,7 @@ impl Shown {
         let info = |lane: &ShownLane| LaneInfo {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             sent: lane.bytes.sent(),
             received: lane.bytes.received(),
@@ -115,6 +132,7 @@ impl Shown {
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
+            turned_away: None,
         }
     }
 }
@@ -132,8 +150,14 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// The agreement begins or ends by date.
+    Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Comparing what is left at the counterpart.
+    Deposits,
+    /// Asking the counterpart for others that are lost.
+    Seek,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -193,6 +217,8 @@ pub(in crate::exchange) struct PeerActor {
     dialing: Dialing,
     lane_count: LaneCount,
     live: Option<Live>,
+    /// Whether the agreement was in force when it was last looked at.
+    footing: Option<Footing>,
     sessions: u64,
     content_lanes: ContentLanes,
     /// Envelopes that have not ended.
@@ -205,6 +231,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    seeking: Seeking,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -237,6 +264,7 @@ impl PeerActor {
             dialing: Dialing::default(),
             lane_count,
             live: None,
+            footing: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),
@@ -246,6 +274,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            seeking: Seeking::default(),
         }
     }
 
@@ -297,6 +326,14 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::AddressesChanged => {
+                self.tell_addresses().await;
+                self.plan_deposits();
+            }
+            Command::AddressesFound => self.handle_addresses_found(),
+            Command::Seek(lost) => self.seek(lost),
+            Command::Transmit(message) if self.is_live() => self.transmit(*message),
+            Command::Transmit(_) => {}
         }
     }
 
@@ -309,7 +346,11 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                // What it is for was looked at above.
+                Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Deposits => self.offer_deposits(),
+                Timer::Seek => self.send_seek(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

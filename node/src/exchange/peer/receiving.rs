@@ -268,7 +268,7 @@ impl PeerActor {
                 let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
                 let verified = sealed.verify(&agreement.node, &context.entity.id());
                 let Ok(open) = verified else { return refused(Refusal::Forged) };
-                if open.core.agreement != id {
+                if open.core.agreement != id || open.core.agreement_version > agreement.terms.version {
                     return refused(Refusal::Forged);
                 }
                 let open = Box::new(open);
@@ -355,6 +355,9 @@ impl PeerActor {
     /// agreement has ended: nobody will ever ask for it.
     pub(super) async fn forget_stale(&mut self) {
         self.timers.set(Timer::Stale, now() + STALE_EVERY);
+        if !self.agreement().is_some_and(|agreement| agreement.in_force(now())) {
+            self.context.book.forget_deposits(&self.id).await;
+        }
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };

@@ -9,6 +9,17 @@ impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
         match message {
+            Message::RelayCall(call) => self.answer_relay_call(call.token),
+            Message::DepositOffer(_) => self.answer_offer(),
+            Message::Deposit(deposit) => self.keep_deposits(deposit).await,
+            Message::Deposited(kept) => self.handle_deposited(kept.digest).await,
+            Message::Seek(seek) => self.answer_seek(seek),
+            Message::Sought(sought) => self.handle_sought(sought).await,
+            Message::Addresses(news) => self.take_addresses(&news).await,
+            Message::Statement(statement) => self.take_statement(statement).await,
+            Message::WantStatements(want) => self.show_statements(&want),
+            Message::Amend(amend) => self.take_amendment(amend).await,
+            Message::Amended(amended) => self.amendment_known(&amended).await,
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             other => {

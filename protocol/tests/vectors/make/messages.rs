@@ -47,7 +47,8 @@ fn good(story: &Story) -> Vec<Vector> {
     let receipt = wire::record(&receipt, &b.sign(Domain::Receipt, &receipt));
     let limits = |wire: Wire| wire.u32(1).u32(1_052_672).u16(64).0;
     let id_only = || envelope().0;
-    let rows: [(&str, u32, Vec<u8>, &str); 22] = [
+    let amendment = story.amendment(&story.amended_terms().body(), None, Some(b));
+    let rows: [(&str, u32, Vec<u8>, &str); 25] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -70,6 +71,14 @@ fn good(story: &Story) -> Vec<Vector> {
         ("receipt", 15, envelope().bytes(&receipt).0, "B's receipt"),
         ("withdraw", 16, id_only(), "A takes the offer back"),
         ("withdrawn", 17, id_only(), "B has dropped it"),
+        (
+            "want_statements",
+            27,
+            Wire::default().raw(&b.entity().0).u64(2).0,
+            "B's statements from number 3 on are wanted",
+        ),
+        ("amend", 28, Wire::default().bytes(&amendment).0, "B offers an amendment"),
+        ("amended", 29, vec![7; 32], "terms with this hash are durable"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
@@ -87,7 +96,7 @@ fn bad(story: &Story) -> Vec<Vector> {
     let heartbeat = message(2, &[]);
     let claims = |count: u64| message(10, &patched(&announce(2, 0), 24, &count.to_be_bytes()));
     let rows: [(&str, &str, Vec<u8>, &str); 17] = [
-        ("unknown", malformed, message(18, &[]), "number 18 does not exist"),
+        ("unknown", malformed, message(30, &[]), "number 30 does not exist"),
         ("unknown_highest", malformed, message(u32::MAX, &[]), "the highest number"),
         ("number_cut", malformed, vec![1, 0, 0, 0], "three bytes of a number"),
         (
@@ -100,7 +109,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "open_unknown_kind",
             malformed,
-            message(0, &Wire::default().u32(3).u8(0).u32(1).u32(1_052_672).u16(64).0),
+            message(0, &Wire::default().u32(99).u8(0).u32(1).u32(1_052_672).u16(64).0),
             "a kind of lane that does not exist",
         ),
         ("statement_known_2", malformed, message(6, &Wire::default().raw(&end).u8(2).0), "a bool of 2"),
@@ -119,7 +128,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "refuse_unknown",
             malformed,
-            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(10).0),
+            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(99).0),
             "a reason that does not exist",
         ),
         (

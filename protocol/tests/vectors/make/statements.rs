@@ -148,8 +148,18 @@ fn ends(story: &Story) -> Vec<Vector> {
     let chained = [&[1][..], &[5; 32]].concat();
     let by_statement_key = wire::record(&body, &a.sign(Domain::AgreementStatement, &body));
     let by_next = wire::record(&body, &a.next.sign(Domain::AgreementStatement, &body));
-    let rows: [Row; 10] = [
+    let of_node = |number: u64, rest: &[u8]| {
+        let body = story.statement_body(&id, a, number, rest);
+        wire::record(&body, &a.sign(Domain::AgreementStatement, &body))
+    };
+    let withdraw = Wire::default().raw(&[0]).u32(3).raw(&[7; 32]).u64(NOW).0;
+    let rows: [Row; 15] = [
         ("", "ok", record(&body), "A ends the agreement"),
+        ("suspend", "ok", of_node(1, &rest(&[0], 1)), "A's statement key suspends the agreement"),
+        ("suspend_by_root", "Signature.Invalid", of(1, &rest(&[0], 1)), "a suspension is signed by the statement key"),
+        ("resume", "ok", of(2, &rest(&chained, 2)), "A's root resumes it"),
+        ("resume_by_statement_key", "Signature.Invalid", of_node(2, &rest(&chained, 2)), "only a root resumes"),
+        ("withdraw", "ok", of_node(1, &withdraw), "A takes back its offer of an amendment"),
         ("by_statement_key", "Signature.Invalid", by_statement_key, "only a root ends an agreement"),
         ("by_next_root", "Signature.Invalid", by_next, "signed by a root that has not succeeded yet"),
         (
@@ -165,9 +175,9 @@ fn ends(story: &Story) -> Vec<Vector> {
             "A states an end in the name of B",
         ),
         ("number_0", "Field", of(0, &rest(&[0], 0)), "statement number 0"),
-        ("number_2", "Field", of(2, &rest(&chained, 0)), "a second statement"),
+        ("number_2", "Field", of(2, &rest(&[0], 0)), "a second statement that names none before it"),
         ("number_1_chained", "Field", of(1, &rest(&chained, 0)), "a first statement that names one before it"),
-        ("unknown_action", "Codec.Malformed", of(1, &rest(&[0], 1)), "an action that does not exist"),
+        ("unknown_action", "Codec.Malformed", of(1, &rest(&[0], 4)), "an action that does not exist"),
         ("option_2", "Codec.Malformed", of(1, &rest(&[2], 0)), "an option byte of 2"),
     ];
     let mut all = vectors("statement", rows);
