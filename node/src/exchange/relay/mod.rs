@@ -165,7 +165,7 @@ async fn meet(
     if !may_forward(context, &callee) {
         return None;
     }
-    let seats = (context.relay.quotas.take(caller)?, context.relay.quotas.take(callee)?);
+    let seats = context.relay.quotas.take_both(caller, callee)?;
     let actor = lock(&context.peers).get(&callee).map(|peer| peer.commands.clone())?;
     let (sender, joined) = oneshot::channel();
     let token: [u8; 16] = ambient::random();

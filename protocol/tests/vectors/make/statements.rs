@@ -22,7 +22,8 @@ fn vectors(kind: &str, rows: impl IntoIterator<Item = Row>) -> Vec<Vector> {
 }
 
 pub(super) fn all(story: &Story) -> Vec<Vector> {
-    [grants(story), rosters(story), ends(story), envelopes(story), receipts(story), recovery(story)].concat()
+    [grants(story), addresses(story), rosters(story), ends(story), envelopes(story), receipts(story), recovery(story)]
+        .concat()
 }
 
 /// The rules that all signed records share.
@@ -87,6 +88,30 @@ fn grants(story: &Story) -> Vec<Vector> {
     all.extend(shared("grant", Domain::DoorGrant, &body, a));
     let oversized = record(&[body.as_slice(), &[0; 4096]].concat());
     all.extend(vectors("grant", [("body_oversized", "Codec.TooLong", oversized, "a body above 4,096 bytes")]));
+    all
+}
+
+fn addresses(story: &Story) -> Vec<Vector> {
+    let Story { a, b, c } = story;
+    let of = |issuer: [u8; 32], reader: [u8; 32], agreement: [u8; 32], addresses: &[&str]| {
+        Wire::v1().raw(&issuer).raw(&reader).raw(&agreement).u64(NOW).texts(addresses).0
+    };
+    let (a_id, b_id, c_id, id) = (a.entity().0, b.entity().0, c.entity().0, story.agreement_id());
+    let record = |body: &[u8]| wire::record(body, &b.sign(Domain::AddressUpdate, body));
+    let body = of(b_id, a_id, id, &["pakt.vaart.example:4100", "[2001:db8::5]:4100"]);
+    let with = |addresses: &[&str]| record(&of(b_id, a_id, id, addresses));
+    let rows: [Row; 8] = [
+        ("", "ok", record(&body), "B tells A where it is now"),
+        ("none", "ok", with(&[]), "B only dials"),
+        ("nine", "Field", with(&["a:1", "a:2", "a:3", "a:4", "a:5", "a:6", "a:7", "a:8", "a:9"]), "nine addresses"),
+        ("port_0", "Codec.Malformed", with(&["a:0"]), "port 0"),
+        ("by_a", "Parties", record(&of(a_id, a_id, id, &[])), "B signs addresses of A"),
+        ("for_c", "Parties", record(&of(b_id, c_id, id, &[])), "addresses for somebody else"),
+        ("of_other_agreement", "Parties", record(&of(b_id, a_id, [1; 32], &[])), "under another agreement"),
+        ("body_trailing", "Codec.TrailingBytes", record(&[body.as_slice(), &[0]].concat()), "the signed body goes on"),
+    ];
+    let mut all = vectors("addresses", rows);
+    all.extend(shared("addresses", Domain::AddressUpdate, &body, b));
     all
 }
 
