@@ -63,6 +63,8 @@ impl Node {
             allow_range: vec![],
             passphrase_file: file,
             recovery_file: Some(home.path().join("recovery")),
+            proxy: None,
+            proxy_credentials_file: None,
         };
         setup::init(&options).unwrap();
         Node::open(home, dir)
