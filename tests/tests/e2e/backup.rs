@@ -27,7 +27,8 @@ fn send_back(pair: &Pair, subject: &str) -> String {
 fn send(pair: &Pair, subject: &str) -> String {
     let path = pair.path(&format!("{subject}.txt"));
     fs::write(&path, format!("Innhold {subject}")).unwrap();
-    id_of(&pair.send(subject, &[&path]))
+    let args = ["send", "--from", "Reception", "--to", &pair.to_b(), "--subject", subject, &text(&path)];
+    id_of(&pair.a.json(&args)["envelopes"][0])
 }
 
 fn create(node: &TestNode, file: &str) -> Value {
