@@ -199,7 +199,7 @@ impl Book {
         self.change(*id, move |_, row| {
             let counts = row.file.record.hash() == hash;
             let offers = row.offered.as_ref().is_some_and(|offered| offered.record.hash() == hash);
-            if !(counts && !row.version_known) && !(offers && !row.offer_known) {
+            if (!counts || row.version_known) && (!offers || row.offer_known) {
                 return Ok(Outcome::Same(()));
             }
             row.version_known |= counts;

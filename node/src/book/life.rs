@@ -157,7 +157,7 @@ impl Book {
         let Some(agreement) = self.get(id) else { return Vec::new() };
         let entity = &self.inner.entity;
         if *party == entity.id() {
-            agreement.own.after(after).iter().map(|signed| signed_today(signed, &id, entity)).collect()
+            agreement.own.after(after).iter().map(|signed| signed_today(signed, id, entity)).collect()
         } else if *party == agreement.counterpart().entity {
             agreement.peer.after(after).to_vec()
         } else {
