@@ -43,13 +43,15 @@ pub enum Domain {
     AddressUpdate,
     /// The head of the audit log.
     LogHead,
+    /// What a receiver shows for the controls that an agreement asks for.
+    Attestation,
     /// The entity has restored a backup.
     RestoreNotice,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -61,6 +63,7 @@ impl Domain {
         Self::Receipt,
         Self::AddressUpdate,
         Self::LogHead,
+        Self::Attestation,
         Self::RestoreNotice,
     ];
 
@@ -78,6 +81,7 @@ impl Domain {
             Self::Receipt => "pakt receipt v1",
             Self::AddressUpdate => "pakt address update v1",
             Self::LogHead => "pakt log head v1",
+            Self::Attestation => "pakt attestation v1",
             Self::RestoreNotice => "pakt restore notice v1",
         }
     }

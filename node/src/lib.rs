@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod api;
+pub mod audit;
 pub mod backup;
 pub mod blob;
 pub mod book;
@@ -9,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod controls;
 pub mod demo;
 pub mod disk;
 pub mod entity;

@@ -3,8 +3,10 @@
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
 pub mod armour;
+pub mod audit;
 pub mod bulk;
 pub mod content;
+pub mod controls;
 pub mod delivery;
 pub mod deposit;
 pub mod door;
@@ -14,6 +16,7 @@ pub mod limits;
 pub mod machine;
 pub mod message;
 pub mod policy;
+pub mod rate;
 pub mod record;
 pub mod session;
 pub mod time;

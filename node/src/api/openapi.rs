@@ -43,6 +43,8 @@ use super::{events, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        routes::log_head,
+        routes::log_verify,
         routes::backup_state,
         routes::backup,
         routes::backup_kept,

@@ -218,6 +218,32 @@ pub async fn verify(
     Ok(Json(api.node.verify(id, request).await?))
 }
 
+/// Whose head.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct HeadQuery {
+    /// Id, number or name of a counterpart; this node's own without it.
+    of: Option<String>,
+}
+
+/// The signed head of the audit log, or the newest one held of a counterpart's.
+#[utoipa::path(get, path = "/v1/log/head", params(HeadQuery),
+    responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn log_head(
+    State(api): State<ApiState>,
+    query: Result<Query<HeadQuery>, QueryRejection>,
+) -> Answer<ArmouredFile> {
+    let Query(HeadQuery { of }) = query?;
+    Ok(Json(api.node.log_head(of).await?))
+}
+
+/// Read the whole audit log again, and compare it with what others hold of it.
+#[utoipa::path(post, path = "/v1/log/verification", request_body = LogVerifyRequest,
+    responses((status = 200, body = LogVerified), (status = "default", body = Problem)))]
+pub async fn log_verify(State(api): State<ApiState>, body: JsonBody<LogVerifyRequest>) -> Answer<LogVerified> {
+    let Json(request) = body?;
+    Ok(Json(api.node.log_verify(request.held).await?))
+}
+
 /// The groups of this entity.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>), (status = "default", body = Problem)))]
 pub async fn groups(State(api): State<ApiState>) -> Answer<Vec<Group>> {

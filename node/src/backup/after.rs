@@ -7,7 +7,10 @@
 //!
 //! **Invariant:** nothing is dialled, answered or sent before this is durable.
 
+use pakt_protocol::audit::Event;
+
 use crate::ambient;
+use crate::audit;
 use crate::book;
 use crate::entity::Entity;
 use crate::mailroom::outbox::ask_again;
@@ -25,6 +28,7 @@ pub(crate) fn settle(store: &Store, entity: &Entity) -> Result<(), StoreError> {
     store.write_blocking(move |tx| {
         let now = ambient::now();
         book::after_restore(tx, &entity, &row, now)?;
+        audit::append(tx, Event::Restored)?;
         ask_again(tx, i64::try_from(now.since(row.backup_at).as_micros()).unwrap_or(i64::MAX))?;
         let settled = super::rows::RestoredRow { settled: true, ..row };
         tx.put(&RESTORED, &(), &settled)

@@ -22,8 +22,8 @@ use crate::book::Book;
 use crate::config::Config;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
-use crate::mailroom::inbox::Arrival;
-use crate::mailroom::rows::{InItem, InMessage, SettledRow};
+use crate::mailroom::inbox::{Arrival, ArrivalNote};
+use crate::mailroom::rows::{InItem, InMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner};
 use crate::service::{CHUNKS_NAME, SLOTS_NAME, STORE_NAME};
 use crate::slots::Slots;
@@ -110,6 +110,7 @@ impl Node {
             purpose: None,
             priority: Priority::Normal,
             received_at: Time(1),
+            keep_until: None,
             counts: Counts::default(),
             key: None,
         };
@@ -117,7 +118,12 @@ impl Node {
             message: Some(message),
             key: Zeroizing::new([number; 32]),
             segments: ids[..1].to_vec(),
-            settled: SettledRow { core: CoreHash([number; 32]), receipt: vec![number] },
+            note: ArrivalNote {
+                message: MessageId([number; 16]),
+                agreement: AGREEMENT,
+                core: CoreHash([number; 32]),
+            },
+            answer: Box::new(move |_| vec![number]),
         };
         self.mailroom.commit(PEER, envelope, arrival).await.unwrap();
         ids

@@ -11,6 +11,7 @@
 mod addresses;
 mod agreement;
 mod amend;
+pub(crate) mod attest;
 mod deposits;
 mod doors;
 mod draft;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
 pub use amend::AmendmentAnswer;
+pub use attest::PeerAttestation;
 pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
@@ -53,7 +55,9 @@ pub use sign::read_card;
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ROSTERS};
+use crate::store::tables::{
+    AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ATTESTATIONS, PEER_ROSTERS,
+};
 use crate::store::{Store, StoreError, WriteTx};
 use peer::Refusal;
 use rows::{AddressRow, AgreementRow, ContactRow, EpochRow};
@@ -90,6 +94,8 @@ struct State {
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
+    /// The newest of each counterpart.
+    attestations: HashMap<AgreementId, PeerAttestation>,
     /// Ordered by name.
     groups: Vec<GroupRow>,
     /// The newest is the current one.
@@ -275,6 +281,9 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             state.install(view, &row);
         }
         state.own_rosters = tx.range(&OWN_ROSTERS, .., ROWS_MAX)?.into_iter().collect();
+        for (id, row) in tx.range(&PEER_ATTESTATIONS, .., ROWS_MAX)? {
+            state.attestations.insert(id, row.to_view()?);
+        }
         let groups = tx.range(&GROUPS, .., ROWS_MAX)?;
         state.groups = groups.into_iter().map(|(id, stored)| GroupRow::of_row(id, stored)).collect();
         tx.range(&EPOCHS, .., ROWS_MAX)

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** an older certificate, roster or statement than the one stored is refused, whatever signs it.
 
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
@@ -58,7 +59,7 @@ impl Book {
         if file.record.id != *id || !file.record.is_complete() {
             return Err(BookError::NotCountersigned.for_peer());
         }
-        self.complete(file, checked, now).await.map_err(|error| {
+        self.complete(file, checked, AgreementStep::Completed, now).await.map_err(|error| {
             tracing::info!(agreement = %id, %error, "a countersigned agreement was refused");
             error.for_peer()
         })

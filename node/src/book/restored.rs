@@ -20,8 +20,8 @@ use crate::backup::rows::{GAP_ENVELOPES_MAX, GapRow, RestoredRow};
 use crate::entity::Entity;
 use crate::mailroom::rows::OutEnvelope;
 use crate::store::tables::{
-    AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ADDRESSES, OWN_ROSTERS,
-    RESTORE_TOLD, RESTORED,
+    AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ADDRESSES, OWN_ATTESTATIONS,
+    OWN_ROSTERS, RESTORE_TOLD, RESTORED,
 };
 use crate::store::{Key, StoreError, Table, WriteTx};
 
@@ -50,6 +50,10 @@ pub(crate) fn after_restore(
     }
     sign_anew(tx, &OWN_ROSTERS, entity, |roster| roster.counter = jumped(roster.counter, now))?;
     sign_anew(tx, &OWN_ADDRESSES, entity, |update| update.counter = jumped(update.counter, now))?;
+    for (id, mut row) in tx.range(&OWN_ATTESTATIONS, .., ROWS_MAX)? {
+        row.counter = jumped(row.counter, now);
+        tx.put(&OWN_ATTESTATIONS, &id, &row)?;
+    }
     let epochs: Vec<(u64, EpochRow)> = tx.range(&EPOCHS, .., ROWS_MAX)?;
     for (number, _) in &epochs {
         tx.remove(&EPOCHS, number)?;

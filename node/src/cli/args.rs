@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::address::AddressCommand;
 use super::backup::BackupCommand;
 use super::life::LifeCommand;
+use super::log::LogCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -113,6 +114,9 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// The audit log: its head, and whether it is what it was.
+    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    Log(LogCommand),
     /// Back the node up, check a backup, restore one.
     #[command(
         subcommand,

@@ -274,6 +274,18 @@ impl Findings {
             let remedy = "if it is right, allow its range: allow_range in config.toml";
             self.bad("peer", format!("{}: not dialled: {ignored}", peer.name), remedy);
         }
+        if !peer.controls_lacking.is_empty() {
+            let finding = format!(
+                "the agreement with {} asks this node for {}, which it cannot attest: nothing is sent to it",
+                peer.name,
+                peer.controls_lacking.join(" and ")
+            );
+            self.bad("controls", finding, "set the control up, or agree on terms without it");
+        }
+        if let Some(why) = &peer.holding {
+            let finding = format!("what is queued for {} waits: {why}", peer.name);
+            self.bad("controls", finding, "ask its operator; it goes by itself once that is so");
+        }
         if let Some(difference) = peer.clock_difference_s.filter(|s| s.unsigned_abs() > CLOCK_DIFFERENCE_S_MAX) {
             let apart = span(Duration::from_secs(difference.unsigned_abs()));
             let finding = format!("the clocks of this node and of {} are {apart} apart", peer.name);

@@ -16,6 +16,7 @@ pub mod client;
 pub mod doctor;
 pub mod life;
 pub mod lists;
+pub mod log;
 pub mod output;
 pub mod progress;
 pub mod records;
@@ -104,6 +105,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
+        Command::Log(command) => log::log(&client, dir, output, command).await,
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,

@@ -42,7 +42,9 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
+use crate::audit::Log;
 use crate::book::{Agreement, Book, HelloProblem};
+use crate::controls::Controls;
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
@@ -83,6 +85,8 @@ pub struct Parts {
     pub net: Net,
     /// Lanes in.
     pub lanes: mpsc::Receiver<Lane>,
+    /// What this node can show for the controls that agreements ask for.
+    pub controls: Controls,
     /// What the operator set.
     pub settings: Settings,
 }
@@ -104,6 +108,15 @@ pub struct LaneInfo {
     pub received: u64,
 }
 
+/// Why what is queued for a counterpart that is online does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// For people.
+    pub why: String,
+    /// When it goes on, if that is known.
+    pub until: Option<Time>,
+}
+
 /// How a counterpart can be reached right now.
 #[derive(Debug, Clone, Default)]
 pub struct PeerState {
@@ -121,6 +134,8 @@ pub struct PeerState {
     pub lanes: Vec<LaneInfo>,
     /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
     pub line_rate: Option<u64>,
+    /// Why what is queued does not go although the control lane is up.
+    pub holding: Option<Holding>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -147,6 +162,8 @@ struct Context {
     book: Book,
     mailroom: Mailroom,
     net: Net,
+    controls: Controls,
+    log: Log,
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
@@ -185,10 +202,12 @@ impl Exchange {
     /// Starts one actor per agreement, and takes the lanes that others dial.
     pub fn start(parts: Parts) -> Exchange {
         let context = Context {
+            log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
             net: parts.net,
+            controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             memory: Arc::default(),
             buffers: Arc::default(),
@@ -328,6 +347,16 @@ impl Exchange {
     /// What this node forwards for counterparts.
     pub fn relay_counts(&self) -> RelayCounts {
         self.inner.context.relay.counts()
+    }
+
+    /// What this node can show for the controls that agreements ask for.
+    pub fn controls(&self) -> &Controls {
+        &self.inner.context.controls
+    }
+
+    /// The audit log and the heads of it.
+    pub fn log(&self) -> &Log {
+        &self.inner.context.log
     }
 
     /// How far an envelope is that is under way now.

@@ -1,5 +1,7 @@
 //! Two nodes in one process, over real sockets and real files: from a proposal to a receipt.
 
+mod terms;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -47,6 +49,10 @@ struct TestNode {
 }
 
 async fn node(name: &str, number: &str) -> TestNode {
+    node_with(name, number, Controls::of_this_node()).await
+}
+
+async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = ambient::rng();
     let (root, next) = (RootKey::generate(&mut rng), RootKey::generate(&mut rng));
@@ -85,6 +91,7 @@ async fn node(name: &str, number: &str) -> TestNode {
         mailroom: mailroom.clone(),
         net: net.clone(),
         lanes,
+        controls,
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
@@ -252,9 +259,14 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// Two nodes whose agreement was completed over the wire.
 async fn pair() -> (TestNode, TestNode, AgreementId) {
-    let (a, b) = (node("Clinic A", "NO:ORGNR:1").await, node("Clinic B", "NO:ORGNR:2").await);
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    pair_with(b, TermsDraft::standard(ambient::now())).await
+}
+
+/// The same with this acceptor and these terms.
+async fn pair_with(b: TestNode, draft: TermsDraft) -> (TestNode, TestNode, AgreementId) {
+    let a = node("Clinic A", "NO:ORGNR:1").await;
     let card = b.book.own_card().unwrap();
-    let draft = TermsDraft::standard(ambient::now());
     let (proposed, file) = a.book.propose(&card, draft, true, &a.root()).await.unwrap();
     let id = proposed.id;
     a.exchange.agreement_changed(&id).await;

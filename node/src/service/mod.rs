@@ -10,6 +10,7 @@
 //! | `addresses` | where this node can be dialled |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `log` | the audit log and heads of it |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
@@ -26,6 +27,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod life;
+mod log;
 mod outbox;
 mod peers;
 mod root;
@@ -55,8 +57,9 @@ use crate::net::SharedRules;
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
-pub use start::start;
-pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME, STORE_NAME};
+pub use log::verify_log;
+pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME};
+pub use start::{STORE_NAME, start};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use pakt_keys::keystore::Keystore;
 use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::armour::{self, Label};
+use pakt_protocol::audit::{AdministratorStep, Event};
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::card::{Card, card_bytes};
 use tokio::sync::watch;
@@ -27,8 +28,9 @@ use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Blobs;
 use crate::book::Book;
-use crate::config::Config;
+use crate::config::{CONFIG_NAME, Config};
 use crate::content::{ContentPool, KnownContent};
+use crate::controls::Controls;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
@@ -36,14 +38,17 @@ use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{backup, clock, files, setup};
+use crate::store::tables::STARTED_WITH;
+use crate::{audit, backup, clock, files, setup};
 
 /// Name of the database in the data directory.
-pub(crate) const STORE_NAME: &str = "pakt.redb";
+pub const STORE_NAME: &str = "pakt.redb";
 /// Name of the objects' folder in the data directory.
 pub(crate) const CHUNKS_NAME: &str = "chunks";
 /// Name of the key slots in the keys' folder.
 pub(crate) const SLOTS_NAME: &str = "slots";
+/// A configuration is a page of text.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// A card is a page of text.
 const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -151,7 +156,8 @@ async fn connect(
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
     let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, settings });
+    let controls = Controls::of_this_node();
+    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, controls, settings });
     Ok((net, exchange))
 }
 
@@ -168,12 +174,27 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
     backup::after::settle(&store, &entity)?;
+    note_configuration(&store, config)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
     Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
+}
+
+/// Adds to the audit log that this is another configuration than at the last start.
+fn note_configuration(store: &Store, config: &Config) -> Answer<()> {
+    let text = files::read_bounded(&config.dir.join(CONFIG_NAME), CONFIG_BYTES_MAX)?;
+    let hash = *blake3::hash(&text).as_bytes();
+    let noted = store.write_blocking(move |tx| {
+        if tx.get(&STARTED_WITH, &())? == Some(hash) {
+            return Ok(());
+        }
+        tx.put(&STARTED_WITH, &(), &hash)?;
+        audit::append(tx, Event::Administrator(AdministratorStep::ConfigurationChanged(hash)))
+    });
+    Ok(noted?)
 }
 
 /// Every file of the keys' folder is for its owner only.

@@ -91,10 +91,21 @@ impl Node {
         for agreement in self.inner.book.all() {
             if agreement.in_force(now) {
                 warnings.extend(agreement_warnings(&agreement));
+                warnings.extend(self.controls_warning(&agreement));
             }
+            warnings.extend(self.log_warning(&agreement));
             warnings.extend(life_warnings(&agreement, now, ENDS_SOON));
         }
         Ok(warnings)
+    }
+
+    /// What the operator must know about controls that this node lacks.
+    fn controls_warning(&self, agreement: &Agreement) -> Option<String> {
+        let lacking = self.controls_lacking(agreement);
+        let (name, lacking) = (&agreement.counterpart().name, (!lacking.is_empty()).then(|| lacking.join(" and "))?);
+        Some(format!(
+            "the agreement with {name} asks this node for {lacking}, which it cannot attest: {name} sends nothing"
+        ))
     }
 
     /// The recovery file while it lies in the data directory.

@@ -6,17 +6,22 @@
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::LogHead;
 use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::address_update::AddressUpdate;
 use pakt_protocol::record::roster::Roster;
+use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
+use crate::audit::AuditRow;
+use crate::audit::heads::{GivenRow, HeadAlarm};
 use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
+use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
 use crate::book::rows::{AddressRow, AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
@@ -143,6 +148,35 @@ pub(crate) const DEPOSIT_TAGS: Table<([u8; 16], AgreementId), ()> = Table::new("
 /// The name of the whole set that a counterpart left.
 pub(crate) const DEPOSITS_WHOLE: Table<AgreementId, [u8; 32]> = Table::new("deposits-whole-1");
 
+/// When each envelope of the last hour came (0) or went (1), per counterpart, under agreements that limit the rate.
+pub(crate) const RATES: Table<(EntityId, u8, EnvelopeId), Time> = Table::new("rates-1");
+
+/// What was attested to each counterpart last.
+pub(crate) const OWN_ATTESTATIONS: Table<AgreementId, OwnAttestationRow> = Table::new("own-attestations-1");
+
+/// The newest attestation of each counterpart.
+pub(crate) const PEER_ATTESTATIONS: Table<AgreementId, PeerAttestationRow> = Table::new("peer-attestations-1");
+
+/// The audit log: entries by their number from 0 on, each with the hashes of the subtrees that it completes.
+pub(crate) const AUDIT: Table<u64, AuditRow> = Table::new("audit-1");
+
+/// The number of its entries.
+pub(crate) const AUDIT_SIZE: Table<(), u64> = Table::new("audit-size-1");
+
+/// Heads of it that were signed, by size.
+pub(crate) const OWN_HEADS: Table<u64, Signed<LogHead>> = Table::new("own-heads-1");
+
+/// Which head each counterpart was given last.
+pub(crate) const HEADS_GIVEN: Table<AgreementId, GivenRow> = Table::new("heads-given-1");
+
+/// The newest heads of each counterpart, by size.
+pub(crate) const PEER_HEADS: Table<(AgreementId, u64), Signed<LogHead>> = Table::new("peer-heads-1");
+
+/// Counterparts whose heads contradict each other.
+pub(crate) const HEAD_ALARMS: Table<AgreementId, HeadAlarm> = Table::new("head-alarms-1");
+
+/// The hash of the configuration that the node last started with.
+pub(crate) const STARTED_WITH: Table<(), [u8; 32]> = Table::new("started-with-1");
 /// The last backup that was kept.
 pub(crate) const LAST_BACKUP: Table<(), KeptRow> = Table::new("last-backup-1");
 

@@ -7,9 +7,11 @@
 
 pub mod address;
 pub mod amend;
+pub mod attestation;
 pub mod contact;
 pub mod deposit;
 pub mod lane;
+pub mod log;
 pub mod offer;
 pub mod progress;
 pub mod relay;
@@ -22,9 +24,11 @@ use serde::{Deserialize, Serialize};
 
 pub use address::AddressNews;
 pub use amend::{Amend, Amended};
+pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
+pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
@@ -88,6 +92,10 @@ registry! {
     WantStatements(WantStatements),
     Amend(Amend),
     Amended(Amended),
+    Attestation(AttestationUpdate),
+    WantAttestation(WantAttestation),
+    LogHead(LogHeadUpdate),
+    WantLogHead(WantLogHead),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
 }
@@ -122,6 +130,10 @@ impl Message {
                 | Message::WantStatements(_)
                 | Message::Amend(_)
                 | Message::Amended(_)
+                | Message::Attestation(_)
+                | Message::WantAttestation(_)
+                | Message::LogHead(_)
+                | Message::WantLogHead(_)
                 | Message::Restored(_)
                 | Message::RestoredKnown(_)
         )
@@ -160,6 +172,10 @@ impl Message {
             | Message::WantStatements(_)
             | Message::Amend(_)
             | Message::Amended(_)
+            | Message::Attestation(_)
+            | Message::WantAttestation(_)
+            | Message::LogHead(_)
+            | Message::WantLogHead(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_) => None,
         }
@@ -187,7 +203,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..32, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..36, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -9,6 +9,7 @@
 pub mod address;
 pub mod address_update;
 pub mod agreement;
+pub mod attestation;
 pub mod card;
 pub mod chain;
 pub mod envelope;

@@ -8,6 +8,7 @@
 mod addresses;
 mod agreement_files;
 mod agreement_life;
+mod audit_log;
 mod backup;
 mod bad_input;
 mod bad_records;
@@ -32,4 +33,5 @@ mod second_reader;
 mod snapshots;
 mod storm;
 mod strangers;
+mod terms;
 mod urgent;

@@ -128,6 +128,12 @@ pub struct Peer {
     /// When the control lane was last up.
     #[serde(default)]
     pub last_contact: Option<String>,
+    /// Why what is queued for it does not go although it is online.
+    #[serde(default)]
+    pub holding: Option<String>,
+    /// Controls that the agreement asks for and that this node cannot attest: the peer sends nothing.
+    #[serde(default)]
+    pub controls_lacking: Vec<String>,
 }
 
 /// The agreement of a peer, in short.

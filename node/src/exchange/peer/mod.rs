@@ -5,12 +5,13 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod addresses;
 mod early;
+mod heads;
 mod lanes;
 mod pulling;
 mod receiving;
@@ -21,6 +22,7 @@ mod seeking;
 mod sending;
 mod session;
 mod standing;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -41,7 +43,7 @@ use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
-use super::{Context, LaneInfo, PeerState, lock, now};
+use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
@@ -54,6 +56,7 @@ use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use terms::Terms;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
@@ -105,6 +108,7 @@ pub(in crate::exchange) struct Shown {
     reason: Option<String>,
     next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
+    holding: Option<Holding>,
 }
 
 struct ShownLane {
@@ -133,6 +137,7 @@ impl Shown {
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
             turned_away: None,
+            holding: self.holding.clone(),
         }
     }
 }
@@ -150,6 +155,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Looking again whether the terms let something go.
+    Gate,
     /// The agreement begins or ends by date.
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
@@ -232,6 +239,10 @@ pub(in crate::exchange) struct PeerActor {
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
     seeking: Seeking,
+    terms: Terms,
+    /// When the counterpart is due the next head of the log, and when it last asked for one.
+    head_due: Option<Time>,
+    head_asked: Option<Time>,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -275,6 +286,9 @@ impl PeerActor {
             receiving: HashMap::new(),
             pulling: Pulling::default(),
             seeking: Seeking::default(),
+            terms: Terms::default(),
+            head_due: None,
+            head_asked: None,
         }
     }
 
@@ -286,6 +300,7 @@ impl PeerActor {
     /// Runs until the node stops.
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
         self.timers.set(Timer::Dial, now());
@@ -339,6 +354,8 @@ impl PeerActor {
 
     async fn handle_timers(&mut self) {
         self.enforce_terms().await;
+        self.attest_changes().await;
+        self.give_head().await;
         while let Some(timer) = self.timers.pop_due(now()) {
             match timer {
                 Timer::Session => self.tick_session().await,
@@ -346,6 +363,7 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Gate => self.fill_places().await,
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),

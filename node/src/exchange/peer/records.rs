@@ -9,6 +9,10 @@ impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
         match message {
+            Message::Attestation(update) => self.take_attestation(&update.attestation).await,
+            Message::WantAttestation(_) => self.attest_again().await,
+            Message::LogHead(update) => self.take_head(update).await,
+            Message::WantLogHead(want) => self.give_head_again(want.since).await,
             Message::RelayCall(call) => self.answer_relay_call(call.token),
             Message::DepositOffer(_) => self.answer_offer(),
             Message::Deposit(deposit) => self.keep_deposits(deposit).await,

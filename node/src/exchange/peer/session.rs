@@ -136,6 +136,7 @@ impl PeerActor {
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
@@ -185,6 +186,7 @@ impl PeerActor {
             }
             Event::Live => {
                 self.tell_restored().await;
+                self.attest().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;
                 self.begin_seeking();
@@ -223,6 +225,7 @@ impl PeerActor {
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
@@ -241,6 +244,7 @@ impl PeerActor {
 
     /// Answers what is known about an offer.
     async fn look_up(&mut self, offer: Offer) {
+        self.terms.forget(now());
         let mut found = self.find(&offer);
         if let Ok((view, None)) = &found
             && lacks_only_room(view, &offer)
@@ -275,11 +279,12 @@ impl PeerActor {
             footing: agreement.as_ref().map_or(Footing::None, |agreement| agreement.footing(now())),
             agreement_version: agreement.as_ref().map_or(0, |agreement| agreement.terms.version),
             message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
+            hold_seconds: agreement.as_ref().map_or(0, |agreement| agreement.terms.hold_seconds),
             group_shown: self.context.book.shown_to(&offer.group, &self.entity),
             // What was accepted before has its space already, at least in part.
             free_bytes: if resumed { u64::MAX } else { room },
             incoming: self.receiving.len(),
-            rate_exceeded: false,
+            rate_exceeded: !self.terms.may_come(&offer.envelope, self.rate_limit()),
         };
         Ok((view, settled.map(|settled| settled.receipt)))
     }
