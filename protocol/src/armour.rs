@@ -29,11 +29,13 @@ pub enum Label {
     Recovery,
     /// The head of an audit log.
     LogHead,
+    /// The root key, kept elsewhere.
+    Root,
 }
 
 impl Label {
-    const ALL: [Label; 6] =
-        [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery, Label::LogHead];
+    const ALL: [Label; 7] =
+        [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery, Label::LogHead, Label::Root];
 
     /// The words in the first and last line.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Label {
             Label::Receipt => "PAKT RECEIPT",
             Label::Recovery => "PAKT RECOVERY KEY",
             Label::LogHead => "PAKT LOG HEAD",
+            Label::Root => "PAKT ROOT KEY",
         }
     }
 }

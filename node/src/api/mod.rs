@@ -67,6 +67,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/agreements/{id}/resumption", post(routes::resume))
         .route("/v1/agreements/{id}/confirmation", post(routes::confirm))
         .route("/v1/agreements/{id}/fingerprint", post(routes::verify))
+        .route("/v1/rotate", post(routes::rotate))
         .route("/v1/groups", get(routes::groups).post(routes::group_add))
         .route("/v1/groups/{name}/show", post(routes::group_show))
         .route("/v1/groups/{name}/hide", post(routes::group_hide))

@@ -28,6 +28,7 @@ use super::{events, routes};
         routes::resume,
         routes::confirm,
         routes::verify,
+        routes::rotate,
         routes::groups,
         routes::group_add,
         routes::group_show,

@@ -244,6 +244,14 @@ pub async fn log_verify(State(api): State<ApiState>, body: JsonBody<LogVerifyReq
     Ok(Json(api.node.log_verify(request.held).await?))
 }
 
+/// Replace the node's transport, statement and contact key.
+#[utoipa::path(post, path = "/v1/rotate", request_body = SignedRequest,
+    responses((status = 200, body = Rotated), (status = "default", body = Problem)))]
+pub async fn rotate(State(api): State<ApiState>, body: JsonBody<SignedRequest>) -> Answer<Rotated> {
+    let Json(request) = body?;
+    Ok(Json(api.node.rotate(request).await?))
+}
+
 /// The groups of this entity.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>), (status = "default", body = Problem)))]
 pub async fn groups(State(api): State<ApiState>) -> Answer<Vec<Group>> {

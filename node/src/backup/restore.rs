@@ -201,6 +201,7 @@ impl Build {
                 generation: next_counter(last, restored_at),
                 nonce: ambient::random(),
                 settled: false,
+                grants_renewed: false,
             };
             tx.put(&RESTORED, &(), &row)?;
             Ok::<_, StoreError>(row.generation)

@@ -29,6 +29,8 @@ pub(crate) struct RestoredRow {
     pub(crate) nonce: [u8; 32],
     /// Whether the first start has done what it must.
     pub(crate) settled: bool,
+    /// Whether the counterparts get new door grants.
+    pub(crate) grants_renewed: bool,
 }
 
 /// That a counterpart came out of a backup, and what it lost of ours.

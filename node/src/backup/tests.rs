@@ -65,6 +65,8 @@ impl Node {
             recovery_file: Some(home.path().join("recovery")),
             proxy: None,
             proxy_credentials_file: None,
+            root_file: None,
+            root_passphrase_file: None,
         };
         setup::init(&options).unwrap();
         Node::open(home, dir)
@@ -118,11 +120,7 @@ impl Node {
             message: Some(message),
             key: Zeroizing::new([number; 32]),
             segments: ids[..1].to_vec(),
-            note: ArrivalNote {
-                message: MessageId([number; 16]),
-                agreement: AGREEMENT,
-                core: CoreHash([number; 32]),
-            },
+            note: ArrivalNote { message: MessageId([number; 16]), agreement: AGREEMENT, core: CoreHash([number; 32]) },
             answer: Box::new(move |_| vec![number]),
         };
         self.mailroom.commit(PEER, envelope, arrival).await.unwrap();

@@ -18,6 +18,8 @@ mod draft;
 mod epochs;
 mod error;
 mod find;
+mod frozen;
+mod grants;
 mod groups;
 mod life;
 mod peer;
@@ -47,6 +49,7 @@ pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
+pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
 pub use life::StatementAnswer;
 pub(crate) use restored::after_restore;
@@ -56,7 +59,7 @@ use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
 use crate::store::tables::{
-    AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ATTESTATIONS, PEER_ROSTERS,
+    AGREEMENTS, CHAINS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ATTESTATIONS, PEER_ROSTERS,
 };
 use crate::store::{Store, StoreError, WriteTx};
 use peer::Refusal;
@@ -78,17 +81,19 @@ struct Inner {
     addresses: RwLock<Vec<Address>>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    tries: Mutex<HashMap<AgreementId, grants::Tries>>,
     /// Why the last node that came as a counterpart was not believed; gone once one was.
     turned_away: Mutex<HashMap<AgreementId, HelloProblem>>,
     changes: watch::Sender<u64>,
+    frozen: watch::Sender<u64>,
 }
 
 /// The copy in memory of what the store holds.
 #[derive(Default)]
 struct State {
     agreements: BTreeMap<AgreementId, Arc<Agreement>>,
-    /// The newest secret for each counterpart's door.
-    held: HashMap<AgreementId, DoorSecret>,
+    /// The secrets for each counterpart's door, newest first.
+    held: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The secrets that open this node's door, per agreement.
     granted: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The doors of this node.
@@ -125,6 +130,7 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
+        let (frozen, _) = watch::channel(0);
         let inner = Inner {
             store,
             slots,
@@ -132,8 +138,10 @@ impl Book {
             addresses: RwLock::new(own_addresses),
             state,
             dial_counters: Mutex::default(),
+            tries: Mutex::default(),
             turned_away: Mutex::default(),
             changes,
+            frozen,
         };
         Ok(Book { inner: Arc::new(inner) })
     }
@@ -239,9 +247,11 @@ impl Inner {
 impl State {
     fn install(&mut self, view: Agreement, row: &AgreementRow) {
         let id = view.id;
-        match row.held.first() {
-            Some(newest) => self.held.insert(id, newest.secret.clone()),
-            None => self.held.remove(&id),
+        let held: Vec<_> = row.held.iter().map(|held| held.secret.clone()).collect();
+        if held.is_empty() {
+            self.held.remove(&id)
+        } else {
+            self.held.insert(id, held)
         };
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
@@ -277,6 +287,10 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             if let Some(ContactRow { at, clock_difference_s }) = tx.get(&CONTACTS, &id)? {
                 view.last_contact = Some(at);
                 view.clock_difference_s = Some(clock_difference_s);
+            }
+            if let Some(known) = tx.get(&CHAINS, &id)? {
+                view.frozen_at = known.frozen.map(|evidence| evidence.at);
+                view.outrun = known.outrun;
             }
             state.install(view, &row);
         }

@@ -11,6 +11,7 @@ use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
 use pakt_protocol::time::Time;
 
+use super::frozen::is_late;
 use super::rows::ContactRow;
 use super::sign::read_file;
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
@@ -123,9 +124,11 @@ impl Book {
             let mut row = tx.get(&AGREEMENTS, &id)?.ok_or(BookError::Unknown)?;
             if row.chain != chain {
                 let known = row.chain.verify().map_err(HelloProblem::from)?;
-                if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
+                let node = check_chain(&row.chain, &known, &chain)?;
+                if node.is_newer_than(&known) {
                     row.chain = chain;
                     inner.put(tx, row)?;
+                    inner.note_outrun(tx, id, &known, &node)?;
                 }
             }
             tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;
@@ -168,10 +171,16 @@ impl Book {
         if agreement.counterpart().entity != *entity || !(agreement.door_open(now) || agreement.should_dial(now)) {
             return Err(HelloProblem::NoAgreement);
         }
-        let node = check_chain(&agreement.chain, &agreement.node, &hello.chain)?;
+        let node = check_chain(&agreement.chain, &agreement.node, &hello.chain).map_err(|problem| {
+            let shown = hello.chain.verify().ok().filter(|shown| shown.transport.0 == tls_key);
+            let late =
+                problem == HelloProblem::Superseded && shown.is_some_and(|node| is_late(agreement.outrun, &node));
+            if late { HelloProblem::Forked } else { problem }
+        })?;
         if node.transport.0 != tls_key {
             return Err(HelloProblem::OtherKey);
         }
+        self.dialled_well(id);
         match VersionRange::OURS.common(hello.versions) {
             Some(_) => Ok(node),
             None if hello.versions.oldest > VersionRange::OURS.newest => Err(HelloProblem::PeerNewer),

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
 use super::backup::BackupCommand;
+use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
 use super::log::LogCommand;
 use super::signing::SigningArgs;
@@ -73,6 +74,25 @@ pub enum Command {
   pakt agreement list"
     )]
     Agreement(AgreementCommand),
+    /// Replace the node's keys; agreements stay, and what is on its way goes on.
+    #[command(after_help = "Examples:\n  pakt rotate\n  pakt rotate --root /media/usb/nord.root")]
+    Rotate(RotateArgs),
+    /// Replace the root by its successor from the recovery file, also when it is lost; the node must not run.
+    #[command(after_help = "Examples:
+  pakt recover --recovery-file /media/usb/nord.pakt --new-recovery-file /media/usb/nord-2.pakt")]
+    Recover(RecoverArgs),
+    /// Keep the root elsewhere.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Who must approve what the root signs.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt approver add Anna --approver-passphrase-file anna
+  pakt approver add Ole --approver-passphrase-file ole
+  pakt agreement accept FILE --approval Anna=anna --approval Ole=ole"
+    )]
+    Approver(ApproverCommand),
     /// The groups of this entity and who sees them.
     #[command(
         subcommand,
@@ -171,6 +191,12 @@ pub struct InitArgs {
     /// Where the recovery file is written; it belongs on another machine or medium.
     #[arg(long, value_name = "FILE")]
     pub recovery_file: Option<PathBuf>,
+    /// Where the root is written instead of into the keystore; it belongs on another machine or medium.
+    #[arg(long, value_name = "FILE")]
+    pub root_file: Option<PathBuf>,
+    /// File with the passphrase that the root file gets.
+    #[arg(long, value_name = "FILE", requires = "root_file")]
+    pub root_passphrase_file: Option<PathBuf>,
     /// Private address range that may be dialled in addition; may be repeated.
     #[arg(long, value_name = "CIDR")]
     pub allow_range: Vec<String>,

@@ -14,6 +14,7 @@ pub mod args;
 pub mod backup;
 pub mod client;
 pub mod doctor;
+pub mod keys;
 pub mod life;
 pub mod lists;
 pub mod log;
@@ -88,6 +89,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<Exit, ServiceError> {
         Command::Init(args) => init(dir, output, args),
         Command::Card(args) => agreement::card(&dir, output, &args),
         Command::Run(args) => run::run(&dir, output, args),
+        Command::Recover(args) => keys::recover(&dir, output, &args),
+        Command::Root(command) => keys::root(&dir, output, command),
+        Command::Approver(command) => keys::approver(&dir, output, command),
         Command::Demo(args) => runtime()?.block_on(demo::run(output, &args)),
         command => runtime()?.block_on(ask(&dir, output, command)),
     }
@@ -109,7 +113,14 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,
-        Command::Init(_) | Command::Card(_) | Command::Run(_) | Command::Demo(_) => Ok(Exit::DONE),
+        Command::Rotate(args) => keys::rotate(&client, dir, output, &args).await,
+        Command::Init(_)
+        | Command::Card(_)
+        | Command::Run(_)
+        | Command::Demo(_)
+        | Command::Recover(_)
+        | Command::Root(_)
+        | Command::Approver(_) => Ok(Exit::DONE),
     }
 }
 
@@ -163,6 +174,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
+        root_file: args.root_file,
+        root_passphrase_file: args.root_passphrase_file,
     };
     let made = setup::init(&options)?;
     output.result(&made, init_text);

@@ -59,6 +59,8 @@ use peer::{Command, PeerActor};
 use relay::Relay;
 pub use relay::RelayCounts;
 
+/// Lanes that were being dialled when keys were replaced are up by then.
+const LANES_CHANGE_OVER: Duration = Duration::from_secs(3);
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
 
@@ -224,6 +226,7 @@ impl Exchange {
             exchange.ensure(&agreement.id);
         }
         exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
+        exchange.inner.tasks.spawn(end_frozen(exchange.clone()));
         exchange
     }
 
@@ -272,9 +275,35 @@ impl Exchange {
 
     /// Tells every counterpart the groups and the epoch as they are now.
     pub async fn rosters_changed(&self) {
+        self.tell_all(|| Command::RosterChanged).await;
+    }
+
+    /// Tells these counterparts their new door grants, where they are online.
+    pub async fn grants_changed(&self, agreements: &[AgreementId]) {
+        for id in agreements {
+            self.tell(id, Command::GrantsChanged).await;
+        }
+    }
+
+    /// This node's keys were replaced: every lane is opened anew and shows the new ones.
+    pub async fn identity_changed(&self) {
+        self.tell_all(|| Command::IdentityChanged { again: false }).await;
+        let exchange = self.clone();
+        let stop = self.inner.context.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANES_CHANGE_OVER) => {
+                    exchange.tell_all(|| Command::IdentityChanged { again: true }).await;
+                }
+            }
+        });
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
         let all: Vec<AgreementId> = lock(&self.inner.context.peers).keys().copied().collect();
         for id in all {
-            self.tell(&id, Command::RosterChanged).await;
+            self.tell(&id, command()).await;
         }
     }
 
@@ -399,6 +428,21 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
                 Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
             }
         });
+    }
+}
+
+/// Ends what goes on with a counterpart as soon as its agreement is frozen.
+async fn end_frozen(exchange: Exchange) {
+    let context = exchange.inner.context.clone();
+    let mut frozen = context.book.frozen();
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            changed = frozen.changed() => if changed.is_err() { return },
+        }
+        for agreement in context.book.all().iter().filter(|agreement| agreement.frozen_at.is_some()) {
+            exchange.agreement_changed(&agreement.id).await;
+        }
     }
 }
 

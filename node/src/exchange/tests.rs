@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::object::SealBase;
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
@@ -63,7 +63,7 @@ async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
     let seed = *transport.seed();
     let store_key = [7; 32];
     let keystore = Keystore {
-        root: Some(root),
+        root: Some(HeldRoot::open(root)),
         transport,
         statement,
         contact,
@@ -100,7 +100,7 @@ async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
 
 impl TestNode {
     fn root(&self) -> RootKey {
-        RootKey::from_seed(*self.entity.current().root().unwrap().seed())
+        self.entity.current().root().unwrap().key(&[]).unwrap()
     }
 
     async fn stop(self) {
@@ -295,6 +295,30 @@ async fn an_acceptance_completes_the_agreement_and_a_message_arrives() {
         assert_eq!(message.counts.plain_bytes, bytes as u64);
         assert!(row.wire_bytes >= bytes as u64, "{} for {bytes}", row.wire_bytes);
     }
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_epochs_that_roll_and_are_erased_under_load_lose_nothing() {
+    let (a, b, id) = pair().await;
+    let day = Duration::from_secs(86_400);
+    let start = ambient::service_now();
+    let mut sent = Vec::new();
+    for round in 1..=6 {
+        sent.push(a.send(&id, 3 << 20).await);
+        // Four days later: a new epoch begins, and the one before the last is erased.
+        let before = b.book.current_epoch();
+        assert!(b.book.roll_epoch_if_due(start + day * 4 * round).await.unwrap());
+        assert!(b.book.current_epoch() > before);
+        b.exchange.rosters_changed().await;
+    }
+    for envelope in &sent {
+        let delivered = || a.mailroom.envelope(envelope).unwrap().delivery.state == State::Delivered;
+        until("delivered", delivered).await;
+        assert!(b.mailroom.item(&envelope.0).is_ok());
+    }
+    assert!(b.book.slots_in_use().len() <= 2, "the erased ones are gone");
     a.stop().await;
     b.stop().await;
 }

@@ -26,6 +26,7 @@ mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod keys;
 mod life;
 mod log;
 mod outbox;
@@ -52,14 +53,16 @@ use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
 use crate::entity::Entity;
 use crate::exchange::Exchange;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
-use crate::net::SharedRules;
+use crate::net::{Net, SharedRules};
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
 pub use log::verify_log;
 pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME};
 pub use start::{STORE_NAME, start};
+pub(crate) use status::{peer_id, root_place};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;
@@ -80,7 +83,10 @@ struct Inner {
     mailroom: Mailroom,
     blobs: Blobs,
     known: KnownContent,
+    net: Net,
     exchange: Exchange,
+    /// Held while keys are replaced.
+    keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,

@@ -111,6 +111,9 @@ pub(super) fn not_in_force(agreement: &Agreement, now: Time) -> Option<String> {
     if agreement.in_force(now) {
         return None;
     }
+    if agreement.frozen_at.is_some() && agreement.standing == Standing::Active {
+        return Some("its certificates contradict each other: call it, then end this agreement".to_owned());
+    }
     let terms = &agreement.terms;
     Some(match state_of(agreement, now) {
         AgreementState::Proposed => {

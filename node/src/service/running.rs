@@ -133,7 +133,7 @@ async fn within(step: &'static str, limit: Duration, work: impl Future<Output = 
     }
 }
 
-/// Begins an epoch a day, and tells the counterparts.
+/// Begins an epoch a day and replaces old door grants, and tells the counterparts.
 async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
     let mut ticks = interval(EPOCH_CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,6 +146,10 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(true) => exchange.rosters_changed().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+        match book.renew_grants_if_due(ambient::service_now()).await {
+            Ok(renewed) => exchange.grants_changed(&renewed).await,
+            Err(error) => tracing::warn!(%error, "cannot make new door grants; trying again in an hour"),
         }
     }
 }

@@ -34,12 +34,13 @@ use crate::controls::Controls;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::store::tables::STARTED_WITH;
-use crate::{audit, backup, clock, files, setup};
+use crate::{ambient, audit, backup, clock, files, setup};
 
 /// Name of the database in the data directory.
 pub const STORE_NAME: &str = "pakt.redb";
@@ -69,7 +70,11 @@ struct Opened {
 ///
 /// # Errors
 /// What is wrong with the data directory, the keys or the listen address.
-pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
+pub async fn start(
+    config: Config,
+    (keystore, keyring): (Keystore, Keyring),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
     let listen = config.listen_address()?;
     let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
@@ -77,7 +82,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     let seed = *keystore.transport.seed();
     let opening = config.clone();
     let opened = blocking(move || open(&opening, keystore, addresses)).await?;
-    let started = bring_up(config, opened, (seed, listen, dial_rules), unprotected, shutdown).await;
+    let started = bring_up(config, opened, (seed, listen, dial_rules), (unprotected, keyring), shutdown).await;
     started.map_err(|(store, error)| {
         store.close();
         error
@@ -90,12 +95,13 @@ async fn bring_up(
     config: Config,
     opened: Opened,
     (seed, listen, dial_rules): Network,
-    unprotected: bool,
+    (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
     let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
+    backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
@@ -127,7 +133,9 @@ async fn bring_up(
         mailroom,
         blobs,
         known,
+        net,
         exchange,
+        keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
         dial_rules,
         card: Mutex::new(card),
@@ -213,6 +221,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 /// Takes away what a crash left between two steps that belong together.
 async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
     mailroom.erase_orphans(book.slots_in_use()).await?;
+    // Where keys were replaced and the node ended before it had told.
+    book.renew_grants_if_due(ambient::service_now()).await?;
     let released = release_orphans(mailroom).await?;
     let removed = blobs.remove_unpinned().await?;
     if released + removed > 0 {

@@ -22,7 +22,7 @@ use crate::audit::heads::{GivenRow, HeadAlarm};
 use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
-use crate::book::rows::{AddressRow, AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
@@ -177,6 +177,12 @@ pub(crate) const HEAD_ALARMS: Table<AgreementId, HeadAlarm> = Table::new("head-a
 
 /// The hash of the configuration that the node last started with.
 pub(crate) const STARTED_WITH: Table<(), [u8; 32]> = Table::new("started-with-1");
+/// The newest door grant to each counterpart, where it is not the one of the agreement's file.
+pub(crate) const GRANTS: Table<AgreementId, GrantRow> = Table::new("grants-1");
+
+/// What is known of each counterpart's certificates beside the newest chain.
+pub(crate) const CHAINS: Table<AgreementId, ChainRow> = Table::new("chains-1");
+
 /// The last backup that was kept.
 pub(crate) const LAST_BACKUP: Table<(), KeptRow> = Table::new("last-backup-1");
 

@@ -10,6 +10,7 @@ pub mod amend;
 pub mod attestation;
 pub mod contact;
 pub mod deposit;
+pub mod grant;
 pub mod lane;
 pub mod log;
 pub mod offer;
@@ -27,6 +28,7 @@ pub use amend::{Amend, Amended};
 pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
+pub use grant::{Grant, Granted};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
@@ -96,6 +98,8 @@ registry! {
     WantAttestation(WantAttestation),
     LogHead(LogHeadUpdate),
     WantLogHead(WantLogHead),
+    Grant(Grant),
+    Granted(Granted),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
 }
@@ -134,6 +138,8 @@ impl Message {
                 | Message::WantAttestation(_)
                 | Message::LogHead(_)
                 | Message::WantLogHead(_)
+                | Message::Grant(_)
+                | Message::Granted(_)
                 | Message::Restored(_)
                 | Message::RestoredKnown(_)
         )
@@ -176,6 +182,8 @@ impl Message {
             | Message::WantAttestation(_)
             | Message::LogHead(_)
             | Message::WantLogHead(_)
+            | Message::Grant(_)
+            | Message::Granted(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_) => None,
         }
@@ -203,7 +211,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..36, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..38, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

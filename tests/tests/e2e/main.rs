@@ -29,6 +29,7 @@ mod quiet;
 mod refusals;
 mod relays;
 mod resume;
+mod rotation;
 mod second_reader;
 mod snapshots;
 mod storm;

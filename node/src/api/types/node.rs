@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AgreementState, KeptBackup};
+use super::{AgreementState, KeptBackup, RootPlace};
 
 /// What a node says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -36,6 +36,9 @@ pub struct Status {
     pub peers_online: u64,
     /// Whether the keystore lies on disk without a passphrase.
     pub unprotected: bool,
+    /// Where the root is and what opens it.
+    #[serde(default)]
+    pub root: RootPlace,
     /// The object store.
     pub store: StoreUsage,
     /// What this node forwards between counterparts, since it started.

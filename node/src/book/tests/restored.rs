@@ -15,6 +15,7 @@ async fn restore(node: Node, generation: u64) -> Node {
         generation,
         nonce: [generation as u8; 32],
         settled: false,
+        grants_renewed: false,
     };
     let slots = node.book.slots_in_use();
     node.book.inner.slots.erase(&slots).unwrap();
@@ -54,7 +55,7 @@ async fn p5_flights_from_before_the_restore_are_refused() {
     let recorded = [b.flight(&id).await, b.flight(&id).await, b.flight(&id).await];
     assert!(a.admits(&recorded[0]).await);
     // Two of them were never seen by the store that the backup shows.
-    let secret = b.book.state().held.get(&id).cloned().unwrap();
+    let secret = b.book.state().held[&id][0].clone();
     let a = restore(a, 1).await;
     let a = confirmed(a, &id).await;
     for flight in &recorded {

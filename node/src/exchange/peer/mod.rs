@@ -11,6 +11,7 @@
 
 mod addresses;
 mod early;
+mod grants;
 mod heads;
 mod lanes;
 mod pulling;
@@ -98,6 +99,10 @@ pub(in crate::exchange) enum Command {
     Seek(AgreementId),
     /// Something for the counterpart, if it is online.
     Transmit(Box<Message>),
+    /// New door grants may be there to be told.
+    GrantsChanged,
+    /// This node's keys were replaced; a second time a while later.
+    IdentityChanged { again: bool },
 }
 
 /// What the actor shows to the rest of the node.
@@ -349,6 +354,8 @@ impl PeerActor {
             Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}
+            Command::GrantsChanged => self.tell_grant().await,
+            Command::IdentityChanged { again } => self.handle_identity_changed(again).await,
         }
     }
 

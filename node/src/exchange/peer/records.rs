@@ -24,6 +24,8 @@ impl PeerActor {
             Message::WantStatements(want) => self.show_statements(&want),
             Message::Amend(amend) => self.take_amendment(amend).await,
             Message::Amended(amended) => self.amendment_known(&amended).await,
+            Message::Grant(grant) => self.take_grant(grant).await,
+            Message::Granted(granted) => self.take_granted(granted).await,
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             other => {

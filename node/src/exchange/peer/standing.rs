@@ -66,6 +66,9 @@ impl PeerActor {
                     .for_each(|message| self.transmit(message));
             }
         }
+        if agreement.frozen_at.is_some() {
+            self.close_session("the counterpart's certificates contradict each other").await;
+        }
         self.follow_agreement().await;
         if self.live.is_none() {
             self.timers.set(Timer::Dial, now());
