@@ -45,13 +45,19 @@ pub enum Domain {
     LogHead,
     /// What a receiver shows for the controls that an agreement asks for.
     Attestation,
+    /// An entity agrees to be listed at a steward, or no longer.
+    Listing,
+    /// A steward answers who is listed.
+    DirectoryPage,
+    /// An entity does not want an agreement that was proposed to it.
+    Decline,
     /// The entity has restored a backup.
     RestoreNotice,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -64,6 +70,9 @@ impl Domain {
         Self::AddressUpdate,
         Self::LogHead,
         Self::Attestation,
+        Self::Listing,
+        Self::DirectoryPage,
+        Self::Decline,
         Self::RestoreNotice,
     ];
 
@@ -82,6 +91,9 @@ impl Domain {
             Self::AddressUpdate => "pakt address update v1",
             Self::LogHead => "pakt log head v1",
             Self::Attestation => "pakt attestation v1",
+            Self::Listing => "pakt listing v1",
+            Self::DirectoryPage => "pakt directory page v1",
+            Self::Decline => "pakt decline v1",
             Self::RestoreNotice => "pakt restore notice v1",
         }
     }

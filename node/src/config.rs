@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::directory::DirectoryConfig;
 use crate::files;
+use crate::introductions::IntroductionsConfig;
 use crate::line::LineConfig;
 use crate::net::Proxy;
 use crate::relay::RelayConfig;
@@ -82,6 +84,12 @@ pub struct Config {
     /// How much is forwarded between counterparts.
     #[serde(default)]
     pub relay: RelayConfig,
+    /// Whether this node keeps a directory for its counterparts.
+    #[serde(default)]
+    pub directory: DirectoryConfig,
+    /// What this node does with introductions.
+    #[serde(default)]
+    pub introductions: IntroductionsConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -362,6 +370,19 @@ const CONFIG_TAIL: &str = r#"
 # bytes_per_hour = "20GB"
 # rate = "none"
 
+[directory]
+# true: this entity is a steward. Counterparts may have themselves listed here and may ask who is; nobody else may.
+# steward = false
+
+[introductions]
+# Whether counterparts are introduced to each other here; without it a steward does, others do not.
+# pass_on = false
+# What is done with proposals and requests that come through an introducer: "ask" the operator, or "never" take any.
+# receive = "ask"
+# Who gets this entity's card without the operator being asked: "listed" (who asks through a steward at which this
+# entity is listed), "always" or "ask" (nobody).
+# card = "listed"
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -428,6 +449,8 @@ mod tests {
             store: StoreConfig::default(),
             line: LineConfig::default(),
             relay: RelayConfig::default(),
+            directory: DirectoryConfig::default(),
+            introductions: IntroductionsConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

@@ -130,6 +130,8 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         store: StoreConfig::default(),
         line: Default::default(),
         relay: Default::default(),
+        directory: Default::default(),
+        introductions: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -21,7 +21,7 @@ use crate::entity::Entity;
 use crate::mailroom::rows::OutEnvelope;
 use crate::store::tables::{
     AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ADDRESSES, OWN_ATTESTATIONS,
-    OWN_ROSTERS, RESTORE_TOLD, RESTORED,
+    OWN_LISTINGS, OWN_ROSTERS, RESTORE_TOLD, RESTORED,
 };
 use crate::store::{Key, StoreError, Table, WriteTx};
 
@@ -50,6 +50,12 @@ pub(crate) fn after_restore(
     }
     sign_anew(tx, &OWN_ROSTERS, entity, |roster| roster.counter = jumped(roster.counter, now))?;
     sign_anew(tx, &OWN_ADDRESSES, entity, |update| update.counter = jumped(update.counter, now))?;
+    for (id, mut row) in tx.range(&OWN_LISTINGS, .., ROWS_MAX)? {
+        let mut listing = row.listing.peek().map_err(|_| StoreError::Damaged(OWN_LISTINGS.name()))?;
+        listing.counter = jumped(listing.counter, now);
+        row.listing = signed_by(entity, &listing);
+        tx.put(&OWN_LISTINGS, &id, &row)?;
+    }
     for (id, mut row) in tx.range(&OWN_ATTESTATIONS, .., ROWS_MAX)? {
         row.counter = jumped(row.counter, now);
         tx.put(&OWN_ATTESTATIONS, &id, &row)?;
@@ -75,10 +81,13 @@ fn sign_anew<K: Key, T: Record>(
     for (key, signed) in tx.range(table, .., ROWS_MAX)? {
         let mut record = signed.peek().map_err(|_| StoreError::Damaged(table.name()))?;
         change(&mut record);
-        let signed = Signed::create(&record, |domain, bytes| entity.current().statement().sign(domain, bytes));
-        tx.put(table, &key, &signed)?;
+        tx.put(table, &key, &signed_by(entity, &record))?;
     }
     Ok(())
+}
+
+fn signed_by<T: Record>(entity: &Entity, record: &T) -> Signed<T> {
+    Signed::create(record, |domain, bytes| entity.current().statement().sign(domain, bytes))
 }
 
 /// Fills the window of accepted door counters up to the restore's moment, as the counterpart's clock showed it.

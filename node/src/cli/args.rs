@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
 use super::backup::BackupCommand;
+use super::directory::DirectoryCommand;
+use super::introduce::IntroduceArgs;
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
 use super::log::LogCommand;
@@ -93,6 +95,21 @@ pub enum Command {
   pakt agreement accept FILE --approval Anna=anna --approval Ole=ole"
     )]
     Approver(ApproverCommand),
+    /// Who is listed at a steward; for its participants only.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt directory publish --with NO:ORGNR:999000103 --town Fjordbyen --offers MR,CT
+  pakt directory list
+  pakt directory join --with NO:ORGNR:999000103 --all --terms terms.toml --bundle network-2027"
+    )]
+    Directory(DirectoryCommand),
+    /// Reach an entity through a steward or a common partner: cards, and a proposal that the introducer cannot read.
+    #[command(after_help = "Examples:
+  pakt introduce --to NL:KVK:99000102 --via NO:ORGNR:999000103
+  pakt introduce --to ENTITY --via NO:ORGNR:999000103 --out sor.card
+  pakt introduce list")]
+    Introduce(IntroduceArgs),
     /// The groups of this entity and who sees them.
     #[command(
         subcommand,
@@ -267,6 +284,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// Name under which these proposals are followed: `pakt agreement bundle NAME`.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
         /// How the root is opened.
         #[command(flatten)]
         signing: SigningArgs,
@@ -284,7 +304,7 @@ pub enum AgreementCommand {
   pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'
   pakt agreement accept ID")]
     Accept {
-        /// The proposal or offered amendment as a file, or the id of an agreement whose amendment is accepted.
+        /// The proposal or offered amendment as a file, or the id of an amendment offered or of a proposal received.
         #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
@@ -315,9 +335,19 @@ pub enum AgreementCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// List all agreements.
-    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
-    List,
+    /// List all agreements, own proposals, and proposals received through an introducer.
+    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --bundle network-2027 --json")]
+    List {
+        /// Only those proposed in this bundle.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
+    },
+    /// How far the proposals of one bundle are.
+    #[command(after_help = "Examples:\n  pakt agreement bundle network-2027")]
+    Bundle {
+        /// The bundle's name.
+        name: String,
+    },
     /// What becomes of an agreement.
     #[command(flatten)]
     Life(LifeCommand),

@@ -518,6 +518,7 @@ mod tests {
             known: true,
             forked: false,
             amendments: vec![],
+            bundle: None,
         }
     }
 

@@ -13,7 +13,9 @@ pub mod agreement;
 pub mod args;
 pub mod backup;
 pub mod client;
+pub mod directory;
 pub mod doctor;
+pub mod introduce;
 pub mod keys;
 pub mod life;
 pub mod lists;
@@ -102,6 +104,8 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
     let client = Client::new(dir);
     match command {
         Command::Agreement(command) => agreement::agreement(&client, dir, output, command).await,
+        Command::Directory(command) => directory::directory(&client, dir, output, command).await,
+        Command::Introduce(args) => introduce::introduce(&client, dir, output, args).await,
         Command::Group(command) => lists::group(&client, output, command).await,
         Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,

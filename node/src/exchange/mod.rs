@@ -12,6 +12,7 @@ mod bulk;
 mod control;
 mod credit;
 mod doorkeeper;
+mod errands;
 mod fair;
 mod frames;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod pull;
 mod relay;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_introductions;
 mod urgent;
 
 use std::collections::HashMap;
@@ -40,17 +43,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use doorkeeper::Keeper;
+pub use errands::AskError;
 
 use crate::ambient;
 use crate::audit::Log;
 use crate::book::{Agreement, Book, HelloProblem};
 use crate::controls::Controls;
+use crate::directory::Directory;
 use crate::entity::Entity;
+use crate::introductions::Introductions;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
 use crate::relay::RelayConfig;
 use buffers::Buffers;
+use errands::Errand;
 use limit::NodeLimits;
 use memory::NodeMemory;
 use meter::SendMeter;
@@ -83,6 +90,10 @@ pub struct Parts {
     pub book: Book,
     /// Messages.
     pub mailroom: Mailroom,
+    /// Who is listed where.
+    pub directory: Directory,
+    /// What is passed on, and what came through others.
+    pub introductions: Introductions,
     /// Lanes out.
     pub net: Net,
     /// Lanes in.
@@ -163,6 +174,9 @@ struct Context {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
+    errands: mpsc::Sender<Errand>,
     net: Net,
     controls: Controls,
     log: Log,
@@ -203,11 +217,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Exchange {
     /// Starts one actor per agreement, and takes the lanes that others dial.
     pub fn start(parts: Parts) -> Exchange {
+        let (errands, orders) = mpsc::channel(errands::ERRANDS_MAX);
         let context = Context {
             log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
+            directory: parts.directory,
+            introductions: parts.introductions,
+            errands,
             net: parts.net,
             controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
@@ -227,6 +245,7 @@ impl Exchange {
         }
         exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
         exchange.inner.tasks.spawn(end_frozen(exchange.clone()));
+        exchange.inner.tasks.spawn(errands::run(exchange.clone(), orders));
         exchange
     }
 

@@ -38,17 +38,18 @@ use crate::slots::Slots;
 use crate::store::Store;
 
 #[derive(Clone)]
-struct TestNode {
+pub(super) struct TestNode {
     _folder: Arc<TempDir>,
-    entity: Entity,
-    book: Book,
+    pub(super) entity: Entity,
+    pub(super) book: Book,
     mailroom: Mailroom,
     net: Net,
     exchange: Exchange,
     pool: ContentPool,
+    pub(super) introductions: Introductions,
 }
 
-async fn node(name: &str, number: &str) -> TestNode {
+pub(super) async fn node(name: &str, number: &str) -> TestNode {
     node_with(name, number, Controls::of_this_node()).await
 }
 
@@ -80,7 +81,10 @@ async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address: Address = format!("127.0.0.1:{port}").parse().unwrap();
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), vec![address]).unwrap();
-    let mailroom = Mailroom::new(store, blobs, slots);
+    let mailroom = Mailroom::new(store.clone(), blobs, slots);
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), Default::default()).unwrap();
+    let introductions =
+        Introductions::open(store, book.clone(), entity.clone(), directory.clone(), Default::default()).unwrap();
     let mut config = NetConfig::new(seed);
     config.listen = Some(format!("127.0.0.1:{port}").parse().unwrap());
     config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] }.into();
@@ -89,13 +93,16 @@ async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
         entity: entity.clone(),
         book: book.clone(),
         mailroom: mailroom.clone(),
+        directory,
+        introductions: introductions.clone(),
         net: net.clone(),
         lanes,
         controls,
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
-    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool: ContentPool::start().unwrap() }
+    let pool = ContentPool::start().unwrap();
+    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool, introductions }
 }
 
 impl TestNode {
@@ -103,7 +110,7 @@ impl TestNode {
         self.entity.current().root().unwrap().key(&[]).unwrap()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.exchange.shutdown().await;
         self.net.shutdown().await;
     }
@@ -258,7 +265,7 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Two nodes whose agreement was completed over the wire.
-async fn pair() -> (TestNode, TestNode, AgreementId) {
+pub(super) async fn pair() -> (TestNode, TestNode, AgreementId) {
     let b = node("Clinic B", "NO:ORGNR:2").await;
     pair_with(b, TermsDraft::standard(ambient::now())).await
 }

@@ -8,6 +8,7 @@
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `addresses` | where this node can be dialled |
+//! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `log` | the audit log and heads of it |
@@ -21,11 +22,13 @@ mod addresses;
 mod agreements;
 mod backup;
 mod delivery;
+mod directory;
 mod drafts;
 mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod introductions;
 mod keys;
 mod life;
 mod log;
@@ -51,8 +54,10 @@ use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
+use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::exchange::Exchange;
+use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
@@ -81,6 +86,8 @@ struct Inner {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     blobs: Blobs,
     known: KnownContent,
     net: Net,

@@ -31,9 +31,11 @@ use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
 use crate::content::{ContentPool, KnownContent};
 use crate::controls::Controls;
+use crate::directory::Directory;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
@@ -62,6 +64,8 @@ struct Opened {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     /// Seconds by which the clock jumped while the node was down.
     clock_jump: Option<i64>,
 }
@@ -98,7 +102,7 @@ async fn bring_up(
     (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
+    let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
@@ -107,7 +111,8 @@ async fn bring_up(
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
-    let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
+    let lists = (&directory, &introductions);
+    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -117,6 +122,7 @@ async fn bring_up(
         store,
         slots,
         book: book.clone(),
+        introductions: introductions.clone(),
         known: known.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
@@ -131,6 +137,8 @@ async fn bring_up(
         entity,
         book,
         mailroom,
+        directory,
+        introductions,
         blobs,
         known,
         net,
@@ -158,14 +166,22 @@ async fn connect(
     config: NetConfig,
     settings: Settings,
     entity: &Entity,
-    book: &Book,
-    mailroom: &Mailroom,
+    (book, mailroom): (&Book, &Mailroom),
+    (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
-    let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let controls = Controls::of_this_node();
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, controls, settings });
+    let exchange = Exchange::start(Parts {
+        entity: entity.clone(),
+        book: book.clone(),
+        mailroom: mailroom.clone(),
+        directory: directory.clone(),
+        introductions: introductions.clone(),
+        net: net.clone(),
+        lanes,
+        controls: Controls::of_this_node(),
+        settings,
+    });
     Ok((net, exchange))
 }
 
@@ -188,7 +204,10 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), config.directory)?;
+    let introductions =
+        Introductions::open(store.clone(), book.clone(), entity.clone(), directory.clone(), config.introductions)?;
+    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump })
 }
 
 /// Adds to the audit log that this is another configuration than at the last start.

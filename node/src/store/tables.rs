@@ -25,6 +25,8 @@ use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
 use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
+use crate::directory::{ListingRow, OwnListing};
+use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -182,6 +184,27 @@ pub(crate) const GRANTS: Table<AgreementId, GrantRow> = Table::new("grants-1");
 
 /// What is known of each counterpart's certificates beside the newest chain.
 pub(crate) const CHAINS: Table<AgreementId, ChainRow> = Table::new("chains-1");
+
+/// At a steward: the newest listing of each counterpart.
+pub(crate) const LISTINGS: Table<EntityId, ListingRow> = Table::new("listings-1");
+
+/// This entity's own listing at each of its stewards.
+pub(crate) const OWN_LISTINGS: Table<AgreementId, OwnListing> = Table::new("own-listings-1");
+
+/// Introduction messages that leave under an agreement, in their order.
+pub(crate) const INTRODUCTIONS_OUT: Table<(AgreementId, u64), OutRow> = Table::new("introductions-out-1");
+
+/// Cards that were asked for, by the entity asked.
+pub(crate) const CARDS_ASKED: Table<EntityId, AskedRow> = Table::new("cards-asked-1");
+
+/// Entities that ask for this entity's card.
+pub(crate) const CARD_REQUESTS: Table<EntityId, CardRequestRow> = Table::new("card-requests-1");
+
+/// Proposals that came through an introducer and are not agreements of this node.
+pub(crate) const RECEIVED: Table<AgreementId, ReceivedRow> = Table::new("received-1");
+
+/// What is known about own proposals beside the agreement itself.
+pub(crate) const OFFERED: Table<AgreementId, OfferedRow> = Table::new("offered-1");
 
 /// The last backup that was kept.
 pub(crate) const LAST_BACKUP: Table<(), KeptRow> = Table::new("last-backup-1");

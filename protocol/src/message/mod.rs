@@ -10,7 +10,9 @@ pub mod amend;
 pub mod attestation;
 pub mod contact;
 pub mod deposit;
+pub mod directory;
 pub mod grant;
+pub mod introduction;
 pub mod lane;
 pub mod log;
 pub mod offer;
@@ -28,7 +30,9 @@ pub use amend::{Amend, Amended};
 pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
+pub use directory::{Publish, Published, Query, QueryAnswer};
 pub use grant::{Grant, Granted};
+pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
@@ -100,6 +104,12 @@ registry! {
     WantLogHead(WantLogHead),
     Grant(Grant),
     Granted(Granted),
+    Publish(Publish),
+    Published(Published),
+    Query(Query),
+    QueryAnswer(QueryAnswer),
+    Introduction(Introduction),
+    IntroductionTaken(IntroductionTaken),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
 }
@@ -140,6 +150,12 @@ impl Message {
                 | Message::WantLogHead(_)
                 | Message::Grant(_)
                 | Message::Granted(_)
+                | Message::Publish(_)
+                | Message::Published(_)
+                | Message::Query(_)
+                | Message::QueryAnswer(_)
+                | Message::Introduction(_)
+                | Message::IntroductionTaken(_)
                 | Message::Restored(_)
                 | Message::RestoredKnown(_)
         )
@@ -184,6 +200,12 @@ impl Message {
             | Message::WantLogHead(_)
             | Message::Grant(_)
             | Message::Granted(_)
+            | Message::Publish(_)
+            | Message::Published(_)
+            | Message::Query(_)
+            | Message::QueryAnswer(_)
+            | Message::Introduction(_)
+            | Message::IntroductionTaken(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_) => None,
         }
@@ -211,7 +233,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..38, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..44, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -10,9 +10,11 @@
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod addresses;
+mod directory;
 mod early;
 mod grants;
 mod heads;
+mod introductions;
 mod lanes;
 mod pulling;
 mod receiving;
@@ -36,10 +38,11 @@ use pakt_protocol::message::Message;
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::adapt::LaneCount;
+use super::errands::PageAnswer;
 use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
@@ -48,8 +51,10 @@ use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
+use directory::Asking;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
+use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
@@ -103,6 +108,12 @@ pub(in crate::exchange) enum Command {
     GrantsChanged,
     /// This node's keys were replaced; a second time a while later.
     IdentityChanged { again: bool },
+    /// A page of the counterpart's directory is wanted.
+    Ask { after: Option<EntityId>, reply: oneshot::Sender<PageAnswer> },
+    /// This entity's listing at the counterpart changed.
+    ListingChanged,
+    /// Introduction messages wait.
+    Introductions,
 }
 
 /// What the actor shows to the rest of the node.
@@ -170,6 +181,8 @@ pub(super) enum Timer {
     Deposits,
     /// Asking the counterpart for others that are lost.
     Seek,
+    /// Looking for introduction messages, and trying those again that were put off.
+    Introductions,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -248,6 +261,8 @@ pub(in crate::exchange) struct PeerActor {
     /// When the counterpart is due the next head of the log, and when it last asked for one.
     head_due: Option<Time>,
     head_asked: Option<Time>,
+    asking: Asking,
+    passing: Passing,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -294,6 +309,8 @@ impl PeerActor {
             terms: Terms::default(),
             head_due: None,
             head_asked: None,
+            asking: Asking::default(),
+            passing: Passing::default(),
         }
     }
 
@@ -356,6 +373,9 @@ impl PeerActor {
             Command::Transmit(_) => {}
             Command::GrantsChanged => self.tell_grant().await,
             Command::IdentityChanged { again } => self.handle_identity_changed(again).await,
+            Command::Ask { after, reply } => self.ask(after, reply),
+            Command::ListingChanged => self.hand_in_listing().await,
+            Command::Introductions => self.send_introductions(),
         }
     }
 
@@ -376,6 +396,7 @@ impl PeerActor {
                 Timer::Adapt => self.adapt_lanes(),
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
+                Timer::Introductions => self.send_introductions_again(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

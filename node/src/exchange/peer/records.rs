@@ -26,6 +26,12 @@ impl PeerActor {
             Message::Amended(amended) => self.amendment_known(&amended).await,
             Message::Grant(grant) => self.take_grant(grant).await,
             Message::Granted(granted) => self.take_granted(granted).await,
+            Message::Publish(publish) => self.take_listing(publish).await,
+            Message::Published(published) => self.take_published(published).await,
+            Message::Query(query) => self.take_query(query),
+            Message::QueryAnswer(answer) => self.take_answer(answer),
+            Message::Introduction(introduction) => self.take_introduction(introduction).await,
+            Message::IntroductionTaken(taken) => self.take_introduction_taken(taken).await,
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             other => {

@@ -147,6 +147,7 @@ impl PeerActor {
             return;
         }
         self.live = None;
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
@@ -205,6 +206,8 @@ impl PeerActor {
                 self.tell_addresses().await;
                 self.begin_seeking();
                 self.tell_grant().await;
+                self.hand_in_listing().await;
+                self.send_introductions_again();
             }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
@@ -237,6 +240,7 @@ impl PeerActor {
             let _ = tokio::time::timeout(Duration::from_secs(5), live.lane.finish()).await;
         });
         tracing::debug!(agreement = %self.id, session = number, why, "the session was closed");
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
@@ -255,6 +259,8 @@ impl PeerActor {
         if let Some(roster) = self.own_roster().await {
             self.tell_session(Input::RosterChanged(Box::new(roster))).await;
         }
+        // Daily at least, with the new epoch: what runs out is signed anew.
+        self.hand_in_listing().await;
     }
 
     /// Answers what is known about an offer.

@@ -83,6 +83,7 @@ impl PeerActor {
         }
         self.enforce_terms().await;
         if ended {
+            self.forget_listings().await;
             self.forget_stale().await;
         }
         self.context.mailroom.changed();
