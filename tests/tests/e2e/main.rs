@@ -14,6 +14,7 @@ mod clocks;
 mod demo;
 mod first_study;
 mod full_disk;
+mod hostile_partner;
 mod kills;
 mod known_content;
 mod lifecycle;

@@ -11,6 +11,7 @@
 
 mod early;
 mod lanes;
+mod pace;
 mod pulling;
 mod receiving;
 mod records;
@@ -41,6 +42,7 @@ use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
+use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use sending::Sending;
@@ -192,6 +194,7 @@ pub(in crate::exchange) struct PeerActor {
     dialing: Dialing,
     lane_count: LaneCount,
     live: Option<Live>,
+    pace: Pace,
     sessions: u64,
     content_lanes: ContentLanes,
     /// Envelopes that have not ended.
@@ -236,6 +239,7 @@ impl PeerActor {
             dialing: Dialing::default(),
             lane_count,
             live: None,
+            pace: Pace::new(now()),
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),

@@ -1,0 +1,99 @@
+//! Partners that take their time, so that somebody waits for them.
+
+use std::time::{Duration, Instant};
+
+use pakt_protocol::bulk::{BulkFrame, BulkKind};
+use pakt_protocol::message::Heartbeat;
+use pakt_protocol::message::lane::LaneKind;
+
+use super::{Met, Row, Stage, honest};
+use crate::parcel::Parcel;
+use crate::session::Answered;
+use crate::wire::{PATIENCE, Stop};
+
+/// Longer than any of the victim's deadlines.
+const WAITED_MAX: Duration = Duration::from_secs(75);
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "object in drips",
+        does: "answers a request with one byte a second",
+        meets: "lane closed",
+        says: "lane ended",
+        act: drips,
+    },
+    Row {
+        name: "control lane without a word",
+        does: "opens a session and says nothing any more, not even heartbeats",
+        meets: "session closed",
+        says: "nothing was heard for 45 s",
+        act: mute,
+    },
+    Row {
+        name: "hello that never comes",
+        does: "comes through the door and TLS and says nothing",
+        meets: "no hello",
+        says: "no first frame: timed out",
+        act: no_hello,
+    },
+    Row {
+        name: "Open that never comes",
+        does: "agrees on a lane and does not open it",
+        meets: "lane not opened",
+        says: "a lane was not opened",
+        act: no_open,
+    },
+];
+
+fn drips(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    let mut bulk = honest!(stage.first.bulk(LaneKind::Bulk));
+    let parcel = Parcel::new(&stage.first, &session);
+    if session.offer(&parcel.offer) != Answered::Accepted {
+        return Met::Astray("the offer was not accepted".into());
+    }
+    session.control.say(parcel.announce());
+    let index = honest!(bulk.request_of(parcel.offer.envelope, PATIENCE));
+    let bytes = usize::try_from(index).map_or(&[][..], |index| &parcel.objects[index]);
+    let frame = BulkFrame { kind: BulkKind::Object, envelope: parcel.offer.envelope, index };
+    bulk.say_bytes(&frame.head(bytes.len()));
+    let start = Instant::now();
+    for byte in bytes.iter().take(WAITED_MAX.as_secs() as usize) {
+        bulk.say_bytes(&[*byte]);
+        session.control.say(Heartbeat);
+        if bulk.is_closed_within(Duration::from_secs(1)) {
+            let lasted = start.elapsed();
+            return if lasted > PATIENCE { Met::LaneClosed } else { Met::Astray(format!("closed after {lasted:?}")) };
+        }
+    }
+    Met::Astray("the lane goes on".into())
+}
+
+fn mute(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    if session.control.is_closed_within(WAITED_MAX) {
+        Met::SessionClosed
+    } else {
+        Met::Astray("the session goes on".into())
+    }
+}
+
+fn no_hello(stage: &mut Stage) -> Met {
+    let dial = stage.first.honest(LaneKind::Control);
+    let mut wire = honest!(stage.first.enter(&dial));
+    match wire.is_ended_within(WAITED_MAX) {
+        true => Met::Stopped(Stop::NoHello),
+        false => Met::Astray("the connection stays".into()),
+    }
+}
+
+fn no_open(stage: &mut Stage) -> Met {
+    let dial = stage.first.honest(LaneKind::Bulk);
+    let mut wire = honest!(stage.first.enter(&dial));
+    honest!(wire.greet(&dial.hello));
+    honest!(wire.negotiate(dial.protocol));
+    match wire.is_ended_within(WAITED_MAX) {
+        true => Met::Stopped(Stop::NotOpened),
+        false => Met::Astray("the connection stays".into()),
+    }
+}
