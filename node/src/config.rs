@@ -5,23 +5,31 @@
 //! **Invariant:** a data directory of a newer format is never touched: [`Config::load`] refuses it before reading more.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::files;
 use crate::line::LineConfig;
+use crate::net::Proxy;
+use crate::relay::RelayConfig;
 
 /// Name of the file in the data directory.
 pub const CONFIG_NAME: &str = "config.toml";
 /// The format of data directories that this program writes and the newest that it reads.
 pub const FORMAT: u32 = 1;
+/// The word for a node that does not listen.
+pub const LISTEN_NONE: &str = "none";
 /// The port of a node when none is given.
 pub const DEFAULT_PORT: u16 = 4100;
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
+/// Credentials are a line.
+const CREDENTIALS_BYTES_MAX: u64 = 4 << 10;
 
 /// The settings of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -36,7 +44,7 @@ pub struct Config {
     pub name: String,
     /// The entity's registered number in its card.
     pub number: String,
-    /// Address and port of the one inbound listener.
+    /// Address and port of the one inbound listener, or `none`.
     pub listen: String,
     /// Addresses that the card names, as `HOST:PORT`.
     #[serde(default)]
@@ -44,6 +52,12 @@ pub struct Config {
     /// Ranges of private addresses that may be dialled in addition, as `ADDRESS/BITS`.
     #[serde(default)]
     pub allow_range: Vec<String>,
+    /// Proxy that every dial goes through, as `http://HOST:PORT` or `socks5://HOST:PORT`.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Private file with the proxy's credentials, one line `USER:PASSWORD`.
+    #[serde(default)]
+    pub proxy_credentials_file: Option<PathBuf>,
     /// Where the passphrase of the keystore lies.
     #[serde(default)]
     pub passphrase_file: Option<PathBuf>,
@@ -62,6 +76,9 @@ pub struct Config {
     /// How much of the line content may take.
     #[serde(default)]
     pub line: LineConfig,
+    /// How much is forwarded between counterparts.
+    #[serde(default)]
+    pub relay: RelayConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -175,9 +192,54 @@ impl Config {
         Ok(config)
     }
 
+    /// The proxy with its credentials, if one is set.
+    ///
+    /// # Errors
+    /// `damaged` for a URL that names none, or a file of credentials that holds none; `locked` for one that others read.
+    pub fn dial_proxy(&self) -> Result<Option<Proxy>, ServiceError> {
+        let wrong = |key: &str, why: &dyn std::fmt::Display| {
+            ServiceError::new(ErrorCode::Damaged, format!("config.toml: `{key}`: {why}"), "correct that line or file")
+        };
+        let Some(url) = &self.proxy else { return Ok(None) };
+        let proxy = Proxy::parse(url).map_err(|why| wrong("proxy", &why))?;
+        let Some(file) = &self.proxy_credentials_file else { return Ok(Some(proxy)) };
+        files::refuse_open_to_others(file)?;
+        let bytes = Zeroizing::new(files::read_private(file, CREDENTIALS_BYTES_MAX)?);
+        let text = std::str::from_utf8(&bytes).map_err(|why| wrong("proxy_credentials_file", &why))?;
+        Ok(Some(proxy.with_credentials(text).map_err(|why| wrong("proxy_credentials_file", &why))?))
+    }
+
+    /// Writes `advertise` into the settings of the data directory `dir`, all else as it is, and gives them.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`], or when the file cannot be written.
+    pub fn set_advertise(dir: &Path, addresses: &[String]) -> Result<Config, ServiceError> {
+        let path = dir.join(CONFIG_NAME);
+        let bytes = files::read_bounded(&path, CONFIG_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| broken(&path, "it is not text"))?;
+        let changed = with_advertise(&text, addresses).map_err(|e| broken(&path, &toml_error(&text, &e)))?;
+        Self::parse(&changed, &path)?;
+        files::write_private(&path, changed.as_bytes())?;
+        Self::load(dir)
+    }
+
     /// Bytes of sent content to keep, if it is set.
     pub fn known_content_bytes(&self) -> Option<u64> {
         parse_size(self.store.known_content.as_deref()?)
+    }
+
+    /// Where the node listens, unless it only dials.
+    ///
+    /// # Errors
+    /// `damaged` for a text that is neither an address nor `none`.
+    pub fn listen_address(&self) -> Result<Option<SocketAddr>, ServiceError> {
+        if self.listen == LISTEN_NONE {
+            return Ok(None);
+        }
+        self.listen.parse().map(Some).map_err(|_| {
+            let message = format!("config.toml: `listen`: {} cannot be used", self.listen);
+            ServiceError::new(ErrorCode::Damaged, message, "write an IP address of this machine and a port, or none")
+        })
     }
 
     /// The addresses that the card names: those of `advertise`, else the listen address if it is a specific one.
@@ -196,11 +258,15 @@ impl Config {
         let quoted = |value: &str| toml::Value::from(value).to_string();
         let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
         let path = |value: &Option<PathBuf>| value.as_ref().map(|p| quoted(&p.display().to_string()));
-        let rows: [(&str, &str, Option<String>); 10] = [
+        let rows: [(&str, &str, Option<String>); 12] = [
             ("Format of this data directory; never change it by hand.", "format", Some(self.format.to_string())),
             ("Name and registered number of the entity, as its card says them.", "name", Some(quoted(&self.name))),
             ("", "number", Some(quoted(&self.number))),
-            ("Address and port of the one inbound listener.", "listen", Some(quoted(&self.listen))),
+            (
+                "Address and port of the one inbound listener; \"none\": this node only dials.",
+                "listen",
+                Some(quoted(&self.listen)),
+            ),
             (
                 "Addresses at which counterparts reach this node, as HOST:PORT. Empty: the listen address, if it is\n# a specific one. A node without any can only dial.",
                 "advertise",
@@ -210,6 +276,16 @@ impl Config {
                 "Private address ranges that may be dialled although this node is not in such a range itself.",
                 "allow_range",
                 Some(list(&self.allow_range)),
+            ),
+            (
+                "Proxy for every dial: \"http://HOST:PORT\" (CONNECT) or \"socks5://HOST:PORT\". It resolves names.",
+                "proxy",
+                self.proxy.as_deref().map(quoted),
+            ),
+            (
+                "Private file (mode 0600) with one line USER:PASSWORD for the proxy.",
+                "proxy_credentials_file",
+                path(&self.proxy_credentials_file),
             ),
             (
                 "File with the passphrase of the keystore, as `pakt init` was told. `--passphrase-file` and a systemd\n# credential `pakt-passphrase` go before it. Keep that file off this disk, or it protects nothing.",
@@ -263,6 +339,14 @@ const CONFIG_TAIL: &str = r#"
 # At certain hours, local time; the first entry that fits decides.
 # schedule = [{ days = "mon-fri", from = "07:00", to = "18:00", send = "20Mbit/s" }]
 
+[relay]
+# Only for counterparts whose agreements say relay = true: how much this node forwards between two of them that cannot
+# dial each other. The bytes are encrypted from end to end; both counterparts' quotas count.
+# enabled = true
+# circuits_per_peer = 16
+# bytes_per_hour = "20GB"
+# rate = "none"
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -274,6 +358,24 @@ const CONFIG_TAIL: &str = r#"
 # text or json, on stderr.
 # format = "text"
 "#;
+
+/// The text of a configuration with another `advertise`.
+fn with_advertise(text: &str, addresses: &[String]) -> Result<String, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct AdvertiseOnly {
+        advertise: Option<toml::Spanned<Vec<String>>>,
+    }
+    let value = toml::Value::from(addresses.to_vec()).to_string();
+    let found: AdvertiseOnly = toml::from_str(text)?;
+    Ok(match found.advertise {
+        Some(written) => {
+            let span = written.span();
+            format!("{}{value}{}", &text[..span.start], &text[span.end..])
+        }
+        // Before everything else, as keys that stand behind a section belong to it.
+        None => format!("advertise = {value}\n{text}"),
+    })
+}
 
 /// An error in TOML as one sentence: the line, what stands there, what is wrong.
 pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
@@ -301,12 +403,15 @@ mod tests {
             listen: "0.0.0.0:4100".into(),
             advertise: vec!["nord.example:4100".into()],
             allow_range: vec!["10.0.0.0/8".into()],
+            proxy: Some("socks5://[::1]:1080".into()),
+            proxy_credentials_file: None,
             passphrase_file: Some("/etc/pakt/passphrase".into()),
             recovery_file: None,
             require_verified: false,
             bulk_lanes: None,
             store: StoreConfig::default(),
             line: LineConfig::default(),
+            relay: RelayConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }
@@ -316,6 +421,23 @@ mod tests {
     fn what_init_writes_is_what_load_reads() {
         let config = sample();
         assert_eq!(Config::parse(&config.render(), Path::new("d/config.toml")).unwrap(), config);
+    }
+
+    #[test]
+    fn other_addresses_change_nothing_else() {
+        let text = sample().render().replace("advertise = [", "advertise = [ # ours\n  ");
+        let check = |text: &str, addresses: &[&str]| {
+            let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
+            let changed = with_advertise(text, &addresses).unwrap();
+            let read = Config::parse(&changed, Path::new("d/c")).unwrap();
+            assert_eq!(read, Config { advertise: addresses, ..sample() });
+            assert!(changed.contains("# Name and registered number"));
+        };
+        check(&text, &["[::1]:1", "a.example:2"]);
+        check(&text, &[]);
+        let start = text.find("advertise =").unwrap();
+        let end = start + text[start..].find("]").unwrap() + 1;
+        check(&format!("{}{}", &text[..start], &text[end..]), &["b.example:3"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod files;
 pub mod line;
 pub mod mailroom;
 pub mod net;
+pub mod relay;
 pub mod service;
 pub mod setup;
 pub mod slots;

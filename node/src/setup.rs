@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig, StoreConfig};
+use crate::net::Proxy;
 use crate::{ambient, files};
 
 /// Name of the keys' folder in the data directory.
@@ -55,6 +56,10 @@ pub struct InitOptions {
     pub advertise: Vec<String>,
     /// Private ranges that may be dialled in addition.
     pub allow_range: Vec<String>,
+    /// Proxy that every dial goes through.
+    pub proxy: Option<String>,
+    /// Private file with its credentials.
+    pub proxy_credentials_file: Option<PathBuf>,
     /// File with the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// Where the recovery file goes.
@@ -107,6 +112,8 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         listen,
         advertise: options.advertise.clone(),
         allow_range: options.allow_range.clone(),
+        proxy: options.proxy.clone(),
+        proxy_credentials_file: options.proxy_credentials_file.as_ref().map(absolute),
         passphrase_file: options.passphrase_file.as_ref().filter(|file| lasts(file)).map(absolute),
         recovery_file: Some(match &options.recovery_file {
             Some(file) => absolute(file),
@@ -116,6 +123,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         bulk_lanes: None,
         store: StoreConfig::default(),
         line: Default::default(),
+        relay: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };
@@ -135,6 +143,9 @@ fn check(options: &InitOptions) -> Result<(), ServiceError> {
     }
     if options.advertise.len() > ADDRESSES_MAX {
         return Err(usage("--advertise", &format_args!("at most {ADDRESSES_MAX} addresses")));
+    }
+    if let Some(proxy) = &options.proxy {
+        Proxy::parse(proxy).map_err(|e| usage("--proxy", &e))?;
     }
     for range in &options.allow_range {
         check_range(range).map_err(|e| usage("--allow-range", &e))?;
@@ -158,6 +169,9 @@ fn fixed_port(listen: &str) -> Result<String, ServiceError> {
         let message = format!("--listen: {listen} is no address to listen on");
         ServiceError::new(ErrorCode::Usage, message, "write HOST:PORT with an IP address of this machine, or 0.0.0.0")
     };
+    if listen == config::LISTEN_NONE {
+        return Ok(listen.to_owned());
+    }
     let (host, port) = listen.rsplit_once(':').ok_or_else(usage)?;
     let port: u16 = port.parse().map_err(|_| usage())?;
     let ip: std::net::IpAddr = host.trim_matches(['[', ']']).parse().map_err(|_| usage())?;
@@ -378,6 +392,18 @@ fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
         return Err(locked(format!("{} holds no passphrase", file.display())));
     }
     Ok(bytes)
+}
+
+/// Reads a passphrase that travels through the local API, which takes text.
+///
+/// # Errors
+/// `locked` when the file gives no passphrase, can be read by others or is no text.
+pub fn read_passphrase_text(file: &Path) -> Result<String, ServiceError> {
+    let bytes = read_passphrase(file)?;
+    std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| {
+        let message = format!("{} is not UTF-8 text", file.display());
+        ServiceError::new(ErrorCode::Locked, message, "choose a passphrase that can be typed")
+    })
 }
 
 /// The keystore file of a data directory.

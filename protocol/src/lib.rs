@@ -6,6 +6,7 @@ pub mod armour;
 pub mod bulk;
 pub mod content;
 pub mod delivery;
+pub mod deposit;
 pub mod door;
 pub mod hello;
 pub mod ids;

@@ -78,6 +78,11 @@ class Cursor:
         want(there <= 1, "Codec.Malformed", "an option is neither there nor not")
         return value(self) if there else None
 
+    def bool(self):
+        value = self.u8()
+        want(value <= 1, "Codec.Malformed", "a bool is neither true nor false")
+        return value == 1
+
     def enum(self, names):
         index = self.u32()
         want(index < len(names), "Codec.Malformed", "unknown variant")
@@ -276,7 +281,7 @@ def terms_fields(c):
                   accept_by=c.u64(), purposes=c.list(Cursor.text), legal_basis=c.text(), valid_from=c.u64(),
                   valid_until=c.u64(), message_bytes_max=c.u64(), hold_seconds=c.u32(),
                   retention_seconds=c.option(Cursor.u64), messages_per_hour=c.option(Cursor.u32),
-                  controls=c.list(Cursor.text), urgent_contact=c.text())
+                  controls=c.list(Cursor.text), urgent_contact=c.text(), relay=c.bool())
 
 def agreement_file(c):
     return Record(id=c.id(), terms=c.bytes(), proposer_signatures=signatures(c),

@@ -8,12 +8,16 @@
 
 pub mod armour;
 pub mod binary;
+pub mod mesh;
 pub mod node;
 pub mod output;
 pub mod pair;
 pub mod probe;
+pub mod proxy;
+pub mod quarantine;
 pub mod scan;
 pub mod source;
+pub mod storm;
 pub mod tools;
 pub mod tree;
 pub mod turn;

@@ -32,8 +32,12 @@ pub struct Setup {
     pub passphrase: Option<String>,
     /// Where the data directory lies, if not in the node's own temporary folder.
     pub dir: Option<PathBuf>,
+    /// More that `init` is given.
+    pub init_args: Vec<String>,
     /// Variables of every process of this node.
     pub env: Vec<(String, String)>,
+    /// The network namespace that the node runs in, if not this one.
+    pub namespace: Option<String>,
 }
 
 impl Setup {
@@ -46,7 +50,9 @@ impl Setup {
             advertise: Vec::new(),
             passphrase: None,
             dir: None,
+            init_args: Vec::new(),
             env: Vec::new(),
+            namespace: None,
         }
     }
 }
@@ -86,6 +92,7 @@ impl TestNode {
         for address in &self.setup.advertise {
             command.args(["--advertise", address]);
         }
+        command.args(&self.setup.init_args);
         if self.setup.passphrase.is_some() {
             command.arg("--passphrase-file").arg(self.passphrase_file());
         }
@@ -145,7 +152,14 @@ impl TestNode {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::pakt());
+        let mut command = match &self.setup.namespace {
+            None => Command::new(binary::pakt()),
+            Some(name) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", name]).arg(binary::pakt());
+                inside
+            }
+        };
         for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
             command.env_remove(key);
         }
@@ -159,6 +173,11 @@ impl TestNode {
         let mut command = self.command();
         command.args(args.iter().map(AsRef::as_ref)).arg("--dir").arg(&self.dir);
         Output::of(&mut command)
+    }
+
+    /// Runs `pakt ARGS…` with nothing added.
+    pub fn plain(&self, args: &[&str]) -> Output {
+        Output::of(self.command().args(args))
     }
 
     /// Runs `pakt ARGS… --json`, which must succeed, and gives its answer.
@@ -289,6 +308,18 @@ impl TestNode {
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells");
         let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kib * 1_024
+    }
+
+    /// Processor time that the process has used so far, its own and the kernel's for it, in seconds.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        // Fields 14 and 15; the name in field 2 may hold anything, a bracket too.
+        let (_, fields) = stat.rsplit_once(')').expect("Linux tells");
+        let times = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("a number"));
+        times.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 }
 

@@ -24,6 +24,11 @@ pub fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// How much of something a test does: as the variable says, so that one command runs the full count, or `usual`.
+pub fn count(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 /// Whether `PAKT_REQUIRE_ALL=1` is set.
 pub fn require_all() -> bool {
     std::env::var_os("PAKT_REQUIRE_ALL").is_some_and(|value| value == "1")

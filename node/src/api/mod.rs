@@ -61,6 +61,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/groups", get(routes::groups).post(routes::group_add))
         .route("/v1/groups/{name}/show", post(routes::group_show))
         .route("/v1/groups/{name}/hide", post(routes::group_hide))
+        .route("/v1/addresses", get(routes::addresses).post(routes::set_addresses))
         .route("/v1/drafts", post(routes::draft))
         .route("/v1/drafts/{id}", get(routes::draft_progress))
         .route("/v1/drafts/{id}/content", put(routes::submit))

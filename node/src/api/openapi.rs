@@ -24,6 +24,8 @@ use super::{events, routes};
         routes::group_add,
         routes::group_show,
         routes::group_hide,
+        routes::addresses,
+        routes::set_addresses,
         routes::draft,
         routes::draft_progress,
         routes::submit,

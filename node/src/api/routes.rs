@@ -117,10 +117,15 @@ pub async fn export(State(api): State<ApiState>, Path(id): Path<String>) -> Answ
 }
 
 /// End an agreement, at once and for good.
-#[utoipa::path(post, path = "/v1/agreements/{id}/end", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/agreements/{id}/end", params(("id" = String, Path)), request_body = SignedRequest,
     responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
-pub async fn end(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementSummary> {
-    Ok(Json(api.node.end(id).await?))
+pub async fn end(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<SignedRequest>,
+) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.end(id, request).await?))
 }
 
 /// The groups of this entity.
@@ -159,6 +164,20 @@ pub async fn group_hide(
 ) -> Answer<Group> {
     let Json(request) = body?;
     Ok(Json(api.node.group_hide(name, request.to).await?))
+}
+
+/// Where counterparts are told to dial this node.
+#[utoipa::path(get, path = "/v1/addresses", responses((status = 200, body = Addresses), (status = "default", body = Problem)))]
+pub async fn addresses(State(api): State<ApiState>) -> Answer<Addresses> {
+    Ok(Json(api.node.addresses().await?))
+}
+
+/// Name other addresses, and tell every counterpart.
+#[utoipa::path(post, path = "/v1/addresses", request_body = AddressesRequest,
+    responses((status = 200, body = Addresses), (status = "default", body = Problem)))]
+pub async fn set_addresses(State(api): State<ApiState>, body: JsonBody<AddressesRequest>) -> Answer<Addresses> {
+    let Json(request) = body?;
+    Ok(Json(api.node.set_addresses(request).await?))
 }
 
 /// Begin a message: recipients are found and checked before any content is read.

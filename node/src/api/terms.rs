@@ -53,6 +53,10 @@ controls = []
 
 # Whom to call when it is urgent.
 urgent_contact = ""
+
+# true: each node forwards connections of the other to counterparts of its own that it cannot reach directly. What is
+# forwarded stays encrypted from end to end. How much is forwarded, each operator sets in config.toml.
+relay = false
 "#;
 
 /// Terms as written, with every default filled in and every time made absolute.
@@ -80,6 +84,8 @@ pub struct TermsInput {
     pub controls: Vec<String>,
     /// Whom to call when it is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    pub relay: bool,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +102,7 @@ struct Written {
     rate: String,
     controls: Vec<String>,
     urgent_contact: String,
+    relay: bool,
 }
 
 impl Default for Written {
@@ -112,6 +119,7 @@ impl Default for Written {
             rate: String::new(),
             controls: Vec::new(),
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 }
@@ -159,6 +167,7 @@ impl TermsInput {
             messages_per_hour: rate(&written.rate)?,
             controls: sorted(written.controls),
             urgent_contact: written.urgent_contact,
+            relay: written.relay,
         };
         terms.check(now)?;
         Ok(terms)

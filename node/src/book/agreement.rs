@@ -94,6 +94,8 @@ pub struct Agreement {
     pub node: CertifiedNode,
     /// Where the counterpart can be dialled.
     pub addresses: Vec<Address>,
+    /// When it told these addresses; none while they are those of its card.
+    pub addresses_told_at: Option<Time>,
     /// The newest roster of the counterpart.
     pub roster: Option<Roster>,
     /// When a lane to the counterpart last came up.
@@ -212,6 +214,7 @@ impl Agreement {
             chain: row.chain.clone(),
             node: row.chain.verify()?,
             addresses: card.peek()?.addresses,
+            addresses_told_at: None,
             roster: None,
             last_contact: None,
             clock_difference_s: None,
@@ -224,7 +227,10 @@ impl Agreement {
 
     /// What is stored beside the row stays as it is.
     pub(super) fn with_what_the_row_lacks(self, before: &Agreement) -> Agreement {
+        let told = before.addresses_told_at.is_some();
         Agreement {
+            addresses: if told { before.addresses.clone() } else { self.addresses },
+            addresses_told_at: before.addresses_told_at,
             roster: before.roster.clone(),
             last_contact: before.last_contact,
             clock_difference_s: before.clock_difference_s,

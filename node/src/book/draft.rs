@@ -34,6 +34,8 @@ pub struct TermsDraft {
     pub controls: Vec<String>,
     /// Whom to call when something is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    pub relay: bool,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -55,6 +57,7 @@ impl TermsDraft {
             messages_per_hour: None,
             controls: vec![],
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl TermsDraft {
             messages_per_hour: self.messages_per_hour,
             controls: ordered(self.controls),
             urgent_contact: self.urgent_contact,
+            relay: self.relay,
         }
     }
 }

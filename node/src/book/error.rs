@@ -15,9 +15,6 @@ use crate::store::StoreError;
 /// Why the book did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BookError {
-    /// The root key is elsewhere.
-    #[error("the root key is not in this data directory: name its file with --root, or sign where it is kept")]
-    NoRoot,
     /// There is no such agreement.
     #[error("there is no such agreement: 'pakt agreement list' shows those that exist")]
     Unknown,

@@ -8,7 +8,9 @@
 //! **Invariant:** rows are changed within one transaction from what the store holds, never from the copy in memory.
 //! **Invariant:** no name, number or group leaves this module in a log line; ids may.
 
+mod addresses;
 mod agreement;
+mod deposits;
 mod doors;
 mod draft;
 mod epochs;
@@ -35,6 +37,7 @@ use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
@@ -44,9 +47,10 @@ pub use sign::read_card;
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ROSTERS};
+use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ROSTERS};
 use crate::store::{Store, StoreError, WriteTx};
-use rows::{AgreementRow, ContactRow, EpochRow};
+use peer::Refusal;
+use rows::{AddressRow, AgreementRow, ContactRow, EpochRow};
 
 /// Agreements, groups or epochs that are read at start; far above what one node has.
 const ROWS_MAX: usize = 100_000;
@@ -61,9 +65,11 @@ struct Inner {
     store: Store,
     slots: Slots,
     entity: Entity,
-    addresses: Vec<Address>,
+    addresses: RwLock<Vec<Address>>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    /// Why the last node that came as a counterpart was not believed; gone once one was.
+    turned_away: Mutex<HashMap<AgreementId, HelloProblem>>,
     changes: watch::Sender<u64>,
 }
 
@@ -73,6 +79,8 @@ struct State {
     agreements: BTreeMap<AgreementId, Arc<Agreement>>,
     /// The newest secret for each counterpart's door.
     held: HashMap<AgreementId, DoorSecret>,
+    /// The secrets that open this node's door, per agreement.
+    granted: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
@@ -105,9 +113,17 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
-        let dial_counters = Mutex::default();
-        let addresses = own_addresses;
-        Ok(Book { inner: Arc::new(Inner { store, slots, entity, addresses, state, dial_counters, changes }) })
+        let inner = Inner {
+            store,
+            slots,
+            entity,
+            addresses: RwLock::new(own_addresses),
+            state,
+            dial_counters: Mutex::default(),
+            turned_away: Mutex::default(),
+            changes,
+        };
+        Ok(Book { inner: Arc::new(inner) })
     }
 
     /// All agreements, in the order of their ids.
@@ -132,15 +148,15 @@ impl Book {
     /// # Errors
     /// [`BookError::Record`] when name, number or addresses break the rules of cards.
     pub fn own_card(&self) -> Result<SignedCard, BookError> {
-        let (entity, party) = (&self.inner.entity, self.inner.entity.party());
+        let (own, party) = (self.inner.entity.current(), self.inner.entity.party());
         let body = CardBody {
             name: party.name.clone(),
             number: party.number.clone(),
-            chain: entity.chain().clone(),
-            addresses: self.inner.addresses.clone(),
+            chain: own.chain().clone(),
+            addresses: self.own_addresses(),
             issued_at: ambient::now(),
         };
-        Ok(body.sign(entity.statement())?)
+        Ok(body.sign(own.statement())?)
     }
 
     /// A number that grows with every change of the book.
@@ -218,8 +234,10 @@ impl State {
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
             self.doors.set(id, view.counterpart().entity, &secrets);
+            self.granted.insert(id, secrets);
         } else {
             self.doors.remove(&id);
+            self.granted.remove(&id);
         }
         self.agreements.insert(id, Arc::new(view));
     }
@@ -239,6 +257,10 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             let mut view = Agreement::of_row(&row).map_err(|_| StoreError::Damaged(AGREEMENTS.name()))?;
             if let Some(roster) = tx.get(&PEER_ROSTERS, &id)? {
                 view.roster = Some(roster.peek().map_err(|_| StoreError::Damaged(PEER_ROSTERS.name()))?);
+            }
+            if let Some(AddressRow { update, at }) = tx.get(&PEER_ADDRESSES, &id)? {
+                let update = update.peek().map_err(|_| StoreError::Damaged(PEER_ADDRESSES.name()))?;
+                (view.addresses, view.addresses_told_at) = (update.addresses, Some(at));
             }
             if let Some(ContactRow { at, clock_difference_s }) = tx.get(&CONTACTS, &id)? {
                 view.last_contact = Some(at);

@@ -39,7 +39,8 @@ impl Book {
                 None => 0,
             };
             let wanted = Roster { counter: next_counter(last, ambient::now()), ..wanted };
-            let signed = Signed::create(&wanted, |domain, bytes| inner.entity.statement().sign(domain, bytes));
+            let signed =
+                Signed::create(&wanted, |domain, bytes| inner.entity.current().statement().sign(domain, bytes));
             tx.put(&OWN_ROSTERS, &id, &signed)?;
             let issued = signed.clone();
             tx.on_commit({

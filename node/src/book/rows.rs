@@ -6,6 +6,7 @@ use pakt_keys::EpochPublic;
 use pakt_keys::object::SealBase;
 use pakt_protocol::door::DoorSecret;
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::address_update::AddressUpdate;
 use pakt_protocol::record::agreement::{AgreementFile, Side};
 use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::statement::AgreementStatement;
@@ -67,6 +68,13 @@ mod door_secret {
 pub(crate) struct ContactRow {
     pub(super) at: Time,
     pub(super) clock_difference_s: i64,
+}
+
+/// Addresses that a counterpart told.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AddressRow {
+    pub(super) update: Signed<AddressUpdate>,
+    pub(super) at: Time,
 }
 
 /// A group; its id is the key.

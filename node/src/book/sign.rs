@@ -45,17 +45,17 @@ impl Book {
     /// `fingerprint_ok` says that the operator has compared the card's fingerprint.
     ///
     /// # Errors
-    /// [`BookError::NoRoot`], [`BookError::OwnCard`], [`BookError::SecondAgreement`], what is wrong with the card or the
+    /// [`BookError::OwnCard`], [`BookError::SecondAgreement`], what is wrong with the card or the
     /// terms, or when the store fails.
     pub async fn propose(
         &self,
         card: &SignedCard,
         draft: TermsDraft,
         fingerprint_ok: bool,
+        root: &RootKey,
     ) -> Result<(Arc<Agreement>, String), BookError> {
         let now = ambient::now();
         let entity = &self.inner.entity;
-        let root = entity.root().ok_or(BookError::NoRoot)?;
         let other = Card::verify(card)?;
         if other.node.entity == entity.id() {
             return Err(BookError::OwnCard);
@@ -77,7 +77,12 @@ impl Book {
     ///
     /// # Errors
     /// A [`BookError`] that says why it cannot be accepted.
-    pub async fn accept(&self, proposal: &[u8], verified: bool) -> Result<(Arc<Agreement>, String), BookError> {
+    pub async fn accept(
+        &self,
+        proposal: &[u8],
+        verified: bool,
+        root: &RootKey,
+    ) -> Result<(Arc<Agreement>, String), BookError> {
         let now = ambient::now();
         let entity = &self.inner.entity;
         let (label, bytes) = armour::decode_any(proposal)?;
@@ -97,14 +102,13 @@ impl Book {
         if let Some(known) = self.get(&file.record.id) {
             return self.accept_again(&known, verified).await;
         }
-        let is_current = checked.terms.acceptor == *entity.party() && checked.acceptor.body.chain == *entity.chain();
+        let is_current = checked.terms.acceptor == *entity.party() && checked.acceptor.body.chain == entity.chain();
         if !is_current {
             return Err(BookError::OutdatedCard);
         }
         if now > checked.terms.accept_by {
             return Err(BookError::AcceptByPassed);
         }
-        let root = entity.root().ok_or(BookError::NoRoot)?;
         let row = self.countersigned(file, checked, root, now)?;
         self.keep(AgreementRow { verified, ..row }, now).await
     }
@@ -187,7 +191,7 @@ impl Book {
             Side::Proposer => (&checked.proposer, &checked.acceptor),
             Side::Acceptor => (&checked.acceptor, &checked.proposer),
         };
-        check_chain(&own.body.chain, &own.node, entity.chain()).map_err(|_| BookError::OutdatedCard)?;
+        check_chain(&own.body.chain, &own.node, &entity.chain()).map_err(|_| BookError::OutdatedCard)?;
         let held = vec![open_grant(&checked, other, entity)?];
         let chain = other.body.chain.clone();
         Ok(AgreementRow { standing: Standing::Active, held, ..new_row(file, side, chain, now) })
@@ -206,10 +210,9 @@ impl Book {
     /// Ends an agreement, or withdraws an own proposal; ending it again gives the same statement.
     ///
     /// # Errors
-    /// [`BookError::NoRoot`], [`BookError::Unknown`], [`BookError::Ended`] if the counterpart has ended it, or when the
+    /// [`BookError::Unknown`], [`BookError::Ended`] if the counterpart has ended it, or when the
     /// store fails.
-    pub async fn end(&self, id: &AgreementId) -> Result<Signed<AgreementStatement>, BookError> {
-        let root = self.inner.entity.root().ok_or(BookError::NoRoot)?;
+    pub async fn end(&self, id: &AgreementId, root: &RootKey) -> Result<Signed<AgreementStatement>, BookError> {
         let at = ambient::now();
         let party = self.inner.entity.id();
         let statement =
@@ -303,7 +306,7 @@ impl Book {
         let secret = DoorSecret::generate(&mut ambient::rng());
         let to = (holder.node.entity, &holder.node.contact);
         let grant = DoorGrant::seal((id, 1), entity.id(), to, secret.as_bytes(), &mut ambient::rng());
-        let signed = Signed::create(&grant, |domain, bytes| entity.statement().sign(domain, bytes));
+        let signed = Signed::create(&grant, |domain, bytes| entity.current().statement().sign(domain, bytes));
         (signed, SecretRow { counter: 1, secret })
     }
 }
@@ -335,7 +338,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<(AgreementFile, VerifiedFile), B
 /// The secret that `issuer` granted to this node.
 fn open_grant(checked: &VerifiedFile, issuer: &Card, entity: &Entity) -> Result<SecretRow, BookError> {
     let grant = checked.grants.iter().find(|grant| grant.issuer == issuer.node.entity).ok_or(BookError::NoGrant)?;
-    let secret = grant.open(entity.contact()).map_err(|_| BookError::NoGrant)?;
+    let secret = grant.open(entity.current().contact()).map_err(|_| BookError::NoGrant)?;
     Ok(SecretRow { counter: grant.counter, secret: DoorSecret::from_bytes(*secret) })
 }
 

@@ -50,12 +50,13 @@ pub async fn agreement(
         AgreementCommand::Terms => {
             output.file(&TermsFile { file: TEMPLATE }, TEMPLATE, None)?;
         }
-        AgreementCommand::Propose { with, terms, out, fingerprint } => {
-            propose(client, dir, output, &with, terms.as_deref(), out.as_deref(), fingerprint).await?;
+        AgreementCommand::Propose { with, terms, out, fingerprint, signing } => {
+            let signing = signing.read()?;
+            propose(client, dir, output, &with, terms.as_deref(), out.as_deref(), (fingerprint, signing)).await?;
         }
         AgreementCommand::Show { what } => show(client, output, &what).await?,
-        AgreementCommand::Accept { file, out, fingerprint } => {
-            accept(client, output, &file, out.as_deref(), fingerprint).await?;
+        AgreementCommand::Accept { file, out, fingerprint, signing } => {
+            accept(client, output, &file, out.as_deref(), fingerprint, signing.read()?).await?;
         }
         AgreementCommand::Import { file, fingerprint } => {
             let (_, text) = records::read_text(&file, &[Label::Agreement])?;
@@ -72,11 +73,12 @@ pub async fn agreement(
             let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
             output.result(&agreements, |agreements| list(agreements));
         }
-        AgreementCommand::End { id } => {
+        AgreementCommand::End { id, signing } => {
+            let signing = signing.read()?;
             let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;
             output.confirm(&format!("End the agreement with {} for good?", safe(&detail.summary.name)))?;
             let path = format!("/v1/agreements/{}/end", escaped(&id));
-            let summary: AgreementSummary = client.post(&path, &serde_json::json!({})).await?;
+            let summary: AgreementSummary = client.post(&path, &SignedRequest { signing }).await?;
             output.result(&summary, |summary| list(std::slice::from_ref(summary)));
         }
     }
@@ -95,7 +97,7 @@ async fn propose(
     with: &[PathBuf],
     terms: Option<&Path>,
     out: Option<&Path>,
-    fingerprint: Option<String>,
+    (fingerprint, signing): (Option<String>, Signing),
 ) -> Result<(), ServiceError> {
     if fingerprint.is_some() && with.len() > 1 {
         let message = "--fingerprint goes with one card";
@@ -113,7 +115,7 @@ async fn propose(
         cards.push(records::read_text(path, &[Label::Card])?.1);
     }
     output.confirm("Sign?")?;
-    let request = ProposeRequest { cards, terms_toml, fingerprint };
+    let request = ProposeRequest { cards, terms_toml, fingerprint, signing };
     let proposals: Vec<Proposal> = client.post("/v1/agreements/proposals", &request).await?;
     match (proposals.as_slice(), out) {
         ([one], out) if with.len() == 1 => output.file(one, &one.file, out),
@@ -187,13 +189,14 @@ async fn accept(
     file: &Path,
     out: Option<&Path>,
     fingerprint: Option<String>,
+    signing: Signing,
 ) -> Result<(), ServiceError> {
     let (_, text) = records::read_text(file, &[Label::Proposal])?;
     let verified = records::read_agreement(file)?;
     show_before_signing(output, &ShownAgreement::of(&verified));
     check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
     output.confirm("Countersign?")?;
-    let request = AcceptRequest { file: text, fingerprint };
+    let request = AcceptRequest { file: text, fingerprint, signing };
     let accepted: Accepted = client.post("/v1/agreements/acceptances", &request).await?;
     output.note(&accepted.note);
     output.file(&accepted, &accepted.file, out)

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::address::AddressCommand;
+use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
 
@@ -77,6 +79,9 @@ pub enum Command {
   pakt group list"
     )]
     Group(GroupCommand),
+    /// Where counterparts dial this node.
+    #[command(subcommand, after_help = "Examples:\n  pakt address list\n  pakt address set pakt.nord.example:4100")]
+    Address(AddressCommand),
     /// Counterparts, their groups, whether they can be reached, since when and why not.
     #[command(after_help = "Examples:\n  pakt peers\n  pakt peers --json")]
     Peers,
@@ -133,12 +138,18 @@ pub struct InitArgs {
     /// Registered number of the entity, such as NO:ORGNR:999000101.
     #[arg(long)]
     pub number: String,
-    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it.
+    /// Address and port of the one inbound listener; port 0 picks a free one and keeps it; none: only dial.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:4100")]
     pub listen: String,
     /// Address at which counterparts reach this node; may be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Vec<String>,
+    /// Proxy that every dial goes through: http://HOST:PORT or socks5://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Private file with one line USER:PASSWORD for the proxy.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    pub proxy_credentials_file: Option<PathBuf>,
     /// File with the passphrase that protects the keys; config.toml then names it, so that `run` and `doctor` find it.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
@@ -215,6 +226,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Check a proposal or agreement file, or look one up by id, and print it in plain words.
     #[command(after_help = "Examples:\n  pakt agreement show nord-sor.proposal\n  pakt agreement show ID")]
@@ -236,6 +250,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Take in an agreement that both have signed and that came as a file.
     #[command(after_help = "Examples:\n  pakt agreement import nord-sor.agreement")]
@@ -263,6 +280,9 @@ pub enum AgreementCommand {
     End {
         /// Agreement id.
         id: String,
+        /// How the root is opened.
+        #[command(flatten)]
+        signing: SigningArgs,
     },
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Works without a running node; with one it also looks at peers and agreements.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use super::client::Client;
 use super::output::{Output, moment, safe, size, span, table};
 use super::records;
 use crate::api::types::*;
-use crate::config::{CONFIG_NAME, Config};
+use crate::config::{CONFIG_NAME, Config, LISTEN_NONE};
 use crate::{ambient, files, setup};
 
 /// Below this a node refuses large messages before anything else helps.
 const FREE_BYTES_MIN: u64 = 5_000_000_000;
 /// An agreement that ends sooner than this needs somebody's attention.
 const AGREEMENT_ENDS_SOON: Duration = Duration::from_secs(30 * 86400);
+/// How long a proxy may take to accept a connection, and how many of its addresses are tried.
+const PROXY_CONNECT: Duration = Duration::from_secs(3);
+const PROXY_ADDRESSES_MAX: usize = 4;
 /// Clocks further apart than this are named.
 const CLOCK_DIFFERENCE_S_MAX: u64 = 60;
 /// No clock of a machine that runs this program is right before this: 2026-01-01.
@@ -39,6 +42,7 @@ pub async fn doctor(client: &Client, dir: &Path, output: Output, args: &DoctorAr
     findings.keystore(&config, args.passphrase_file.as_deref(), status.is_ok());
     findings.card(&config);
     findings.listen(&config, status.is_ok());
+    findings.proxy(&config);
     match status {
         Ok(status) => findings.online(client, &status).await,
         Err(error) if error.code == ErrorCode::NotRunning => {
@@ -186,6 +190,9 @@ impl Findings {
     }
 
     fn listen(&mut self, config: &Config, running: bool) {
+        if config.listen == LISTEN_NONE {
+            return self.fine("listen", "this node does not listen, it only dials".into());
+        }
         if running {
             self.fine("listen", format!("the node listens on {}", config.listen));
             return;
@@ -196,6 +203,24 @@ impl Findings {
                 let remedy = "stop what listens there, or change `listen` in config.toml";
                 self.bad("listen", format!("cannot listen on {}: {e}", config.listen), remedy);
             }
+        }
+    }
+
+    fn proxy(&mut self, config: &Config) {
+        let proxy = match config.dial_proxy() {
+            Ok(Some(proxy)) => proxy,
+            Ok(None) => return,
+            Err(error) => return self.bad("proxy", error.message, error.hint),
+        };
+        let addresses = proxy.host_and_port().to_socket_addrs().into_iter().flatten().take(PROXY_ADDRESSES_MAX);
+        let connects = |address: &SocketAddr| TcpStream::connect_timeout(address, PROXY_CONNECT).is_ok();
+        match addresses.into_iter().any(|address| connects(&address)) {
+            true => self.fine("proxy", format!("every dial goes through {proxy}, which accepts connections")),
+            false => self.bad(
+                "proxy",
+                format!("{proxy} cannot be reached"),
+                "correct `proxy` in config.toml, or ask who runs it",
+            ),
         }
     }
 

@@ -118,11 +118,20 @@ fn peer_text(peer: &Peer) -> String {
         let direction = if difference > 0 { "ahead of" } else { "behind" };
         rows.push(("clock", format!("its clock is {apart} {direction} ours")));
     }
+    if !peer.addresses.is_empty() {
+        let told = peer.addresses_told_at.as_deref().map(|at| format!(", told {}", moment(at))).unwrap_or_default();
+        rows.push(("addresses", format!("{}{told}", safe(&peer.addresses.join(", ")))));
+    }
     if !peer.addresses_ignored.is_empty() {
         rows.push(("not dialled", safe(&peer.addresses_ignored.join("; "))));
     }
     if !peer.lanes.is_empty() {
-        let lanes: Vec<_> = peer.lanes.iter().map(|lane| format!("{} {}", lane.kind, lane.remote)).collect();
+        let at = |lane: &PeerLane| match &lane.via {
+            Some(partner) => format!("{} through {}", lane.kind, safe(partner)),
+            None if lane.remote.is_empty() => format!("{} through the proxy", lane.kind),
+            None => format!("{} {}", lane.kind, lane.remote),
+        };
+        let lanes: Vec<_> = peer.lanes.iter().map(at).collect();
         rows.push(("lanes", lanes.join(", ")));
     }
     if let Some(rate) = peer.line_rate {
@@ -463,6 +472,11 @@ fn status_text(status: &Status) -> String {
     ];
     if let Some(tcp) = &status.api_tcp {
         rows.insert(5, ("API on TCP", tcp.clone()));
+    }
+    if status.relay != RelayStatus::default() {
+        let RelayStatus { circuits, forwarded, refused, bytes } = status.relay;
+        let text = format!("{circuits} connections now, {forwarded} so far, {} in all; {refused} refused", size(bytes));
+        rows.push(("forwards", text));
     }
     if status.limits != LineLimits::default() {
         rows.push(("line limits", limits_text(&status.limits)));

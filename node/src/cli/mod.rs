@@ -8,6 +8,7 @@
 // The one place where printing is the purpose.
 #![allow(clippy::print_stdout)]
 
+pub mod address;
 pub mod agreement;
 pub mod args;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod records;
 pub mod run;
 pub mod save;
 pub mod send;
+pub mod signing;
 pub mod tar_out;
 pub mod walk;
 
@@ -94,6 +96,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
     match command {
         Command::Agreement(command) => agreement::agreement(&client, dir, output, command).await,
         Command::Group(command) => lists::group(&client, output, command).await,
+        Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,
         Command::Send(args) => send::send(&client, output, args).await,
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
@@ -151,6 +154,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         listen: args.listen,
         advertise: args.advertise,
         allow_range: args.allow_range,
+        proxy: args.proxy,
+        proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
     };

@@ -196,6 +196,7 @@ pub fn shown_terms(terms: &agreement::AgreementTerms) -> Terms {
         rate: terms.messages_per_hour.map(|count| format!("{count}/h")).unwrap_or_default(),
         controls: terms.controls.clone(),
         urgent_contact: terms.urgent_contact.clone(),
+        relay: terms.relay,
     }
 }
 
@@ -221,6 +222,7 @@ pub fn agreement_text(id: &str, version: u32, proposer: &Party, accepter: &Party
         ("at most", or(&terms.rate, "no limit")),
         ("controls", or(&terms.controls.join(", "), "none")),
         ("urgent contact", or(&terms.urgent_contact, "none")),
+        ("relay", if terms.relay { "each node forwards connections for the other" } else { "no" }.to_owned()),
     ])
 }
 

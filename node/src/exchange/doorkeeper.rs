@@ -23,6 +23,13 @@ impl Keeper {
     pub fn new(book: Book, entity: Entity) -> Keeper {
         Keeper { book, entity }
     }
+
+    /// Also this node's operator is to read what was wrong, whichever side had dialled.
+    fn turn_away(&self, agreement: &AgreementId, problem: HelloProblem) -> HelloRefusal {
+        tracing::warn!(%agreement, %problem, "a counterpart's node was turned away");
+        self.book.note_turned_away(*agreement, problem.clone());
+        refusal(problem)
+    }
 }
 
 impl Doorkeeper for Keeper {
@@ -50,7 +57,7 @@ impl Doorkeeper for Keeper {
     }
 
     fn own_hello(&self, _agreement: &AgreementId) -> Vec<u8> {
-        let hello = Hello { chain: self.entity.chain().clone(), versions: VersionRange::OURS, now: ambient::now() };
+        let hello = Hello { chain: self.entity.chain(), versions: VersionRange::OURS, now: ambient::now() };
         hello.to_bytes()
     }
 
@@ -63,7 +70,8 @@ impl Doorkeeper for Keeper {
     ) -> Result<PeerNode, HelloRefusal> {
         let hello_bytes = hello;
         let hello = Hello::from_bytes(hello).map_err(|_| HelloRefusal::Malformed)?;
-        let node = self.book.check_hello(agreement, entity, tls_key, &hello).map_err(refusal)?;
+        let checked = self.book.check_hello(agreement, entity, tls_key, &hello);
+        let node = checked.map_err(|problem| self.turn_away(agreement, problem))?;
         Ok(PeerNode {
             entity: node.entity,
             agreement: *agreement,

@@ -21,13 +21,13 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// One direction of a line.
 #[derive(Debug, Default)]
-struct Bucket {
+pub(super) struct Bucket {
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Bucket {
     /// Takes `bytes`; gives how long to wait before they may go. What is urgent does not wait, so that its debt is bounded.
-    fn take(&self, bytes: usize, is_urgent: bool, rate: Option<u64>, now: Instant) -> Duration {
+    pub(super) fn take(&self, bytes: usize, is_urgent: bool, rate: Option<u64>, now: Instant) -> Duration {
         let mut free_at = lock(&self.free_at);
         let Some(rate) = rate else {
             *free_at = None;

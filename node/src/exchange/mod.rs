@@ -22,6 +22,7 @@ mod meter;
 mod open;
 mod peer;
 mod pull;
+mod relay;
 #[cfg(test)]
 mod tests;
 mod urgent;
@@ -41,17 +42,20 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
-use crate::book::{Book, Standing};
+use crate::book::{Book, HelloProblem, Standing};
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
+use crate::relay::RelayConfig;
 use buffers::Buffers;
 use limit::NodeLimits;
 use memory::NodeMemory;
 use meter::SendMeter;
 pub use peer::EarlyOffer;
 use peer::{Command, PeerActor};
+use relay::Relay;
+pub use relay::RelayCounts;
 
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
@@ -63,6 +67,8 @@ pub struct Settings {
     pub bulk_lanes: Option<u8>,
     /// How much of the line content may take.
     pub line: LineConfig,
+    /// How much is forwarded.
+    pub relay: RelayConfig,
 }
 
 /// What an exchange stands on.
@@ -88,6 +94,8 @@ pub struct LaneInfo {
     pub kind: LaneKind,
     /// The other end.
     pub remote: SocketAddr,
+    /// The agreement with the partner that forwards it, if one does.
+    pub via: Option<AgreementId>,
     /// Whether this node dialled.
     pub dialer: bool,
     /// TCP payload sent.
@@ -105,6 +113,8 @@ pub struct PeerState {
     pub since: Option<Time>,
     /// Why it is down.
     pub reason: Option<String>,
+    /// Why the last node that came as this counterpart was not believed, unless one was since.
+    pub turned_away: Option<HelloProblem>,
     /// When it is dialled next, or the moment at which the dial under way began; none while this side cannot dial.
     pub next_dial_at: Option<Time>,
     /// The lanes that are up.
@@ -144,6 +154,9 @@ struct Context {
     /// Sealed bytes of accepted offers that are still to come, of all counterparts.
     promised: std::sync::atomic::AtomicU64,
     progress: Mutex<HashMap<EnvelopeId, Progress>>,
+    /// The actors, one per agreement; they tell each other things, but never wait for each other.
+    peers: Mutex<HashMap<AgreementId, Peer>>,
+    relay: Relay,
     stop: CancellationToken,
 }
 
@@ -155,7 +168,6 @@ struct Peer {
 
 struct Inner {
     context: Arc<Context>,
-    peers: Mutex<HashMap<AgreementId, Peer>>,
     tasks: TaskTracker,
 }
 
@@ -178,14 +190,16 @@ impl Exchange {
             mailroom: parts.mailroom,
             net: parts.net,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
-            settings: parts.settings,
             memory: Arc::default(),
             buffers: Arc::default(),
             promised: Default::default(),
             progress: Mutex::default(),
+            peers: Mutex::default(),
+            relay: Relay::new(parts.settings.relay.clone()),
+            settings: parts.settings,
             stop: CancellationToken::new(),
         };
-        let inner = Inner { context: Arc::new(context), peers: Mutex::default(), tasks: TaskTracker::new() };
+        let inner = Inner { context: Arc::new(context), tasks: TaskTracker::new() };
         let exchange = Exchange { inner: Arc::new(inner) };
         for agreement in exchange.inner.context.book.all() {
             exchange.ensure(&agreement.id);
@@ -196,7 +210,7 @@ impl Exchange {
 
     /// The actor of an agreement, started if it does not run.
     fn ensure(&self, id: &AgreementId) -> Option<mpsc::Sender<Command>> {
-        let mut peers = lock(&self.inner.peers);
+        let mut peers = lock(&self.inner.context.peers);
         if let Some(peer) = peers.get(id) {
             return Some(peer.commands.clone());
         }
@@ -239,9 +253,17 @@ impl Exchange {
 
     /// Tells every counterpart the groups and the epoch as they are now.
     pub async fn rosters_changed(&self) {
-        let all: Vec<AgreementId> = lock(&self.inner.peers).keys().copied().collect();
+        let all: Vec<AgreementId> = lock(&self.inner.context.peers).keys().copied().collect();
         for id in all {
             self.tell(&id, Command::RosterChanged).await;
+        }
+    }
+
+    /// Tells every counterpart where this node can be dialled now.
+    pub async fn addresses_changed(&self) {
+        let all: Vec<AgreementId> = lock(&self.inner.context.peers).keys().copied().collect();
+        for id in all {
+            self.tell(&id, Command::AddressesChanged).await;
         }
     }
 
@@ -277,19 +299,26 @@ impl Exchange {
 
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
-        let peers = lock(&self.inner.peers);
-        let state = |peer: &Peer| PeerState { line_rate: peer.meter.rate(), ..lock(&peer.state).to_state() };
+        let peers = lock(&self.inner.context.peers);
+        let turned_away = self.inner.context.book.turned_away(id);
+        let state =
+            |peer: &Peer| PeerState { line_rate: peer.meter.rate(), turned_away, ..lock(&peer.state).to_state() };
         peers.get(id).map(state).unwrap_or_default()
     }
 
     /// Bytes per second that bulk lanes to a counterpart carried lately, if enough was sent to tell.
     pub fn line_rate(&self, agreement: &AgreementId) -> Option<u64> {
-        lock(&self.inner.peers).get(agreement).and_then(|peer| peer.meter.rate())
+        lock(&self.inner.context.peers).get(agreement).and_then(|peer| peer.meter.rate())
     }
 
     /// The limits that hold now.
     pub fn limits(&self) -> Limits {
         self.inner.context.limits.in_force()
+    }
+
+    /// What this node forwards for counterparts.
+    pub fn relay_counts(&self) -> RelayCounts {
+        self.inner.context.relay.counts()
     }
 
     /// How far an envelope is that is under way now.
@@ -320,9 +349,14 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
             continue;
         }
         let version = agreement.terms.version;
+        let context = context.clone();
         // The waiting room of the network bounds how many of these there are per counterpart.
         exchange.inner.tasks.spawn(async move {
             match open::accepted(lane, version).await {
+                Ok(lane) if lane.kind == LaneKind::Relay => tokio::select! {
+                    () = context.stop.cancelled() => {}
+                    () = relay::serve(context.clone(), lane) => {}
+                },
                 Ok(lane) => drop(actor.send(Command::Lane(lane)).await),
                 Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
             }

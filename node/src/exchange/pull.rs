@@ -417,7 +417,7 @@ fn eligible(kind: LaneKind, free: bool) -> &'static [Priority] {
         LaneKind::Urgent => &[Priority::Urgent],
         LaneKind::Bulk if free => &[Priority::Urgent, Priority::Normal, Priority::Bulk],
         LaneKind::Bulk => &[Priority::Normal, Priority::Bulk],
-        LaneKind::Control => &[],
+        LaneKind::Control | LaneKind::Relay => &[],
     }
 }
 

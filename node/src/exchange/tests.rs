@@ -77,7 +77,7 @@ async fn node(name: &str, number: &str) -> TestNode {
     let mailroom = Mailroom::new(store, blobs, slots);
     let mut config = NetConfig::new(seed);
     config.listen = Some(format!("127.0.0.1:{port}").parse().unwrap());
-    config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] };
+    config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] }.into();
     let (net, lanes) = Net::start(config, Arc::new(Keeper::new(book.clone(), entity.clone()))).await.unwrap();
     let parts = Parts {
         entity: entity.clone(),
@@ -92,6 +92,10 @@ async fn node(name: &str, number: &str) -> TestNode {
 }
 
 impl TestNode {
+    fn root(&self) -> RootKey {
+        RootKey::from_seed(*self.entity.current().root().unwrap().seed())
+    }
+
     async fn stop(self) {
         self.exchange.shutdown().await;
         self.net.shutdown().await;
@@ -252,10 +256,10 @@ async fn pair() -> (TestNode, TestNode, AgreementId) {
     let (a, b) = (node("Clinic A", "NO:ORGNR:1").await, node("Clinic B", "NO:ORGNR:2").await);
     let card = b.book.own_card().unwrap();
     let draft = TermsDraft::standard(ambient::now());
-    let (proposed, file) = a.book.propose(&card, draft, true).await.unwrap();
+    let (proposed, file) = a.book.propose(&card, draft, true, &a.root()).await.unwrap();
     let id = proposed.id;
     a.exchange.agreement_changed(&id).await;
-    let (accepted, _) = b.book.accept(file.as_bytes(), true).await.unwrap();
+    let (accepted, _) = b.book.accept(file.as_bytes(), true, &b.root()).await.unwrap();
     assert_eq!(accepted.id, id);
     b.exchange.agreement_changed(&id).await;
     b.exchange.contact_confirmed(&id, Duration::from_secs(10)).await.unwrap();
@@ -287,7 +291,7 @@ async fn an_acceptance_completes_the_agreement_and_a_message_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_an_end_stops_everything_and_both_know() {
     let (a, b, id) = pair().await;
-    b.book.end(&id).await.unwrap();
+    b.book.end(&id, &b.root()).await.unwrap();
     b.exchange.agreement_changed(&id).await;
     until("both know", || a.book.get(&id).unwrap().peer_end.is_some() && b.book.get(&id).unwrap().end_confirmed).await;
     until("offline", || !a.exchange.peer(&id).online && !b.exchange.peer(&id).online).await;
@@ -383,7 +387,7 @@ async fn an_early_offer_that_is_refused_ends_as_it_would_have_later() {
 async fn p6_an_end_takes_early_content_with_it() {
     let (a, b, id) = pair().await;
     let early = HalfWay::begin(&a, &b, &id).await;
-    a.book.end(&id).await.unwrap();
+    a.book.end(&id, &a.root()).await.unwrap();
     a.exchange.agreement_changed(&id).await;
     b.holds_nothing_of(&a).await;
     until("it is forgotten", || a.mailroom.early_offers(&id).unwrap().is_empty()).await;

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -132,6 +133,28 @@ impl DialRules {
     }
 }
 
+/// The rules that hold now; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct SharedRules(Arc<RwLock<DialRules>>);
+
+impl SharedRules {
+    /// Whether `ip` may be dialled.
+    pub fn permit(&self, ip: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).permit(ip)
+    }
+
+    /// Other rules from the next dial on.
+    pub fn replace(&self, rules: DialRules) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+}
+
+impl From<DialRules> for SharedRules {
+    fn from(rules: DialRules) -> SharedRules {
+        SharedRules(Arc::new(RwLock::new(rules)))
+    }
+}
+
 /// The address in a text of the form `host:port`, `1.2.3.4:port` or `[2001:db8::1]:port`.
 pub(super) fn parse(text: &str) -> Option<Multiaddr> {
     let (host, port) = text.rsplit_once(':')?;
@@ -154,6 +177,15 @@ fn is_host_name(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
+}
+
+/// Whether a name belongs to no public zone: a single word, or one of the suffixes set aside for networks of one's own.
+///
+/// Only where a proxy resolves names is this all that can be known.
+pub(super) fn is_internal(name: &str) -> bool {
+    const SUFFIXES: [&str; 8] = ["localhost", "local", "internal", "intranet", "lan", "corp", "home", "home.arpa"];
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    !name.contains('.') || SUFFIXES.iter().any(|suffix| name.ends_with(&format!(".{suffix}")))
 }
 
 /// Whether a text is an address that can be put on a card: `host:port`, an IPv6 host in brackets.
@@ -187,6 +219,22 @@ mod tests {
         ] {
             let parsed = parse(text).map(|address| address.to_string());
             assert_eq!(parsed.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_ones_own_network_are_known() {
+        for (name, internal) in [
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("intranet", true),
+            ("pacs.hospital.local", true),
+            ("x.home.arpa.", true),
+            ("node.example.no", false),
+            ("local.example", false),
+            ("notlocal.no", false),
+        ] {
+            assert_eq!(is_internal(name), internal, "{name}");
         }
     }
 

@@ -103,7 +103,7 @@ impl Chain {
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let target = &record.target;
-        let (remote, bytes) = (io.remote, io.bytes.clone());
+        let (remote, via, bytes) = (io.remote, io.via, io.bytes.clone());
         let mut tls = match self.knock(io, record).await {
             Err(DialError::Broken | DialError::TimedOut) if bytes.received() == 0 => {
                 return Err(DialError::NoAnswer);
@@ -120,7 +120,7 @@ impl Chain {
             Err(error) => return Err(dial_error(&error, DialError::Refused)),
         };
         let peer = self.check(&tls, &Admission::of(target), &hello).map_err(DialError::Foreign)?;
-        let pass = Arc::new(Pass { peer, remote, bytes, _seat: None });
+        let pass = Arc::new(Pass { peer, remote, bytes, via, _seat: None });
         record.finish(Ok(pass.clone()));
         self.finish(tls, Endpoint::Dialer, pass).ok_or(DialError::Broken)
     }
@@ -163,14 +163,14 @@ impl Chain {
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (remote, bytes) = (io.remote, io.bytes.clone());
+        let (remote, via, bytes) = (io.remote, io.via, io.bytes.clone());
         let identity = lock(&self.identity).clone();
         let io = BufReader::with_capacity(self.limits.read_buffer_bytes, io);
         let shake = identity.accept(&admission.hello, io);
         let mut tls = within(self.deadlines.tls, shake).await.map_err(ChainError::Tls)?;
 
         let peer = self.greet(&mut tls, &admission).await?;
-        let pass = Arc::new(Pass { peer, remote, bytes, _seat: Some(seat) });
+        let pass = Arc::new(Pass { peer, remote, bytes, via, _seat: Some(seat) });
         self.registry.put_accepted(pair, &pass);
         self.finish(tls, Endpoint::Listener, pass).ok_or(ChainError::Refused(HelloRefusal::ForeignKey))
     }
@@ -181,10 +181,14 @@ impl Chain {
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hello = within(self.deadlines.hello, read_hello(tls)).await.map_err(ChainError::Frame)?;
-        let peer = self.check(tls, admission, &hello).map_err(ChainError::Refused)?;
+        let checked = self.check(tls, admission, &hello);
+        if let Some(refusal) = checked.as_ref().err().filter(|refusal| !refusal.is_of_version()) {
+            return Err(ChainError::Refused(*refusal));
+        }
+        // Also where only the versions do not meet: the dialer's operator shall read who must upgrade.
         let own = self.keeper.own_hello(&admission.agreement);
         within(self.deadlines.hello, write_hello(tls, &own)).await.map_err(ChainError::Frame)?;
-        Ok(peer)
+        checked.map_err(ChainError::Refused)
     }
 
     fn check<C>(&self, tls: &Secured<C>, admission: &Admission, hello: &[u8]) -> Result<PeerNode, HelloRefusal> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::address::DialRules;
+use super::address::SharedRules;
+use super::proxy::Proxy;
 
 /// Everything that [`Net::start`](super::Net::start) needs to know.
 pub struct NetConfig {
@@ -13,8 +14,10 @@ pub struct NetConfig {
     pub transport_seed: Zeroizing<[u8; 32]>,
     /// Where to listen; `None` for a node that only dials. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
+    /// Through which proxy every dial goes; directly without one.
+    pub proxy: Option<Proxy>,
     /// Which addresses may be dialled.
-    pub dial_rules: DialRules,
+    pub dial_rules: SharedRules,
     /// How long each step may take.
     pub deadlines: Deadlines,
     /// How much of everything there may be.
@@ -27,7 +30,8 @@ impl NetConfig {
         NetConfig {
             transport_seed: Zeroizing::new(transport_seed),
             listen: None,
-            dial_rules: DialRules::default(),
+            proxy: None,
+            dial_rules: SharedRules::default(),
             deadlines: Deadlines::default(),
             limits: NetLimits::default(),
         }

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::proxy::ProxyError;
+
 /// Why the network part of a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -49,6 +51,14 @@ pub enum DialError {
     /// No TCP connection came about.
     #[error("cannot connect: {0}")]
     Unreachable(io::ErrorKind),
+    /// The proxy made no connection.
+    #[error(transparent)]
+    Proxy(ProxyError),
+    /// No partner connected the two.
+    #[error(
+        "no partner that may forward connects to it: it is not online there, or that partner does not forward for it"
+    )]
+    NotForwarded,
     /// A TCP connection came about, but nothing answered behind it.
     #[error("something accepts the connection but does not answer: not a Pakt node, or it does not know this one")]
     NoAnswer,
@@ -110,6 +120,11 @@ pub enum HelloRefusal {
 }
 
 impl HelloRefusal {
+    /// Whether the peer is who it should be and only speaks other versions.
+    pub fn is_of_version(self) -> bool {
+        matches!(self, HelloRefusal::PeerNewer | HelloRefusal::PeerOlder)
+    }
+
     /// Whether trying again later can help without anybody changing anything.
     pub fn is_transient(self) -> bool {
         self == HelloRefusal::Storage

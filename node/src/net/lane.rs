@@ -69,6 +69,8 @@ pub struct Lane {
     pub dialer: bool,
     /// The address of the other end; unspecified for in-memory lanes.
     pub remote: SocketAddr,
+    /// The agreement with the partner that forwards the connection; none for a direct one.
+    pub via: Option<AgreementId>,
     /// The stream; its drop ends the connection.
     pub io: LaneStream,
     /// What the lane has cost so far.
@@ -82,6 +84,7 @@ impl Lane {
             peer: pass.peer.clone(),
             dialer,
             remote: pass.remote,
+            via: pass.via,
             io: LaneStream(stream),
             bytes: pass.bytes.clone(),
         }
@@ -93,7 +96,7 @@ impl Lane {
 /// What is written may wait in TLS until the next write or `flush`. `shutdown` sends what is buffered and the TLS close, after which the other side reads an end of file; a connection
 /// that just ends reads as [`io::ErrorKind::UnexpectedEof`]. The drop ends the connection at once, both ways.
 #[derive(Debug)]
-pub struct LaneStream(Stream);
+pub struct LaneStream(pub(super) Stream);
 
 impl AsyncRead for LaneStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

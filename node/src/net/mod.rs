@@ -20,6 +20,7 @@ mod error;
 mod hello;
 mod lane;
 mod mux;
+mod proxy;
 mod registry;
 mod seats;
 mod swarm;
@@ -29,7 +30,7 @@ mod tests;
 mod tls;
 mod waiting;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -47,18 +48,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use address::{AddressRange, DialRules, RangeError, Reach, is_address};
+pub use address::{AddressRange, DialRules, RangeError, Reach, SharedRules, is_address};
 pub use config::{Deadlines, NetConfig, NetLimits};
 pub use error::{DialError, HelloRefusal, NetError};
 pub use hello::HELLO_FRAME_BYTES_MAX;
 pub use lane::{Lane, LaneBytes, LaneStream, PeerNode};
 pub use pakt_protocol::message::lane::LaneKind;
+pub use proxy::{Proxy, ProxyError, ProxyTextError};
 
 use actor::{Command, NetActor};
-use base::{Base, Ticketed, Wire};
+use base::{Base, Carried, Relayed, Ticketed, Wire};
 use chain::Chain;
 use door::Door;
-use registry::{Registry, lock};
+use registry::{Registry, Ticket, lock};
 use seats::Seats;
 use swarm::{Lanes, Wanted};
 use tcp::TcpTransport;
@@ -135,6 +137,7 @@ pub struct Net {
 struct Inner {
     chain: Arc<Chain>,
     commands: mpsc::Sender<Command>,
+    relayed: mpsc::Sender<Relayed>,
     parse: fn(&str) -> Option<Multiaddr>,
     listening: Option<SocketAddr>,
     actor: Mutex<Option<JoinHandle<()>>>,
@@ -153,7 +156,7 @@ impl Net {
         config: NetConfig,
         keeper: Arc<dyn Doorkeeper>,
     ) -> Result<(Net, mpsc::Receiver<Lane>), NetError> {
-        let base = TcpTransport::new(config.dial_rules.clone(), config.deadlines.connect);
+        let base = TcpTransport::new(config.dial_rules.clone(), config.proxy.clone(), config.deadlines.connect);
         let listen = config.listen;
         let address = listen.map(|addr| Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port())));
         Net::start_on(base, address, config, keeper).await.map_err(|failure| match (failure, listen) {
@@ -198,7 +201,8 @@ impl Net {
             drop(spawner.spawn(task));
         })
         .with_idle_connection_timeout(config.deadlines.lane);
-        let transport = transport_of(base, chain.clone());
+        let (relayed, accepted) = mpsc::channel(config.limits.inbound_queue_max);
+        let transport = transport_of(base, accepted, chain.clone());
         let mut swarm = Swarm::new(transport, behaviour, peer_id, swarm_config);
         let listener = listen.map(|address| swarm.listen_on(address)).transpose();
         let listener = listener.map_err(StartError::from_transport)?;
@@ -212,6 +216,7 @@ impl Net {
         let inner = Inner {
             chain,
             commands,
+            relayed,
             parse: T::parse,
             listening,
             actor: Mutex::new(Some(tokio::spawn(actor.run()))),
@@ -235,7 +240,30 @@ impl Net {
     /// A [`DialError`] that says who has to act.
     pub async fn dial(&self, target: DialTarget, kind: LaneKind) -> Result<Lane, DialError> {
         let address = (self.inner.parse)(&target.addr).ok_or(DialError::BadAddress)?;
-        let ticket = self.inner.chain.registry.open_dial(target);
+        let ticket = self.inner.chain.registry.open_dial(target, None);
+        self.finish_dial(ticket, address, kind).await
+    }
+
+    /// Dials one lane over the stream of a relay lane, to whoever is at its other end; the door of `target` has to open.
+    ///
+    /// Cancel safe, as [`Net::dial`].
+    ///
+    /// # Errors
+    /// A [`DialError`] that says who has to act.
+    pub async fn dial_over(&self, relay: Lane, target: DialTarget, kind: LaneKind) -> Result<Lane, DialError> {
+        let carrier = Relayed { via: relay.peer.agreement, stream: relay.io };
+        let ticket = self.inner.chain.registry.open_dial(target, Some(carrier));
+        self.finish_dial(ticket, Multiaddr::empty(), kind).await
+    }
+
+    /// Listens on the stream of a relay lane: its other end meets the door, and comes in as a lane like any other.
+    pub async fn accept_over(&self, relay: Lane) {
+        let relayed = Relayed { via: relay.peer.agreement, stream: relay.io };
+        // Fails only when the network stops.
+        let _ = self.inner.relayed.send(relayed).await;
+    }
+
+    async fn finish_dial(&self, ticket: Ticket, address: Multiaddr, kind: LaneKind) -> Result<Lane, DialError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Dial { address: ticket.append_to(address), wanted: Wanted { kind, reply } };
         let sent = self.inner.commands.send(command).await;
@@ -310,12 +338,17 @@ fn new_chain(config: &NetConfig, identity: TlsIdentity, keeper: Arc<dyn Doorkeep
 
 type Boxed = libp2p::core::transport::Boxed<(libp2p::PeerId, libp2p::core::muxing::StreamMuxerBox)>;
 
-fn transport_of<T: Base>(base: T, chain: Arc<Chain>) -> Boxed {
+fn transport_of<T: Base>(base: T, relayed: mpsc::Receiver<Relayed>, chain: Arc<Chain>) -> Boxed {
     let registry = chain.registry.clone();
-    Ticketed { base, registry }
+    Ticketed { base, registry, relayed, accepted: 0 }
         .and_then(move |output, point| {
-            let remote = T::remote(&output);
-            chain.pass(Wire::new(output, remote), point)
+            let remote = match &output {
+                Carried::Direct(io) => T::remote(io),
+                // Where it comes from only the partner knows that forwards it.
+                Carried::Relayed(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let via = output.via();
+            chain.pass(Wire::new(output, remote, via), point)
         })
         .boxed()
 }

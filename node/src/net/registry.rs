@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use pakt_protocol::ids::AgreementId;
 
 use super::DialTarget;
+use super::base::Relayed;
 use super::error::DialError;
 use super::lane::{LaneBytes, PeerNode};
 use super::seats::Seat;
@@ -29,6 +31,8 @@ pub(super) struct Pass {
     pub(super) peer: PeerNode,
     pub(super) remote: SocketAddr,
     pub(super) bytes: Arc<LaneBytes>,
+    /// The agreement with the partner that forwards the connection.
+    pub(super) via: Option<AgreementId>,
     /// Taken by accepted connections only.
     pub(super) _seat: Option<Seat>,
 }
@@ -36,12 +40,18 @@ pub(super) struct Pass {
 /// One dial under way and what became of it.
 pub(super) struct DialRecord {
     pub(super) target: DialTarget,
+    /// The forwarded stream to use instead of an address, until it is used.
+    carrier: Mutex<Option<Relayed>>,
     outcome: Mutex<Option<Result<Arc<Pass>, DialError>>>,
 }
 
 impl DialRecord {
     pub(super) fn finish(&self, outcome: Result<Arc<Pass>, DialError>) {
         *lock(&self.outcome) = Some(outcome);
+    }
+
+    pub(super) fn take_carrier(&self) -> Option<Relayed> {
+        lock(&self.carrier).take()
     }
 
     pub(super) fn outcome(&self) -> Option<Result<Arc<Pass>, DialError>> {
@@ -70,9 +80,9 @@ impl Registry {
         lock(&self.accepted).remove(pair)?.upgrade()
     }
 
-    pub(super) fn open_dial(self: &Arc<Self>, target: DialTarget) -> Ticket {
+    pub(super) fn open_dial(self: &Arc<Self>, target: DialTarget, carrier: Option<Relayed>) -> Ticket {
         let number = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let record = Arc::new(DialRecord { target, outcome: Mutex::new(None) });
+        let record = Arc::new(DialRecord { target, carrier: Mutex::new(carrier), outcome: Mutex::new(None) });
         lock(&self.dials).insert(number, record.clone());
         Ticket { number, record, registry: self.clone() }
     }

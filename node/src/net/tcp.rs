@@ -4,7 +4,7 @@
 //! **Invariant:** a shortage of file descriptors delays accepting; it ends nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,9 +21,10 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::address::{self, DialRules};
+use super::address::{self, SharedRules};
 use super::base::Base;
 use super::error::DialError;
+use super::proxy::{Proxy, ProxyError, ProxyTarget};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -56,11 +57,14 @@ pub(super) enum TcpError {
     NotAllowed,
     #[error("connect: {0}")]
     Connect(#[source] io::Error),
+    #[error(transparent)]
+    Proxy(ProxyError),
 }
 
 /// Listeners and dials over TCP.
 pub(super) struct TcpTransport {
-    rules: Arc<DialRules>,
+    rules: SharedRules,
+    proxy: Option<Arc<Proxy>>,
     connect_deadline: Duration,
     listeners: Vec<Listener>,
 }
@@ -74,8 +78,8 @@ struct Listener {
 }
 
 impl TcpTransport {
-    pub(super) fn new(rules: DialRules, connect_deadline: Duration) -> TcpTransport {
-        TcpTransport { rules: Arc::new(rules), connect_deadline, listeners: Vec::new() }
+    pub(super) fn new(rules: SharedRules, proxy: Option<Proxy>, connect_deadline: Duration) -> TcpTransport {
+        TcpTransport { rules, proxy: proxy.map(Arc::new), connect_deadline, listeners: Vec::new() }
     }
 }
 
@@ -91,6 +95,7 @@ impl Base for TcpTransport {
     fn failure(error: &TcpError) -> DialError {
         match error {
             TcpError::NotAllowed => DialError::RangeNotAllowed,
+            TcpError::Proxy(error) => DialError::Proxy(*error),
             TcpError::Unresolved => DialError::Unresolved,
             TcpError::Listen(error) | TcpError::Connect(error) => DialError::Unreachable(error.kind()),
         }
@@ -123,7 +128,11 @@ impl Transport for TcpTransport {
         let (Some(host), Some(port)) = host_and_port(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        Ok(Box::pin(connect(host, port, self.rules.clone(), self.connect_deadline)))
+        let (rules, deadline) = (self.rules.clone(), self.connect_deadline);
+        Ok(match self.proxy.clone() {
+            Some(proxy) => Box::pin(connect_through(proxy, host, port, rules, deadline)),
+            None => Box::pin(connect(host, port, rules, deadline)),
+        })
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, TcpError>> {
@@ -212,7 +221,7 @@ pub(super) fn socket_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-async fn connect(host: Host, port: u16, rules: Arc<DialRules>, deadline: Duration) -> Result<TcpIo, TcpError> {
+async fn connect(host: Host, port: u16, rules: SharedRules, deadline: Duration) -> Result<TcpIo, TcpError> {
     let resolved: Vec<IpAddr> = match host {
         Host::Ip(ip) => vec![ip],
         Host::Name(name) => timeout(deadline, lookup_host((name, port)))
@@ -236,6 +245,28 @@ async fn connect(host: Host, port: u16, rules: Arc<DialRules>, deadline: Duratio
         }
     }
     Err(failure)
+}
+
+/// Has the proxy connect, and resolve names; an address is checked here, a name by what it says of itself.
+async fn connect_through(
+    proxy: Arc<Proxy>,
+    host: Host,
+    port: u16,
+    rules: SharedRules,
+    deadline: Duration,
+) -> Result<TcpIo, TcpError> {
+    // Where a name leads to only the proxy knows.
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let (target, remote) = match host {
+        Host::Ip(ip) if !rules.permit(ip) => return Err(TcpError::NotAllowed),
+        Host::Ip(ip) => (ProxyTarget::Ip(ip, port), SocketAddr::from((ip, port))),
+        Host::Name(name) if address::is_internal(&name) && !rules.permit(Ipv4Addr::LOCALHOST.into()) => {
+            return Err(TcpError::NotAllowed);
+        }
+        Host::Name(name) => (ProxyTarget::Name(name, port), nowhere),
+    };
+    let stream = proxy.connect(&target, deadline).await.map_err(TcpError::Proxy)?;
+    Ok(TcpIo::new(stream, remote))
 }
 
 /// Sets what helps and leaves out what this kernel does not know or allow.

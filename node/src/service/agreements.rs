@@ -28,7 +28,7 @@ impl Node {
     /// # Errors
     /// None so far; the type is that of all calls.
     pub async fn card(&self) -> Answer<String> {
-        Ok(self.inner.card.clone())
+        Ok(self.card_text().clone())
     }
 
     /// All agreements and proposals, newest first.
@@ -63,9 +63,10 @@ impl Node {
             cards.push(signed);
         }
         let verified = request.fingerprint.is_some();
+        let root = self.root(&request.signing).await?;
         let mut proposals = Vec::with_capacity(cards.len());
         for card in &cards {
-            let (agreement, file) = self.inner.book.propose(card, terms.clone(), verified).await?;
+            let (agreement, file) = self.inner.book.propose(card, terms.clone(), verified, &root).await?;
             self.inner.exchange.agreement_changed(&agreement.id).await;
             proposals.push(Proposal { summary: summary(&agreement, now), file });
         }
@@ -79,7 +80,8 @@ impl Node {
     pub async fn accept(&self, request: AcceptRequest) -> Answer<Accepted> {
         let proposer = |bytes: &[u8]| Ok(AgreementFile::verify(bytes)?.terms.proposer.entity);
         let verified = checked_file(&request.file, request.fingerprint.as_deref(), proposer)?;
-        let (agreement, file) = self.inner.book.accept(request.file.as_bytes(), verified).await?;
+        let root = self.root(&request.signing).await?;
+        let (agreement, file) = self.inner.book.accept(request.file.as_bytes(), verified, &root).await?;
         let exchange = &self.inner.exchange;
         exchange.agreement_changed(&agreement.id).await;
         let confirmed = exchange.contact_confirmed(&agreement.id, CONTACT_WAIT).await;
@@ -133,9 +135,10 @@ impl Node {
     ///
     /// # Errors
     /// `not_found`, `no_agreement` when it has ended already, or when the root is elsewhere.
-    pub async fn end(&self, id: String) -> Answer<AgreementSummary> {
+    pub async fn end(&self, id: String, request: SignedRequest) -> Answer<AgreementSummary> {
         let id = self.agreement_named(&id)?.id;
-        self.inner.book.end(&id).await?;
+        let root = self.root(&request.signing).await?;
+        self.inner.book.end(&id, &root).await?;
         self.inner.exchange.agreement_changed(&id).await;
         let agreement = self.inner.book.get(&id).ok_or(book::BookError::Unknown)?;
         Ok(summary(&agreement, ambient::now()))
@@ -203,6 +206,7 @@ fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
         messages_per_hour: terms.messages_per_hour,
         controls: terms.controls,
         urgent_contact: terms.urgent_contact,
+        relay: terms.relay,
     })
 }
 
@@ -258,6 +262,7 @@ fn shown_terms(terms: &AgreementTerms) -> Terms {
         rate: terms.messages_per_hour.map(|count| format!("{count}/h")).unwrap_or_default(),
         controls: terms.controls.clone(),
         urgent_contact: terms.urgent_contact.clone(),
+        relay: terms.relay,
     }
 }
 

@@ -137,7 +137,6 @@ impl From<BookError> for ServiceError {
             | BookError::GroupExists
             | BookError::TooManyGroups
             | BookError::Hello(_) => ErrorCode::Conflict,
-            BookError::NoRoot => ErrorCode::Failed,
         };
         split(code, &error.to_string())
     }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
+//! | `addresses` | where this node can be dialled |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -14,6 +15,7 @@
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
 //! **Invariant:** names, subjects and file names appear in answers to local users only, never in a log.
 
+mod addresses;
 mod agreements;
 mod delivery;
 mod drafts;
@@ -23,6 +25,7 @@ mod ids;
 mod inbox;
 mod outbox;
 mod peers;
+mod root;
 mod running;
 mod sending;
 mod start;
@@ -30,7 +33,7 @@ mod status;
 mod words;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -45,7 +48,7 @@ use crate::content::{ContentPool, KnownContent};
 use crate::entity::Entity;
 use crate::exchange::Exchange;
 use crate::mailroom::Mailroom;
-use crate::net::DialRules;
+use crate::net::SharedRules;
 use drafts::Drafts;
 
 pub use start::start;
@@ -71,10 +74,12 @@ struct Inner {
     known: KnownContent,
     exchange: Exchange,
     pool: ContentPool,
-    dial_rules: DialRules,
+    dial_rules: SharedRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.
-    card: String,
+    card: Mutex<String>,
+    /// Held while `config.toml` is changed.
+    config_file: tokio::sync::Mutex<()>,
     unprotected: bool,
     /// Seconds by which the clock jumped before this start.
     clock_jump: Option<i64>,
@@ -89,6 +94,10 @@ struct Inner {
 }
 
 impl Node {
+    fn card_text(&self) -> std::sync::MutexGuard<'_, String> {
+        self.inner.card.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()

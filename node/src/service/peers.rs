@@ -11,9 +11,9 @@ use super::agreements::state_of;
 use super::{Answer, Node, words};
 use crate::ambient;
 use crate::api::types::*;
-use crate::book::{Agreement, END_OPEN_FOR, Standing};
+use crate::book::{Agreement, Book, END_OPEN_FOR, Standing};
 use crate::exchange::{LaneInfo, PeerState};
-use crate::net::{DialRules, LaneKind, Reach};
+use crate::net::{LaneKind, Reach, SharedRules};
 
 impl Node {
     /// The counterparts and how they can be reached, by name.
@@ -24,7 +24,10 @@ impl Node {
         let now = ambient::now();
         let state = |agreement: &Arc<Agreement>| self.inner.exchange.peer(&agreement.id);
         let peers = self.counterparts(now);
-        Ok(peers.iter().map(|agreement| peer(agreement, &state(agreement), &self.inner.dial_rules, now)).collect())
+        Ok(peers
+            .iter()
+            .map(|agreement| peer(agreement, &state(agreement), (&self.inner.book, &self.inner.dial_rules), now))
+            .collect())
     }
 
     /// The agreement that counts with each counterpart, ordered by name.
@@ -47,7 +50,7 @@ fn is_shown(agreement: &Agreement, now: Time) -> bool {
     agreement.standing != Standing::Ended || agreement.ended_at.is_none_or(|at| now.distance(at) < END_OPEN_FOR)
 }
 
-fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) -> Peer {
+fn peer(agreement: &Agreement, state: &PeerState, (book, rules): (&Book, &SharedRules), now: Time) -> Peer {
     let other = agreement.counterpart();
     let groups = agreement.roster.iter().flat_map(|roster| &roster.groups);
     let (addresses, addresses_ignored) = dialled(&agreement.addresses, rules);
@@ -66,10 +69,11 @@ fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) 
         since: state.since.map(time_text),
         reason: if state.online { None } else { Some(reason_of(agreement, state, now)) },
         groups: groups.map(|group| group.name.clone()).collect(),
-        lanes: state.lanes.iter().map(lane).collect(),
+        lanes: state.lanes.iter().map(|shown| lane(shown, book)).collect(),
         line_rate: state.line_rate,
         addresses,
         addresses_ignored,
+        addresses_told_at: agreement.addresses_told_at.map(time_text),
         clock_difference_s: agreement.clock_difference_s,
         last_contact: agreement.last_contact.map(time_text),
     }
@@ -79,6 +83,9 @@ fn peer(agreement: &Agreement, state: &PeerState, rules: &DialRules, now: Time) 
 pub(super) fn reason_of(agreement: &Agreement, state: &PeerState, now: Time) -> String {
     if let Some(why) = not_in_force(agreement, now) {
         return why;
+    }
+    if let Some(problem) = &state.turned_away {
+        return format!("its node was turned away: {problem}");
     }
     let tried = state.reason.clone().unwrap_or_else(|| "it is being dialled".to_owned());
     match agreement.addresses.is_empty() {
@@ -110,7 +117,7 @@ pub(super) fn not_in_force(agreement: &Agreement, now: Time) -> Option<String> {
 }
 
 /// Which addresses are dialled, and which are not and why. What a name resolves to is known only when it is dialled.
-fn dialled(addresses: &[Address], rules: &DialRules) -> (Vec<String>, Vec<String>) {
+fn dialled(addresses: &[Address], rules: &SharedRules) -> (Vec<String>, Vec<String>) {
     let mut permitted = Vec::new();
     let mut ignored = Vec::new();
     for address in addresses {
@@ -133,15 +140,17 @@ fn dialled(addresses: &[Address], rules: &DialRules) -> (Vec<String>, Vec<String
     (permitted, ignored)
 }
 
-fn lane(lane: &LaneInfo) -> PeerLane {
+fn lane(lane: &LaneInfo, book: &Book) -> PeerLane {
     let kind = match lane.kind {
         LaneKind::Control => "control",
         LaneKind::Urgent => "urgent",
         LaneKind::Bulk => "bulk",
+        LaneKind::Relay => "relay",
     };
     PeerLane {
         kind: kind.to_owned(),
-        remote: lane.remote.to_string(),
+        remote: if lane.remote.port() == 0 { String::new() } else { lane.remote.to_string() },
+        via: lane.via.and_then(|via| book.get(&via)).map(|partner| partner.counterpart().name.clone()),
         dialled: lane.dialer,
         bytes_sent: lane.sent,
         bytes_received: lane.received,
@@ -151,6 +160,7 @@ fn lane(lane: &LaneInfo) -> PeerLane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::DialRules;
 
     #[test]
     fn addresses_that_are_not_dialled_say_why() {
@@ -161,7 +171,7 @@ mod tests {
                 own: own.iter().map(|ip| ip.parse().unwrap()).collect(),
                 allowed: allowed.iter().map(|range| range.parse().unwrap()).collect(),
             };
-            let (permitted, told) = dialled(&addresses, &rules);
+            let (permitted, told) = dialled(&addresses, &rules.into());
             assert_eq!(permitted.len() + told.len(), addresses.len());
             assert!(permitted.contains(&"node.example:4100".to_owned()));
             let names: Vec<&str> = told.iter().filter_map(|text| text.split(' ').next()).collect();

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -33,7 +33,7 @@ use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
 use crate::mailroom::Mailroom;
-use crate::net::{DialRules, Net, NetConfig};
+use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::{clock, files, setup};
@@ -66,8 +66,8 @@ struct Opened {
 /// What is wrong with the data directory, the keys or the listen address.
 pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
-    let listen = listen_address(&config)?;
-    let dial_rules = dial_rules(&config, listen)?;
+    let listen = config.listen_address()?;
+    let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
     let addresses = card_addresses(&config)?;
     let seed = *keystore.transport.seed();
     let opening = config.clone();
@@ -79,7 +79,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     })
 }
 
-type Network = ([u8; 32], SocketAddr, DialRules);
+type Network = ([u8; 32], Option<SocketAddr>, SharedRules);
 
 async fn bring_up(
     config: Config,
@@ -93,8 +93,9 @@ async fn bring_up(
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
-    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone() };
-    let net_config = NetConfig { listen: Some(listen), dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
+    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
+    let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
+    let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
     let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
@@ -124,7 +125,8 @@ async fn bring_up(
         exchange,
         pool,
         dial_rules,
-        card,
+        card: Mutex::new(card),
+        config_file: tokio::sync::Mutex::new(()),
         unprotected,
         clock_jump,
         started: Instant::now(),
@@ -197,7 +199,7 @@ async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()
 }
 
 /// Writes this entity's card where `init` wrote it, if it says something else by now, and gives its text.
-fn write_card(dir: &Path, book: &Book) -> Answer<String> {
+pub(super) fn write_card(dir: &Path, book: &Book) -> Answer<String> {
     let path = dir.join(setup::CARD_NAME);
     let signed = book.own_card()?;
     let current = signed.peek()?;
@@ -221,11 +223,6 @@ fn wrong_config(key: &str, value: &str, hint: &str) -> ServiceError {
     ServiceError::new(ErrorCode::Damaged, format!("config.toml: `{key}`: {value} cannot be used"), hint)
 }
 
-fn listen_address(config: &Config) -> Answer<SocketAddr> {
-    let parsed = config.listen.parse();
-    parsed.map_err(|_| wrong_config("listen", &config.listen, "write an IP address of this machine and a port"))
-}
-
 fn card_addresses(config: &Config) -> Answer<Vec<Address>> {
     let parse = |text: &String| {
         text.parse().map_err(|_| wrong_config("advertise", text, "write HOST:PORT, an IPv6 address in brackets"))
@@ -234,9 +231,9 @@ fn card_addresses(config: &Config) -> Answer<Vec<Address>> {
 }
 
 /// What this node dials: the ranges that its own addresses lie in, and those that the operator allowed.
-fn dial_rules(config: &Config, listen: SocketAddr) -> Answer<DialRules> {
+pub(super) fn dial_rules(config: &Config, listen: Option<SocketAddr>) -> Answer<DialRules> {
     let advertised = card_addresses(config)?.into_iter().filter_map(|address| address.ip());
-    let own: Vec<IpAddr> = std::iter::once(listen.ip()).chain(advertised).collect();
+    let own: Vec<IpAddr> = listen.iter().map(SocketAddr::ip).chain(advertised).collect();
     let range = |text: &String| {
         text.parse().map_err(|_| wrong_config("allow_range", text, "write ADDRESS/BITS, as in 10.0.0.0/8"))
     };

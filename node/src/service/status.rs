@@ -9,6 +9,7 @@ use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
 use crate::book::Agreement;
+use crate::exchange::RelayCounts;
 use crate::line::Limits;
 use crate::setup;
 
@@ -56,6 +57,7 @@ impl Node {
             held,
             peers_online,
             unprotected: inner.unprotected,
+            relay: relay_of(inner.exchange.relay_counts()),
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             warnings: self.warnings(free),
@@ -143,6 +145,11 @@ fn base58(bytes: &[u8]) -> String {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).map(|_| 0);
     let all = zeros.chain(digits.iter().rev().copied());
     all.map(|digit| char::from(ALPHABET[usize::from(digit)])).collect()
+}
+
+fn relay_of(counts: RelayCounts) -> RelayStatus {
+    let RelayCounts { circuits, forwarded, refused, bytes } = counts;
+    RelayStatus { circuits, forwarded, refused, bytes }
 }
 
 fn limits_of(limits: Limits) -> LineLimits {

@@ -10,12 +10,13 @@ use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::address_update::AddressUpdate;
 use pakt_protocol::record::roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
 use crate::blob::{ObjectRow, Owner, Usage};
-use crate::book::rows::{AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::book::rows::{AddressRow, AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
@@ -125,3 +126,18 @@ pub(crate) const KNOWN_BY_USE: Table<(u32, KnownKey), u32> = Table::new("known-b
 
 /// What they add up to.
 pub(crate) const KNOWN_USAGE: Table<(), Usage> = Table::new("known-usage-1");
+
+/// The newest addresses that a counterpart has told.
+pub(crate) const PEER_ADDRESSES: Table<AgreementId, AddressRow> = Table::new("peer-addresses-1");
+
+/// The newest addresses that were told to each counterpart.
+pub(crate) const OWN_ADDRESSES: Table<AgreementId, Signed<AddressUpdate>> = Table::new("own-addresses-1");
+
+/// What counterparts left here for others, by who left it and the tag that it is asked for by.
+pub(crate) const DEPOSITS: Table<(AgreementId, [u8; 16]), Vec<u8>> = Table::new("deposits-1");
+
+/// The same rows by tag.
+pub(crate) const DEPOSIT_TAGS: Table<([u8; 16], AgreementId), ()> = Table::new("deposit-tags-1");
+
+/// The name of the whole set that a counterpart left.
+pub(crate) const DEPOSITS_WHOLE: Table<AgreementId, [u8; 32]> = Table::new("deposits-whole-1");

@@ -76,6 +76,7 @@ fn agreement(nord: &Entity, zuid: &Entity, complete: bool) -> String {
         messages_per_hour: None,
         controls: vec![],
         urgent_contact: String::new(),
+        relay: false,
     };
     let mut record = AgreementRecord::propose(&terms, &nord.root).unwrap();
     if complete {

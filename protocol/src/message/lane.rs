@@ -11,11 +11,13 @@ pub enum LaneKind {
     Urgent,
     /// Content of all other messages.
     Bulk,
+    /// Bytes that the listener forwards to and from one of its other counterparts.
+    Relay,
 }
 
 impl LaneKind {
     /// Every kind.
-    pub const ALL: [LaneKind; 3] = [LaneKind::Control, LaneKind::Urgent, LaneKind::Bulk];
+    pub const ALL: [LaneKind; 4] = [LaneKind::Control, LaneKind::Urgent, LaneKind::Bulk, LaneKind::Relay];
 
     /// The protocol name that the dialer asks for.
     pub fn protocol(self) -> &'static str {
@@ -23,6 +25,7 @@ impl LaneKind {
             LaneKind::Control => "/pakt/control/1",
             LaneKind::Urgent => "/pakt/urgent/1",
             LaneKind::Bulk => "/pakt/bulk/1",
+            LaneKind::Relay => "/pakt/relay/1",
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct AgreementTerms {
     pub controls: Vec<String>,
     /// Whom to call when something is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    pub relay: bool,
 }
 
 impl Record for AgreementTerms {

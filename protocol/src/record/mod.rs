@@ -7,6 +7,7 @@
 //! verify it.
 
 pub mod address;
+pub mod address_update;
 pub mod agreement;
 pub mod card;
 pub mod chain;
@@ -216,6 +217,7 @@ pub(crate) mod tests {
             messages_per_hour: None,
             controls: vec![],
             urgent_contact: String::new(),
+            relay: false,
         }
     }
 

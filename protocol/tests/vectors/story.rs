@@ -44,6 +44,7 @@ impl Story {
             messages_per_hour: None,
             controls: vec!["malware scan"],
             urgent_contact: "+47 55 00 00 00",
+            relay: 0,
         }
     }
 

@@ -140,6 +140,7 @@ pub(crate) struct TermsFields {
     pub(crate) messages_per_hour: Option<u32>,
     pub(crate) controls: Vec<&'static str>,
     pub(crate) urgent_contact: &'static str,
+    pub(crate) relay: u8,
 }
 
 impl TermsFields {
@@ -152,6 +153,6 @@ impl TermsFields {
         let wire = wire.u64(self.message_bytes_max).u32(self.hold_seconds);
         let wire = wire.option(self.retention_seconds.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         let wire = wire.option(self.messages_per_hour.map(u32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice));
-        wire.texts(&self.controls).text(self.urgent_contact).0
+        wire.texts(&self.controls).text(self.urgent_contact).raw(&[self.relay]).0
     }
 }

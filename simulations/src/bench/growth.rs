@@ -158,7 +158,7 @@ fn send_one(bench: &Bench, name: CurveName, at: u64, dir: &Path) -> Result<Point
     let memory = pair.memory_peaks()?;
     pair.check_received(SUBJECT, &source, &dir.join("saved"))?;
     pair.stop()?;
-    Ok(Point { at, seconds: sent.seconds, bytes: files::size_of(&source)?.bytes, memory })
+    Ok(Point { at, seconds: sent.seconds, bytes: files::size_of(&source)?.bytes, memory: Some(memory) })
 }
 
 /// As many messages at once as there are counterparts, all from or to one hub.
@@ -206,7 +206,7 @@ fn send_many(bench: &Bench, name: CurveName, count: u64, bytes: u64, dir: &Path)
         end.stop()?;
     }
     hub.stop()?;
-    Ok(Point { at: count, seconds, bytes: bytes * count, memory })
+    Ok(Point { at: count, seconds, bytes: bytes * count, memory: Some(memory) })
 }
 
 fn subject(number: usize) -> String {

@@ -7,9 +7,11 @@
 //! **Invariant:** only what lies between the command and its durable end is timed; everything that was received is compared with what
 //! was sent.
 
+pub mod agreements;
 pub mod cases;
 pub mod codecs;
 pub mod contest;
+pub mod doors;
 pub mod files;
 pub mod ground;
 pub mod growth;
@@ -65,6 +67,10 @@ pub enum BenchCase {
     Stalled(stalled::StalledCase),
     /// How time and memory grow with size, number of files and number of counterparts, over loopback
     Growth(growth::GrowthCase),
+    /// What one stranger at the door costs, against the number of agreements
+    Doors(doors::DoorsCase),
+    /// Many agreements at one node: proposed, accepted and online as a batch, then idle
+    Agreements(agreements::AgreementsCase),
     /// All of these, one after the other
     All,
 }
@@ -98,7 +104,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_))
+        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_) | Self::Doors(_) | Self::Agreements(_))
     }
 
     fn run(&self, bench: &Bench) -> Result<Findings> {
@@ -112,6 +118,8 @@ impl BenchCase {
             Self::Goodput(options) => goodput::run(bench, options),
             Self::Stalled(options) => stalled::run(bench, options),
             Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
+            Self::Doors(options) => return Ok(doors::run(options).into()),
+            Self::Agreements(options) => return Ok(agreements::run(bench, options)?.into()),
             Self::All => return run_all(bench),
         };
         Ok(Findings { cases: cases?, curves: Vec::new() })
@@ -121,7 +129,19 @@ impl BenchCase {
 /// Every case with its own defaults. One that fails is reported at the end, and does not take the others' figures with it.
 fn run_all(bench: &Bench) -> Result<Findings> {
     let mut all = Findings::default();
-    for name in ["study", "loopback", "again", "files", "large", "urgent", "goodput", "stalled", "growth"] {
+    for name in [
+        "study",
+        "loopback",
+        "again",
+        "files",
+        "large",
+        "urgent",
+        "goodput",
+        "stalled",
+        "growth",
+        "doors",
+        "agreements",
+    ] {
         match SingleCase::try_parse_from(["bench", name])?.case.run(bench) {
             Ok(found) => {
                 all.cases.extend(found.cases);

@@ -136,9 +136,35 @@ impl Guard {
     /// # Errors
     /// If the process runs no more.
     pub fn memory_peak_kib(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(&path).with_context(|| format!("{} is gone", self.name))?;
-        memory_peak_from(&status).with_context(|| format!("no VmHWM in {path}"))
+        self.memory_kib("VmHWM:")
+    }
+
+    /// The memory that the process holds now (VmRSS), in KiB.
+    ///
+    /// # Errors
+    /// If the process runs no more.
+    pub fn memory_now_kib(&self) -> Result<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    fn memory_kib(&self, field: &str) -> Result<u64> {
+        let status = self.proc("status")?;
+        kib_from(&status, field).with_context(|| format!("the kernel tells no {field}"))
+    }
+
+    /// Processor time that the process has used so far, its own and the kernel's for it, in seconds.
+    ///
+    /// # Errors
+    /// If the process runs no more.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        ticks_from(&self.proc("stat")?)
+            .map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+            .context("the kernel tells no processor time")
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).with_context(|| format!("{} is gone", self.name))
     }
 
     /// Asks the process to end and waits for it.
@@ -181,8 +207,15 @@ fn end(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> 
     Ok(None)
 }
 
-fn memory_peak_from(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// User and system time, fields 14 and 15; the name in field 2 may hold anything, a bracket too.
+fn ticks_from(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
+fn kib_from(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -381,7 +414,7 @@ mod tests {
 
     #[test]
     fn memory_peak_is_read_from_the_kernels_words() {
-        let check = |status: &str, expected: Option<u64>| assert_eq!(memory_peak_from(status), expected, "{status}");
+        let check = |status: &str, expected: Option<u64>| assert_eq!(kib_from(status, "VmHWM:"), expected, "{status}");
         check("Name:\tpakt\nVmHWM:\t   20480 kB\nVmRSS:\t 1 kB\n", Some(20480));
         check("Name:\tpakt\n", None);
         check("VmHWM:\tmany kB\n", None);

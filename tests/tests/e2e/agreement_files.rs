@@ -184,6 +184,7 @@ fn terms_are_agreed_as_written_and_errors_name_the_key() {
         "rate",
         "controls",
         "urgent_contact",
+        "relay",
     ] {
         assert!(template.contains(key), "{key} is not in the template");
     }

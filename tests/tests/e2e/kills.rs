@@ -36,7 +36,7 @@ fn p32_the_sender_is_killed() {
 
 fn kill_again_and_again(victim: Victim) {
     let _turn = turn::alone();
-    let kills = std::env::var("PAKT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let kills = pakt_tests::tools::count("PAKT_KILLS", 10);
     let mut pair = Pair::wired();
     pair.wire().throttle(BYTES_PER_SECOND);
     let mut struck = Vec::new();

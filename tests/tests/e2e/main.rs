@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this whole program is a test")]
 
+mod addresses;
 mod agreement_files;
 mod bad_input;
 mod bad_records;
@@ -18,11 +19,16 @@ mod hostile_partner;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod partners;
 mod pipeline;
+mod proxies;
 mod queue;
+mod quiet;
 mod refusals;
+mod relays;
 mod resume;
 mod second_reader;
 mod snapshots;
+mod storm;
 mod strangers;
 mod urgent;

@@ -1,4 +1,5 @@
-//! P1: a stranger learns that a port accepts, and nothing else: a thousand probes, not one byte comes back.
+//! P1: a stranger learns that a port accepts, and nothing else: a thousand probes, not one byte comes back. Ten thousand:
+//! `PAKT_PROBES=10000 cargo test -p pakt-tests --test e2e -- strangers`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,8 +21,9 @@ fn p1_a_thousand_strangers_get_not_one_byte() {
     let _turn = turn::alone();
     let pair = Pair::wired();
     let flights = record_flights(&pair);
-    let probes = thousand(&flights);
-    assert_eq!(probes.len(), PROBES);
+    let count = tools::count("PAKT_PROBES", PROBES);
+    let probes = probes(&flights, count);
+    assert_eq!(probes.len(), count);
     let [to_a, to_b] = shared_out(&probes);
     let outcomes = visit_both(&pair, &to_a, &to_b);
     assert_silent(&outcomes);
@@ -135,8 +137,9 @@ fn replays_of(flight: &Flight) -> Vec<Probe> {
     ]
 }
 
-/// The thousand: greetings of other protocols, silence, noise of every length around the flight's, replays.
-fn thousand(flights: &[Flight]) -> Vec<Probe> {
+/// Greetings of other protocols, silence, noise of every length around the flight's, replays; the rest are flights with one
+/// bit changed.
+fn probes(flights: &[Flight], count: usize) -> Vec<Probe> {
     let mut probes = Vec::new();
     for (kind, says) in greetings() {
         for manner in [Manner::AtOnce, Manner::HalfOpen, slow(2)] {
@@ -163,12 +166,12 @@ fn thousand(flights: &[Flight]) -> Vec<Probe> {
     }
     probes.extend(flights.iter().rev().take(8).flat_map(replays_of));
     let mut flight = flights.iter().cycle();
-    while probes.len() < PROBES {
+    while probes.len() < count {
         let bytes = &flight.next().expect("a cycle does not end").bytes;
         let at = probes.len() * 37 % FLIGHT_BYTES;
         probes.push(Probe { kind: "flight with one changed bit", says: flipped(bytes, at), manner: Manner::AtOnce });
     }
-    probes.truncate(PROBES);
+    probes.truncate(count);
     probes
 }
 

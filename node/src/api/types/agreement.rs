@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Signing;
+
 /// Where an agreement is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -117,6 +119,9 @@ pub struct Terms {
     pub controls: Vec<String>,
     /// Whom to call when it is urgent.
     pub urgent_contact: String,
+    /// Whether each node forwards connections for the other.
+    #[serde(default)]
+    pub relay: bool,
 }
 
 /// Propose an agreement to each of the entities whose cards are given.
@@ -128,6 +133,9 @@ pub struct ProposeRequest {
     pub terms_toml: Option<String>,
     /// The fingerprint that the operator was told; only with one card.
     pub fingerprint: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
 }
 
 /// A proposal that was signed and is durable.
@@ -147,6 +155,9 @@ pub struct AcceptRequest {
     pub file: String,
     /// The fingerprint that the operator was told.
     pub fingerprint: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
 }
 
 /// A proposal that was countersigned and is durable.

@@ -8,17 +8,21 @@
 //!
 //! Start reading at [`ErrorCode`] and [`ServiceError`], then [`Sent`] and [`OutboxEnvelope`].
 
+mod address;
 mod agreement;
 mod error;
 mod inbox;
 mod node;
 mod outbox;
+mod signing;
 
+pub use address::*;
 pub use agreement::*;
 pub use error::*;
 pub use inbox::*;
 pub use node::*;
 pub use outbox::*;
+pub use signing::*;
 
 use pakt_protocol::time::Time;
 

@@ -38,6 +38,9 @@ pub struct Status {
     pub unprotected: bool,
     /// The object store.
     pub store: StoreUsage,
+    /// What this node forwards between counterparts, since it started.
+    #[serde(default)]
+    pub relay: RelayStatus,
     /// The limits of the line that hold now.
     #[serde(default)]
     pub limits: LineLimits,
@@ -57,6 +60,19 @@ pub struct LineLimits {
     pub send_per_peer: Option<u64>,
     /// Receiving, from each counterpart.
     pub receive_per_peer: Option<u64>,
+}
+
+/// What this node forwards between counterparts that cannot dial each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RelayStatus {
+    /// Connections that are forwarded now.
+    pub circuits: u64,
+    /// Connections that were forwarded.
+    pub forwarded: u64,
+    /// Requests that came to nothing.
+    pub refused: u64,
+    /// Bytes, both directions together.
+    pub bytes: u64,
 }
 
 /// How much the object store holds.
@@ -100,6 +116,9 @@ pub struct Peer {
     /// Addresses that are not dialled, each with the reason.
     #[serde(default)]
     pub addresses_ignored: Vec<String>,
+    /// When it told these addresses; absent while they are those of its card.
+    #[serde(default)]
+    pub addresses_told_at: Option<String>,
     /// The peer's clock minus ours in seconds, as seen at the last contact.
     #[serde(default)]
     pub clock_difference_s: Option<i64>,
@@ -128,8 +147,11 @@ pub struct PeerAgreement {
 pub struct PeerLane {
     /// `control`, `urgent` or `bulk`.
     pub kind: String,
-    /// The other end's address and port.
+    /// The other end's address and port; empty where only a proxy or a partner knows it.
     pub remote: String,
+    /// The name of the partner that forwards it, if one does.
+    #[serde(default)]
+    pub via: Option<String>,
     /// Whether this node dialled.
     pub dialled: bool,
     /// TCP payload bytes sent.

@@ -23,7 +23,7 @@ async fn p32_an_accepted_agreement_and_its_counters_survive() {
     for at in 1.. {
         let b = Node::new(2);
         cut(&b, at);
-        let accepted = b.book.accept(text.as_bytes(), true).await;
+        let accepted = b.book.accept(text.as_bytes(), true, &b.root()).await;
         let sealed = b.book.seal_flight(&id, b"hello").await;
         let struck = b.disk.struck_at().is_some();
         let b = reboot(&b, at);
@@ -32,7 +32,7 @@ async fn p32_an_accepted_agreement_and_its_counters_survive() {
             (Ok(_), None) => panic!("an accepted agreement was lost at call {at}"),
             (Err(_), found) => assert!(found.is_none_or(|agreement| agreement.contact.is_some())),
         }
-        let (_, again) = b.book.accept(text.as_bytes(), true).await.unwrap();
+        let (_, again) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
         assert!(accepted.is_err() || accepted.unwrap().1 == again);
         let (first, second) = (sealed.ok(), b.flight(&id).await);
         if let Some(first) = first {

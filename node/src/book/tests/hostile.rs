@@ -20,7 +20,7 @@ async fn p1_strangers_replays_and_late_guests_stay_outside() {
 
     let (proposal, text) = a.propose(&Node::new(3)).await;
     let c = Node::new(3);
-    c.book.accept(text.as_bytes(), true).await.unwrap();
+    c.book.accept(text.as_bytes(), true, &c.root()).await.unwrap();
     let late = ambient::now() + 31 * DAY;
     assert_eq!(a.book.admit_at(&c.flight(&proposal.id).await, late).await, None, "the proposal is void");
     let contact = c.book.get(&proposal.id).unwrap().contact.clone().unwrap();
@@ -36,20 +36,21 @@ async fn p4_only_the_roots_that_are_named_make_an_agreement() {
     let check = |result: Result<(Arc<Agreement>, String), BookError>, expected: &str| {
         assert_eq!(format!("{:?}", result.unwrap_err()), expected);
     };
-    check(c.book.accept(text.as_bytes(), true).await, "NotForUs");
-    check(a.book.accept(text.as_bytes(), true).await, "OwnProposal");
-    let renamed = Node::of(2, entity_named(2, 1, "NO:ORGNR:22", true));
-    check(renamed.book.accept(text.as_bytes(), true).await, "OutdatedCard");
+    check(c.book.accept(text.as_bytes(), true, &c.root()).await, "NotForUs");
+    check(a.book.accept(text.as_bytes(), true, &a.root()).await, "OwnProposal");
+    let renamed = Node::of(2, entity_named(2, 1, "NO:ORGNR:22"));
+    check(renamed.book.accept(text.as_bytes(), true, &renamed.root()).await, "OutdatedCard");
     let rotated = Node::of(2, entity(2, 2));
-    check(rotated.book.accept(text.as_bytes(), true).await, "OutdatedCard");
-    let rootless = Node::of(2, entity_named(2, 1, "NO:ORGNR:2", false));
-    check(rootless.book.accept(text.as_bytes(), true).await, "NoRoot");
-    check(a.book.propose(&a.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true).await, "OwnCard");
+    check(rotated.book.accept(text.as_bytes(), true, &rotated.root()).await, "OutdatedCard");
+    check(
+        a.book.propose(&a.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true, &a.root()).await,
+        "OwnCard",
+    );
 
     // The countersigned file of another agreement, and one that was changed.
     let (_, other) = a.propose(&c).await;
-    let (foreign, _) = c.book.accept(other.as_bytes(), true).await.unwrap();
-    let (good, _) = b.book.accept(text.as_bytes(), true).await.unwrap();
+    let (foreign, _) = c.book.accept(other.as_bytes(), true, &c.root()).await.unwrap();
+    let (good, _) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
     let good = good.contact.clone().unwrap();
     let mut bent = good.clone();
     *bent.last_mut().unwrap() ^= 1;
@@ -66,12 +67,13 @@ async fn p4_only_the_roots_that_are_named_make_an_agreement() {
 #[tokio::test]
 async fn a_second_active_agreement_with_an_entity_or_number_is_refused() {
     let (a, b, id) = agreed().await;
-    let again = a.book.propose(&b.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true).await;
+    let again =
+        a.book.propose(&b.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true, &a.root()).await;
     assert!(matches!(again, Err(BookError::SecondAgreement(known)) if known == id));
     // Another entity claims the registered number of B.
-    let c = Node::of(3, entity_named(3, 1, "NO:ORGNR:2", true));
+    let c = Node::of(3, entity_named(3, 1, "NO:ORGNR:2"));
     let (_, text) = c.propose(&a).await;
-    assert!(matches!(a.book.accept(text.as_bytes(), true).await, Err(BookError::SecondAgreement(_))));
+    assert!(matches!(a.book.accept(text.as_bytes(), true, &a.root()).await, Err(BookError::SecondAgreement(_))));
 }
 
 #[tokio::test]
@@ -96,7 +98,10 @@ async fn p4_the_chain_on_a_lane_is_pinned_to_the_root() {
     // The newest certificate counts, the one before no longer.
     let newer = chain(2, 2);
     check(&a, key_of(&newer), &hello(newer.clone()), None);
+    a.book.note_turned_away(id, HelloProblem::Forked);
+    assert_eq!(a.book.turned_away(&id), Some(HelloProblem::Forked));
     a.book.note_contact(&id, &newer, 93_600).await.unwrap();
+    assert_eq!(a.book.turned_away(&id), None, "a node was believed since");
     assert!(a.book.note_contact(&id, &chain(2, 1), 0).await.is_err());
     let a = a.restart();
     assert_eq!(a.book.get(&id).unwrap().clock_difference_s, Some(93_600));

@@ -100,7 +100,7 @@ async fn a_new_statement_key_signs_a_new_roster() {
     let after = b.book.own_roster(&id).await.unwrap();
     assert!(after.peek().unwrap().counter > before.peek().unwrap().counter);
     assert!(a.book.take_roster(&id, &after).await.is_err());
-    a.book.note_contact(&id, b.book.inner.entity.chain(), 0).await.unwrap();
+    a.book.note_contact(&id, &b.book.inner.entity.chain(), 0).await.unwrap();
     assert_eq!(a.book.take_roster(&id, &after).await, Ok(()));
 }
 

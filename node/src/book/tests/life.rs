@@ -14,10 +14,14 @@ async fn a_proposal_becomes_an_agreement_over_its_own_door() {
     assert_eq!(proposal.state_for_people(now + 31 * DAY), AgreementState::Expired);
     assert!(!proposal.in_force(now) && !proposal.should_dial(now));
 
-    let (accepted, file) = b.book.accept(text.as_bytes(), false).await.unwrap();
+    let (accepted, file) = b.book.accept(text.as_bytes(), false, &b.root()).await.unwrap();
     assert!(accepted.in_force(now) && accepted.should_dial(now) && !accepted.verified);
     assert_eq!(accepted.counterpart(), a.book.inner.entity.party());
-    assert_eq!(b.book.accept(text.as_bytes(), true).await.unwrap().1, file, "the same proposal gives the same file");
+    assert_eq!(
+        b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap().1,
+        file,
+        "the same proposal gives the same file"
+    );
     assert!(b.book.get(&id).unwrap().verified, "comparing the fingerprint later counts");
 
     // B dials through the proposal's door, A through none yet.
@@ -49,8 +53,8 @@ async fn files_alone_are_enough() {
     let (a, b) = (Node::new(1), Node::new(2));
     let (proposal, text) = a.propose(&b).await;
     assert!(matches!(a.book.import(text.as_bytes(), true).await, Err(BookError::NotCountersigned)));
-    let (_, file) = b.book.accept(text.as_bytes(), true).await.unwrap();
-    assert!(matches!(b.book.accept(file.as_bytes(), true).await, Err(BookError::AlreadySigned)));
+    let (_, file) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
+    assert!(matches!(b.book.accept(file.as_bytes(), true, &b.root()).await, Err(BookError::AlreadySigned)));
     let imported = a.book.import(file.as_bytes(), true).await.unwrap();
     assert_eq!((imported.id, imported.standing), (proposal.id, Standing::Active));
     assert!(b.admits(&a.flight(&imported.id).await).await);
@@ -70,8 +74,8 @@ async fn files_alone_are_enough() {
 async fn p6_an_end_closes_the_doors_once_both_know() {
     let (a, b, id) = agreed().await;
     let early = b.flight(&id).await;
-    let end = a.book.end(&id).await.unwrap();
-    assert_eq!(a.book.end(&id).await.unwrap(), end);
+    let end = a.book.end(&id, &a.root()).await.unwrap();
+    assert_eq!(a.book.end(&id, &a.root()).await.unwrap(), end);
     let now = ambient::now();
     let ended = a.book.get(&id).unwrap();
     assert_eq!(ended.state_for_people(now), AgreementState::Ended);
@@ -84,7 +88,7 @@ async fn p6_an_end_closes_the_doors_once_both_know() {
     assert!(!b.book.get(&id).unwrap().in_force(now) && !b.book.get(&id).unwrap().should_dial(now));
     assert!(b.book.get(&id).unwrap().door_open(now), "the confirmation may have been lost");
     assert!(!b.book.get(&id).unwrap().door_open(now + DAY));
-    assert!(b.book.end(&id).await.is_err());
+    assert!(b.book.end(&id, &b.root()).await.is_err());
     let (from_a, from_b) = (a.flight(&id).await, b.flight(&id).await);
     // The echo of its own end tells A that B knows.
     a.book.take_end(&id, end).await.unwrap();
@@ -106,20 +110,20 @@ async fn p6_an_end_closes_the_doors_once_both_know() {
 async fn a_withdrawn_proposal_cannot_be_completed() {
     let (a, b) = (Node::new(1), Node::new(2));
     let (proposal, text) = a.propose(&b).await;
-    let end = a.book.end(&proposal.id).await.unwrap();
-    let (accepted, file) = b.book.accept(text.as_bytes(), true).await.unwrap();
+    let end = a.book.end(&proposal.id, &a.root()).await.unwrap();
+    let (accepted, file) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
     let answer = a.book.take_contact(&proposal.id, accepted.contact.as_deref().unwrap()).await;
     assert_eq!(answer, Err("the agreement has ended"));
     assert!(matches!(a.book.import(file.as_bytes(), true).await, Err(BookError::Ended)));
     assert!(a.admits(&b.flight(&proposal.id).await).await, "the acceptor comes to learn of it");
     b.book.take_end(&proposal.id, end).await.unwrap();
-    assert!(matches!(b.book.accept(text.as_bytes(), true).await, Err(BookError::Ended)));
+    assert!(matches!(b.book.accept(text.as_bytes(), true, &b.root()).await, Err(BookError::Ended)));
 }
 
 #[tokio::test]
 async fn what_a_person_types_is_found() {
     let (a, b, id) = agreed().await;
-    let twin = Node::of(3, entity_named(3, 1, "NL:KVK:3", true));
+    let twin = Node::of(3, entity_named(3, 1, "NL:KVK:3"));
     let other = agree(&a, &twin).await;
     let (b_id, hex) = (b.id().to_string(), id.to_string());
     for text in [hex.as_str(), &hex[..8], &b_id, "NO:ORGNR:2", "Clinic 2"] {

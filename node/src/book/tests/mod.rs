@@ -1,5 +1,7 @@
 //! Two entities with a book each, on disks in memory.
 
+mod addresses;
+mod deposits;
 mod faults;
 mod hostile;
 mod keep;
@@ -51,9 +53,9 @@ fn chain(seed: u8, serial: u64) -> CertificateChain {
     CertificateChain { certificate, ..first }
 }
 
-fn entity_named(seed: u8, serial: u64, number: &str, has_root: bool) -> Entity {
+fn entity_named(seed: u8, serial: u64, number: &str) -> Entity {
     let keys = Keystore {
-        root: has_root.then(|| root(seed)),
+        root: Some(root(seed)),
         transport: TransportKey::from_seed([seed + 30 + serial as u8; 32]),
         statement: statement_key(seed, serial),
         contact: ContactKey::from_bytes(&[seed; 32]),
@@ -64,7 +66,7 @@ fn entity_named(seed: u8, serial: u64, number: &str, has_root: bool) -> Entity {
 }
 
 fn entity(seed: u8, serial: u64) -> Entity {
-    entity_named(seed, serial, &format!("NO:ORGNR:{seed}"), true)
+    entity_named(seed, serial, &format!("NO:ORGNR:{seed}"))
 }
 
 fn open(disk: &Arc<FaultDisk>, entity: Entity, seed: u8) -> Book {
@@ -98,17 +100,24 @@ impl Node {
         Node { disk, book, seed }
     }
 
+    fn root(&self) -> RootKey {
+        root(self.seed)
+    }
+
     fn id(&self) -> EntityId {
         self.book.inner.entity.id()
     }
 
     async fn propose(&self, to: &Node) -> (Arc<Agreement>, String) {
-        self.book.propose(&to.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true).await.unwrap()
+        self.book
+            .propose(&to.book.own_card().unwrap(), TermsDraft::standard(ambient::now()), true, &self.root())
+            .await
+            .unwrap()
     }
 
     /// What this node shows first on a lane.
     fn hello(&self) -> Hello {
-        let chain = self.book.inner.entity.chain().clone();
+        let chain = self.book.inner.entity.chain();
         Hello { chain, versions: VersionRange::OURS, now: ambient::now() }
     }
 
@@ -138,7 +147,7 @@ async fn agreed() -> (Node, Node, AgreementId) {
 
 async fn agree(a: &Node, b: &Node) -> AgreementId {
     let (proposal, text) = a.propose(b).await;
-    let (agreement, _) = b.book.accept(text.as_bytes(), true).await.unwrap();
+    let (agreement, _) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
     assert_eq!(agreement.id, proposal.id);
     a.book.take_contact(&agreement.id, agreement.contact.as_deref().unwrap()).await.unwrap();
     b.book.contact_confirmed(&agreement.id).await.unwrap();

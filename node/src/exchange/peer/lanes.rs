@@ -4,22 +4,36 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::WantLanes;
 use pakt_protocol::time::Time;
 
+use super::addresses::dial_in_turn;
 use super::{Command, PeerActor, ShownLane, Timer, lock, now};
 use crate::ambient;
-use crate::exchange::{bulk, open};
+use crate::book::{Agreement, Standing};
+use crate::exchange::bulk;
+use crate::exchange::relay::{self, Hop};
 use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A counterpart that is back from a restart, however long a bad one takes, is connected within this time, also where
+/// only this side can dial.
+const RETRY_OFTEN: Duration = Duration::from_secs(10);
+const RETRY_OFTEN_FOR: Duration = Duration::from_secs(900);
 /// Content lanes that carry nothing for so long are closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Bulk lanes to one counterpart at the most.
 pub(super) const BULK_LANES_MAX: u8 = 8;
 /// How often the number of bulk lanes is looked at while content waits for them.
 const ADAPT_EVERY: Duration = Duration::from_millis(250);
+/// Bulk lanes that a partner forwards: its line is shared, and its quota bounds connections.
+const FORWARDED_LANES_MAX: u8 = 2;
+/// A partner that may forward is looked for so often while none is online.
+const LOOK_FOR_PARTNER: Duration = Duration::from_secs(5);
+/// What stands for an address where partners were asked.
+const FORWARDED: &str = "through a partner";
 /// The dialer is asked again for lanes after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -34,6 +48,11 @@ pub(super) struct Dialing {
 }
 
 impl Dialing {
+    /// Failures so far count no more.
+    pub(super) fn start_over(&mut self) {
+        self.failures = 0;
+    }
+
     /// One dial of this kind is over, whichever it was.
     fn forget_one(&mut self, kind: LaneKind) {
         let over = self.content.iter().find(|(dialled, _)| *dialled == kind).copied();
@@ -54,6 +73,7 @@ struct ContentLane {
     kind: LaneKind,
     bytes: Arc<LaneBytes>,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     is_closing: bool,
     task: tokio::task::AbortHandle,
@@ -98,7 +118,7 @@ impl PeerActor {
     /// Dials the control lane if there is a reason to, trying each address in turn.
     pub(super) fn dial_control(&mut self) {
         let Some(agreement) = self.agreement() else { return };
-        if self.live.is_some() || self.dialing.control {
+        if self.live.is_some() && !self.is_forwarded() || self.dialing.control {
             return;
         }
         lock(&self.shown).next_dial_at = None;
@@ -106,18 +126,33 @@ impl PeerActor {
             self.explain_not_dialling(&agreement);
             return;
         }
-        if agreement.addresses.is_empty() {
+        let hops = if self.asks_partners(&agreement) { self.hops() } else { vec![] };
+        if agreement.addresses.is_empty() && hops.is_empty() {
             self.show_offline("the counterpart's card names no address: it must dial this node".to_owned());
-            return;
+            return self.look_for_partner(&agreement);
         }
         self.dialing.control = true;
         lock(&self.shown).next_dial_at = Some(ambient::now());
         let addresses = agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect();
-        self.spawn_dial(LaneKind::Control, 0, addresses, agreement.terms.version);
+        self.spawn_dial((LaneKind::Control, 0, agreement.terms.version), addresses, hops);
     }
 
-    fn explain_not_dialling(&self, agreement: &crate::book::Agreement) {
-        use crate::book::Standing;
+    /// Whether partners are asked in this attempt: once a direct dial has failed, or where there is none to be made.
+    fn asks_partners(&self, agreement: &Agreement) -> bool {
+        let direct_failed = self.dialing.failures > 0 || agreement.addresses.is_empty();
+        direct_failed && self.live.is_none() && agreement.in_force(now())
+    }
+
+    /// Where only a partner could forward, and none is online, it is looked for again soon.
+    fn look_for_partner(&mut self, agreement: &Agreement) {
+        let could =
+            self.context.book.all().iter().any(|one| one.id != self.id && one.terms.relay && one.in_force(now()));
+        if could && agreement.in_force(now()) {
+            self.timers.set(Timer::Dial, now() + LOOK_FOR_PARTNER);
+        }
+    }
+
+    fn explain_not_dialling(&self, agreement: &Agreement) {
         let reason = match agreement.standing {
             Standing::Proposed => "the proposal has not been countersigned yet",
             Standing::Ended => "the agreement has ended",
@@ -129,23 +164,25 @@ impl PeerActor {
         self.show_offline(reason.to_owned());
     }
 
-    fn spawn_dial(&mut self, kind: LaneKind, slot: u8, addresses: Vec<String>, version: u32) {
-        let (net, actor) = (self.context.net.clone(), self.own_inbox.clone());
+    fn spawn_dial(&mut self, what: (LaneKind, u8, u32), addresses: Vec<String>, hops: Vec<Hop>) {
+        let Some(transport) = self.agreement().map(|agreement| agreement.node.transport.0) else { return };
+        let (context, actor) = (self.context.clone(), self.own_inbox.clone());
         let (agreement, entity) = (self.id, self.entity);
         self.tasks.spawn(async move {
-            let mut last = None;
-            for addr in addresses {
-                let target = DialTarget { agreement, entity, addr: addr.clone() };
-                let lane = match net.dial(target, kind).await {
-                    Ok(lane) => open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused),
-                    Err(error) => Err(error),
-                };
-                match lane {
-                    Ok(lane) => return drop(actor.send(Command::Lane(lane)).await),
-                    Err(error) => last = Some((addr, error)),
-                }
+            let targets = addresses.into_iter().map(|addr| DialTarget { agreement, entity, addr }).collect();
+            let mut dialled = dial_in_turn(&context.net, targets, what).await;
+            if dialled.is_err() && !hops.is_empty() {
+                let target = DialTarget { agreement, entity, addr: String::new() };
+                let reached = relay::reach(&context, hops, (target, transport), what).await;
+                // Why the counterpart itself could not be dialled says more than that nobody forwards.
+                let last = |error| dialled.err().flatten().or(Some((FORWARDED.to_owned(), error)));
+                dialled = reached.map_err(last);
             }
-            let _ = actor.send(Command::DialFailed(kind, last)).await;
+            let told = match dialled {
+                Ok(lane) => Command::Lane(lane),
+                Err(last) => Command::DialFailed(what.0, last),
+            };
+            let _ = actor.send(told).await;
         });
     }
 
@@ -157,14 +194,16 @@ impl PeerActor {
         }
         self.dialing.control = false;
         if self.live.is_some() {
-            return;
+            return self.plan_direct_dial();
         }
         if let Some((addr, error)) = failure {
             tracing::debug!(agreement = %self.id, %error, "cannot dial");
             self.show_offline(format!("{addr}: {error}"));
         }
-        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(RETRY_MAX);
+        let most = if self.lost_for() < RETRY_OFTEN_FOR { RETRY_OFTEN } else { RETRY_MAX };
+        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(most);
         self.dialing.failures += 1;
+        self.note_lost(self.dialing.failures);
         self.plan_dial(jitter(wait));
     }
 
@@ -277,7 +316,10 @@ impl PeerActor {
         };
         let up = self.content_lanes.count(kind);
         let version = agreement.terms.version;
+        let hops = live.via.map(|via| self.hop_via(&via)).unwrap_or_default();
+        let count = if live.via.is_some() { count.min(FORWARDED_LANES_MAX) } else { count };
         let addresses: Vec<String> = match live.remote.port() {
+            _ if live.via.is_some() => vec![],
             0 => agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect(),
             _ => vec![live.remote.to_string()],
         };
@@ -287,7 +329,7 @@ impl PeerActor {
                 return;
             }
             if self.dialing.content.insert((kind, slot)) {
-                self.spawn_dial(kind, slot, addresses.clone(), version);
+                self.spawn_dial((kind, slot, version), addresses.clone(), hops.clone());
             }
         }
     }
@@ -316,12 +358,15 @@ impl PeerActor {
             actor: self.own_inbox.clone(),
         };
         let actor = self.own_inbox.clone();
-        let (kind, bytes, remote, dialer) = (lane.kind, lane.bytes.clone(), lane.remote, lane.dialer);
+        let (kind, bytes, remote) = (lane.kind, lane.bytes.clone(), lane.remote);
+        let (via, dialer) = (lane.via, lane.dialer);
         let task = self.tasks.spawn(async move {
             bulk::drive(lane.io, around).await;
             let _ = actor.send(Command::ContentLaneEnded(number)).await;
         });
-        self.content_lanes.lanes.insert(number, ContentLane { kind, bytes, remote, dialer, is_closing: false, task });
+        self.content_lanes
+            .lanes
+            .insert(number, ContentLane { kind, bytes, remote, via, dialer, is_closing: false, task });
         self.show_lanes();
     }
 
@@ -360,12 +405,14 @@ impl PeerActor {
         let control = self.live.iter().map(|live| ShownLane {
             kind: LaneKind::Control,
             remote: live.remote,
+            via: live.via,
             dialer: live.dialer,
             bytes: live.bytes.clone(),
         });
         let content = self.content_lanes.lanes.values().map(|lane| ShownLane {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             bytes: lane.bytes.clone(),
         });

@@ -9,12 +9,15 @@
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
+mod addresses;
 mod early;
 mod lanes;
 mod pace;
 mod pulling;
 mod receiving;
 mod records;
+mod relaying;
+mod seeking;
 mod sending;
 mod session;
 
@@ -39,12 +42,14 @@ use super::pull::Shared;
 use super::{Context, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
+pub(super) use addresses::dial_in_turn;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
@@ -81,6 +86,14 @@ pub(in crate::exchange) enum Command {
     AgreementChanged,
     /// Groups or epoch changed.
     RosterChanged,
+    /// This node's addresses changed.
+    AddressesChanged,
+    /// Other addresses of the counterpart were found through a partner.
+    AddressesFound,
+    /// Another counterpart is lost: this one may know where it is.
+    Seek(AgreementId),
+    /// Something for the counterpart, if it is online.
+    Transmit(Box<Message>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -96,6 +109,7 @@ pub(in crate::exchange) struct Shown {
 struct ShownLane {
     kind: LaneKind,
     remote: std::net::SocketAddr,
+    via: Option<AgreementId>,
     dialer: bool,
     bytes: Arc<LaneBytes>,
 }
@@ -105,6 +119,7 @@ impl Shown {
         let info = |lane: &ShownLane| LaneInfo {
             kind: lane.kind,
             remote: lane.remote,
+            via: lane.via,
             dialer: lane.dialer,
             sent: lane.bytes.sent(),
             received: lane.bytes.received(),
@@ -116,6 +131,7 @@ impl Shown {
             next_dial_at: self.next_dial_at,
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
+            turned_away: None,
         }
     }
 }
@@ -135,6 +151,10 @@ pub(super) enum Timer {
     Lanes,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Comparing what is left at the counterpart.
+    Deposits,
+    /// Asking the counterpart for others that are lost.
+    Seek,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -207,6 +227,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    seeking: Seeking,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -249,6 +270,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            seeking: Seeking::default(),
         }
     }
 
@@ -300,6 +322,14 @@ impl PeerActor {
             Command::Submitted(envelope) => self.handle_submitted(envelope).await,
             Command::AgreementChanged => self.handle_agreement_changed().await,
             Command::RosterChanged => self.handle_roster_changed().await,
+            Command::AddressesChanged => {
+                self.tell_addresses().await;
+                self.plan_deposits();
+            }
+            Command::AddressesFound => self.handle_addresses_found(),
+            Command::Seek(lost) => self.seek(lost),
+            Command::Transmit(message) if self.is_live() => self.transmit(*message),
+            Command::Transmit(_) => {}
         }
     }
 
@@ -313,6 +343,8 @@ impl PeerActor {
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Deposits => self.offer_deposits(),
+                Timer::Seek => self.send_seek(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

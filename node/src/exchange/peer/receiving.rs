@@ -306,6 +306,7 @@ impl PeerActor {
         let at = ambient::now();
         let content = receiving.content.take().filter(|_| opened);
         let verdict = if content.is_some() { Verdict::Held(Tier::Delivered) } else { Verdict::Unopenable };
+        let own = self.context.entity.current();
         let receipt = Receipt {
             verdict,
             core: open.hash,
@@ -319,9 +320,9 @@ impl PeerActor {
             offered_at: receiving.offered_at,
             at,
             log_head: None,
-            chain: self.context.entity.chain().clone(),
+            chain: own.chain().clone(),
         };
-        let receipt = receipt_bytes(&receipt.sign(self.context.entity.statement()));
+        let receipt = receipt_bytes(&receipt.sign(own.statement()));
         let chunks = usize::try_from(open.core.counts.chunks).unwrap_or(usize::MAX);
         let segments = receiving.machine.objects().iter().skip(chunks).map(|entry| entry.id).collect();
         let group = self.context.book.group_by_id(&open.core.group).map(|group| group.name).unwrap_or_default();
@@ -354,6 +355,9 @@ impl PeerActor {
     /// agreement has ended: nobody will ever ask for it.
     pub(super) async fn forget_stale(&mut self) {
         self.timers.set(Timer::Stale, now() + STALE_EVERY);
+        if !self.agreement().is_some_and(|agreement| agreement.in_force(now())) {
+            self.context.book.forget_deposits(&self.id).await;
+        }
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };

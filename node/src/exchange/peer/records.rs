@@ -8,6 +8,17 @@ use super::PeerActor;
 impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
-        tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&message), "a record that nobody takes");
+        match message {
+            Message::RelayCall(call) => self.answer_relay_call(call.token),
+            Message::DepositOffer(_) => self.answer_offer(),
+            Message::Deposit(deposit) => self.keep_deposits(deposit).await,
+            Message::Deposited(kept) => self.handle_deposited(kept.digest).await,
+            Message::Seek(seek) => self.answer_seek(seek),
+            Message::Sought(sought) => self.handle_sought(sought).await,
+            Message::Addresses(news) => self.take_addresses(&news).await,
+            other => {
+                tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
+            }
+        }
     }
 }

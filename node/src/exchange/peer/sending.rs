@@ -440,9 +440,9 @@ impl PeerActor {
                 return self.close_session("a fault of this node").await;
             }
         };
-        let statement = self.context.entity.statement();
+        let own = self.context.entity.current();
         let epoch = (roster.epoch, &roster.epoch_key);
-        let sealed = SealedEnvelope::seal(&whole.row.core, &key, epoch, statement, &mut ambient::rng());
+        let sealed = SealedEnvelope::seal(&whole.row.core, &key, epoch, own.statement(), &mut ambient::rng());
         if let Some(sending) = self.sending.get_mut(&envelope) {
             sending.machine.handle_input(Input::Sealed(Box::new(sealed)));
         }

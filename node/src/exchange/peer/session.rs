@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pakt_protocol::hello::Hello;
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, OfferView};
@@ -27,6 +28,7 @@ pub(super) struct Live {
     pub(super) machine: Session,
     pub(super) dialer: bool,
     pub(super) remote: SocketAddr,
+    pub(super) via: Option<AgreementId>,
     pub(super) bytes: Arc<LaneBytes>,
     since: Time,
 }
@@ -45,7 +47,13 @@ impl PeerActor {
             // knows better than the old lane that it is gone.
             let lower = self.context.entity.id() < self.entity;
             let together = now().since(live.since) < TOGETHER;
-            if together && live.dialer != lane.dialer && live.dialer == lower {
+            // A direct lane is better than a forwarded one, whoever dialled it.
+            let stays = match (live.via, lane.via) {
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                _ => together && live.dialer != lane.dialer && live.dialer == lower,
+            };
+            if stays {
                 return;
             }
             let number = live.number;
@@ -65,11 +73,13 @@ impl PeerActor {
             machine,
             dialer: lane.dialer,
             remote: lane.remote,
+            via: lane.via,
             bytes: lane.bytes,
             since: now(),
         });
         self.show_online();
         self.show_lanes();
+        self.plan_direct_dial();
         self.pump_session().await;
     }
 
@@ -182,7 +192,11 @@ impl PeerActor {
                 self.report(confirmed.err(), "the confirmation could not be recorded");
                 self.close_session("the agreement has ended").await;
             }
-            Event::Live => self.resume_sending().await,
+            Event::Live => {
+                self.resume_sending().await;
+                self.tell_addresses().await;
+                self.begin_seeking();
+            }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,

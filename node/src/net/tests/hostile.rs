@@ -18,7 +18,7 @@ async fn shake(dialer: &Keeper, seed: u8, addr: SocketAddr) -> std::io::Result<H
     let identity = TlsIdentity::new(&[seed; 32]).unwrap();
     let (session, hello) = identity.begin().unwrap();
     let io = TcpStream::connect(addr).await?.compat();
-    let mut io = Wire::new(io, addr);
+    let mut io = Wire::new(io, addr, None);
     io.write_all(&*dialer.seal(&hello)).await?;
     identity.connect(session, io).await
 }
@@ -80,6 +80,16 @@ async fn a_dialer_says_which_impostor_it_met() {
     assert_eq!(impostor, Some(DialError::Foreign(HelloRefusal::ForeignEntity)));
     let refused = b.dial(&a, LaneKind::Control).await.err();
     assert_eq!(refused, Some(DialError::Refused));
+}
+
+#[tokio::test]
+async fn both_sides_read_that_their_versions_do_not_meet() {
+    let (mut a, mut b) = Keeper::pair();
+    (a.refuses, b.refuses) = (Some(HelloRefusal::PeerNewer), Some(HelloRefusal::PeerOlder));
+    let (a, b) = (Node::start(config(1), a).await, Node::start(config(2), b).await);
+    // The listener, which refuses as well, has answered with its versions: the dialer says what it made of them.
+    assert_eq!(a.dial(&b, LaneKind::Control).await.err(), Some(DialError::Foreign(HelloRefusal::PeerNewer)));
+    assert_eq!(b.dial(&a, LaneKind::Control).await.err(), Some(DialError::Foreign(HelloRefusal::PeerOlder)));
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub(super) struct Keeper {
     pub(super) admitted: AtomicUsize,
     pub(super) panics_in_admit: AtomicBool,
     pub(super) panics_in_check: AtomicBool,
+    /// What it says of a peer that is who it should be, if anything is wrong with that one.
+    pub(super) refuses: Option<HelloRefusal>,
 }
 
 pub(super) fn transport_of(seed: u8) -> [u8; 32] {
@@ -62,6 +64,7 @@ impl Keeper {
                 admitted: AtomicUsize::new(0),
                 panics_in_admit: AtomicBool::new(false),
                 panics_in_check: AtomicBool::new(false),
+                refuses: None,
             }
         };
         (make(0, 1), make(1, 0))
@@ -132,6 +135,9 @@ impl Doorkeeper for Keeper {
         }
         if !self.peer_keys.contains(&tls_key) {
             return Err(HelloRefusal::ForeignKey);
+        }
+        if let Some(refusal) = self.refuses {
+            return Err(refusal);
         }
         Ok(PeerNode { entity: *entity, agreement: *agreement, transport: tls_key, hello: hello.to_vec() })
     }

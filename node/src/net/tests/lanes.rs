@@ -186,7 +186,7 @@ async fn a_host_name_is_resolved_and_its_address_checked() {
     assert!(b.lanes.recv().await.is_some());
 
     let mut strict = config(1);
-    strict.dial_rules = DialRules::default();
+    strict.dial_rules = DialRules::default().into();
     let strict = Node::start(strict, Keeper::pair().0).await;
     let dialled = strict.net.dial(strict.keeper.target(name), LaneKind::Control).await;
     assert_eq!(dialled.err(), Some(DialError::RangeNotAllowed));

@@ -18,7 +18,7 @@ use keeper::Keeper;
 fn config(seed: u8) -> NetConfig {
     let mut config = NetConfig::new([seed; 32]);
     config.listen = Some(([127, 0, 0, 1], 0).into());
-    config.dial_rules.own = vec![[127, 0, 0, 1].into()];
+    config.dial_rules = DialRules { own: vec![[127, 0, 0, 1].into()], allowed: vec![] }.into();
     config.deadlines.door = Duration::from_millis(1500);
     config
 }

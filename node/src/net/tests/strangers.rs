@@ -181,7 +181,7 @@ async fn a_waiting_stranger_costs_little_memory() {
     let point =
         libp2p::core::ConnectedPoint::Listener { local_addr: Multiaddr::empty(), send_back_addr: Multiaddr::empty() };
     let io = futures::io::Cursor::new(Vec::new());
-    let pass = a.net.inner.chain.clone().pass(Wire::new(io, a.addr()), point);
+    let pass = a.net.inner.chain.clone().pass(Wire::new(io, a.addr(), None), point);
     let bytes = size_of_val(&pass) + FLIGHT_BYTES;
     assert!(bytes < 6 << 10, "{bytes} bytes");
 }

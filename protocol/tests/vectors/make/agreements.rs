@@ -148,10 +148,12 @@ fn parties(story: &Story) -> Vec<Vector> {
 /// Terms that both have signed, and that break a rule.
 fn clauses(story: &Story) -> Vec<Vector> {
     type Change = fn(&mut TermsFields);
-    let rows: [(&str, &str, Change, &str); 26] = [
+    let rows: [(&str, &str, Change, &str); 28] = [
         ("any_purpose", "ok", |t| t.purposes = vec![], "an empty list of purposes: any purpose"),
         ("shortest_hold", "ok", |t| t.hold_seconds = 60, "a hold time of one minute"),
         ("blanks_in_contact", "ok", |t| t.urgent_contact = " ", "blanks around a clause that is no word of a list"),
+        ("relay_agreed", "ok", |t| t.relay = 1, "each forwards connections for the other"),
+        ("relay_2", "Codec.Malformed", |t| t.relay = 2, "a bool that is neither true nor false"),
         ("with_itself", "Parties", |t| t.acceptor = t.proposer, "A agrees with A"),
         ("same_number", "Parties", |t| t.acceptor.2 = t.proposer.2, "two entities with one registered number"),
         ("party_without_name", "Field", |t| t.proposer.1 = "", "a party without a name"),

@@ -157,6 +157,43 @@ impl Node {
         process::wait_for("counterparts online", ONLINE_DEADLINE, || Ok((self.online()?.len() >= count).then_some(())))
     }
 
+    /// Writes the entity's card into `dir`.
+    ///
+    /// # Errors
+    /// If the program refuses.
+    pub fn write_card(&self, dir: &Path) -> Result<PathBuf> {
+        let card = dir.join(self.number.replace(':', "-")).with_extension("card");
+        self.call_on(&["card", "--out"], &card)?;
+        Ok(card)
+    }
+
+    /// Proposes to all of them in one command; gives the proposals in their order.
+    ///
+    /// # Errors
+    /// If the program refuses.
+    pub fn propose_to_all(&self, cards: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
+        let mut propose = self.command(&["agreement", "propose"]);
+        for card in cards {
+            propose.arg("--with").arg(card);
+        }
+        propose.arg("--out").arg(out);
+        self.call_with(propose, &["agreement", "propose"])?;
+        let named = |card: &PathBuf| {
+            let name = card.file_stem().context("a card has a name")?;
+            Ok(if cards.len() == 1 { out.to_owned() } else { out.join(name).with_extension("proposal") })
+        };
+        cards.iter().map(named).collect()
+    }
+
+    /// Accepts a proposal.
+    ///
+    /// # Errors
+    /// If the program refuses.
+    pub fn accept(&self, proposal: &Path) -> Result<()> {
+        self.call_on(&["agreement", "accept"], proposal)?;
+        Ok(())
+    }
+
     /// Makes another group and shows it to everybody.
     ///
     /// # Errors
@@ -225,6 +262,22 @@ impl Node {
         self.process.memory_peak_kib()
     }
 
+    /// The memory that its process holds now, in KiB.
+    ///
+    /// # Errors
+    /// If it runs no more.
+    pub fn memory_now_kib(&self) -> Result<u64> {
+        self.process.memory_now_kib()
+    }
+
+    /// Processor time that its process has used so far, in seconds.
+    ///
+    /// # Errors
+    /// If it runs no more.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        self.process.cpu_seconds()
+    }
+
     /// Ends the node as an operator would.
     ///
     /// # Errors
@@ -261,11 +314,9 @@ impl Sending {
 /// The first step that fails, with what the program said.
 pub fn agree(proposer: &Node, accepter: &Node, work: &Path) -> Result<()> {
     let name = accepter.number.replace(':', "-");
-    let (card, proposal) = (work.join(format!("{name}.card")), work.join(format!("{name}.proposal")));
-    accepter.call_on(&["card", "--out"], &card)?;
-    let mut propose = proposer.command(&["agreement", "propose", "--with"]);
-    propose.arg(&card).arg("--out").arg(&proposal);
-    proposer.call_with(propose, &["agreement", "propose"])?;
-    accepter.call_on(&["agreement", "accept"], &proposal)?;
+    let card = accepter.write_card(work)?;
+    for proposal in proposer.propose_to_all(&[card], &work.join(format!("{name}.proposal")))? {
+        accepter.accept(&proposal)?;
+    }
     Ok(())
 }

@@ -78,7 +78,8 @@ fn figure(value: f64) -> String {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
         v if v >= 0.1 || v == 0.0 => format!("{v:.2}"),
-        v => format!("{v:.4}"),
+        v if v >= 0.001 => format!("{v:.4}"),
+        v => format!("{:.1} µs", v * 1e6),
     }
 }
 
@@ -140,12 +141,15 @@ fn growth(curve: &Curve) -> String {
         .points
         .iter()
         .map(|point| {
+            let rate = match point.bytes {
+                0 => String::new(),
+                bytes => format!("{:.1}", megabytes(bytes) / point.seconds),
+            };
             format!(
-                "<tr><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td></tr>",
+                "<tr><td>{}</td><td>{}</td><td>{rate}</td><td>{}</td></tr>",
                 plot::count_text(point.at),
                 seconds_text(point.seconds),
-                megabytes(point.bytes) / point.seconds,
-                memory_text(point.memory)
+                point.memory.map(memory_text).unwrap_or_default()
             )
         })
         .collect();
@@ -156,7 +160,7 @@ fn growth(curve: &Curve) -> String {
          </section>",
         escaped(&curve.title),
         plot::time_curve(curve),
-        plot::memory_curve(curve),
+        plot::memory_curve(curve).unwrap_or_default(),
         escaped(&curve.along),
     )
 }

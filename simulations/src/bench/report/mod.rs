@@ -207,14 +207,14 @@ impl CaseReport {
 /// One measurement of a growth curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// What grows: bytes, files or peers.
+    /// What grows: bytes, files, peers or agreements.
     pub at: u64,
-    /// From the first command to the last receipt.
+    /// What is measured: mostly from the first command to the last receipt.
     pub seconds: f64,
     /// Content that was moved in that time.
     pub bytes: u64,
     /// VmHWM of the sender (the most of them) and of the receiver, or of the hub as what it is.
-    pub memory: MemoryPeaks,
+    pub memory: Option<MemoryPeaks>,
 }
 
 /// How time and memory grow with one thing.
@@ -239,6 +239,12 @@ pub struct Findings {
     pub cases: Vec<CaseReport>,
     /// Growth.
     pub curves: Vec<Curve>,
+}
+
+impl From<Curve> for Findings {
+    fn from(curve: Curve) -> Self {
+        Self { cases: Vec::new(), curves: vec![curve] }
+    }
 }
 
 /// The whole report of one call.
@@ -379,7 +385,7 @@ mod tests {
         case.promise_ratio(case.best_peer().cloned().as_ref(), 0.6);
         let memory = MemoryPeaks { sender_kib: 50_000, receiver_kib: 30_000 };
         let points = [(1_000_000, 0.25), (1_000_000_000, 20.0)];
-        let points = points.map(|(at, seconds)| Point { at, seconds, bytes: at, memory }).to_vec();
+        let points = points.map(|(at, seconds)| Point { at, seconds, bytes: at, memory: Some(memory) }).to_vec();
         let (name, title, along) = ("size".into(), "Growth & more".into(), "bytes".into());
         let curve = Curve { name, title, along, points, notes: Vec::new() };
         let report = Report::new(Path::new("/"), false, Findings { cases: vec![case], curves: vec![curve] }).unwrap();

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Curve, PAKT, Point, Row, megabytes};
+use super::{Curve, MemoryPeaks, PAKT, Point, Row, megabytes};
 
 const WIDTH: f64 = 760.0;
 /// Names stand left of the bars.
@@ -103,16 +103,17 @@ pub(super) fn time_curve(curve: &Curve) -> String {
     chart(&series, &curve.along, "seconds", &seconds_text)
 }
 
-/// Memory of both sides against what grows, both logarithmic.
-pub(super) fn memory_curve(curve: &Curve) -> String {
-    let of = |kib: fn(&Point) -> u64| {
-        curve.points.iter().map(|point| (point.at as f64, megabytes(kib(point) * 1024))).collect::<Vec<_>>()
+/// Memory of both sides against what grows, both logarithmic; none where it was not measured.
+pub(super) fn memory_curve(curve: &Curve) -> Option<String> {
+    let of = |kib: fn(&MemoryPeaks) -> u64| {
+        let megabytes_at =
+            |point: &Point| point.memory.as_ref().map(|memory| (point.at as f64, megabytes(kib(memory) * 1024)));
+        curve.points.iter().filter_map(megabytes_at).collect::<Vec<_>>()
     };
-    let series = [
-        Series { name: "sender", class: "pakt", points: of(|point| point.memory.sender_kib) },
-        Series { name: "receiver", class: "other", points: of(|point| point.memory.receiver_kib) },
-    ];
-    chart(&series, &curve.along, "VmHWM, MB", &|value| format!("{value:.0} MB"))
+    let sender = Series { name: "sender", class: "pakt", points: of(|memory| memory.sender_kib) };
+    let receiver = Series { name: "receiver", class: "other", points: of(|memory| memory.receiver_kib) };
+    let is_known = !sender.points.is_empty();
+    is_known.then(|| chart(&[sender, receiver], &curve.along, "VmHWM, MB", &|value| format!("{value:.0} MB")))
 }
 
 /// The plot area of a chart.

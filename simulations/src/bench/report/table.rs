@@ -44,10 +44,19 @@ fn push_curve(lines: &mut Vec<String>, curve: &Curve) {
     lines.push(format!("== {} ({})", curve.title, curve.name));
     lines.push(format!("{:>15} {:>9} {:>9} {:>20}", curve.along, "s", "MB/s", "VmHWM MB (from, to)"));
     lines.extend(curve.points.iter().map(|point| {
-        let rate = megabytes(point.bytes) / point.seconds;
-        format!("{:>15} {:>9.3} {rate:>9.1} {:>20}", point.at, point.seconds, memory_text(point.memory))
+        let rate = match point.bytes {
+            0 => "-".into(),
+            bytes => format!("{:.1}", megabytes(bytes) / point.seconds),
+        };
+        let memory = point.memory.map_or("-".into(), memory_text);
+        format!("{:>15} {:>9} {rate:>9} {memory:>20}", point.at, seconds_text(point.seconds))
     }));
     lines.extend(curve.notes.iter().cloned());
+}
+
+/// Microseconds are not lost in it.
+fn seconds_text(seconds: f64) -> String {
+    if seconds < 0.01 { format!("{seconds:.7}") } else { format!("{seconds:.3}") }
 }
 
 fn row_text(row: &Row) -> String {
