@@ -25,6 +25,9 @@ const MEMORY_MAX: u64 = 400 << 20;
 /// The log is written beside what is said on the wire.
 const LOGGED_WITHIN: Duration = Duration::from_secs(12);
 
+/// What the victim agrees on with everybody.
+const TERMS: &str = "relay = true\n";
+
 const HIDDEN: &str = "KanariSkjult-4471";
 const SHOWN: &str = "KanariVist-4472";
 const SUBJECT: &str = "KanariEmne-4473";
@@ -150,7 +153,9 @@ impl Scene {
     fn agree(&self, partner: &TestNode, name: &str) {
         let [card, proposal, file] = ["card", "proposal", "agreement"].map(|kind| self.at(&format!("{name}.{kind}")));
         partner.cli(&["card", "--out", &card]).expect(0);
-        self.victim.cli(&["agreement", "propose", "--with", &card, "--out", &proposal]).expect(0);
+        let terms = self.at("terms.toml");
+        fs::write(&terms, TERMS).unwrap();
+        self.victim.cli(&["agreement", "propose", "--with", &card, "--terms", &terms, "--out", &proposal]).expect(0);
         partner.cli(&["agreement", "accept", &proposal, "--out", &file]).expect(0);
         until(secs(30), "the victim sees its partner", || {
             let peers = self.victim.json(&["peers"]);

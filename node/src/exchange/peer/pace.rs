@@ -42,7 +42,16 @@ impl Pace {
 }
 
 fn is_record(message: &Message) -> bool {
-    matches!(message, Message::Roster(_) | Message::Statement(_) | Message::Contact(_))
+    matches!(
+        message,
+        Message::Roster(_)
+            | Message::Statement(_)
+            | Message::Contact(_)
+            | Message::Addresses(_)
+            | Message::DepositOffer(_)
+            | Message::Deposit(_)
+            | Message::Seek(_)
+    )
 }
 
 #[cfg(test)]

@@ -212,6 +212,14 @@ impl Partner {
         Ok(Control::new(self.dial(&dial)?))
     }
 
+    /// The victim's transport key, as its first frame certifies it.
+    pub(crate) fn victim_transport(&mut self) -> Result<[u8; 32], Stop> {
+        let dial = self.honest(LaneKind::Control);
+        let mut wire = self.enter(&dial)?;
+        let hello = Hello::from_bytes(&wire.greet(&dial.hello)?).map_err(|_| Stop::NoHello)?;
+        Ok(hello.chain.verify().map_err(|_| Stop::NoHello)?.transport.0)
+    }
+
     /// A session as honest nodes begin it: both rosters are known.
     pub(crate) fn session(&mut self) -> Result<Session, Stop> {
         let mut control = self.control()?;

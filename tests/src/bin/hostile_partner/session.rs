@@ -74,6 +74,20 @@ impl Control {
         }
     }
 
+    /// The next message for which `wanted` has an answer; it is not kept.
+    pub(crate) fn take_next<T>(&mut self, mut wanted: impl FnMut(&Message) -> Option<T>) -> Result<T, End> {
+        if let Some(at) = self.kept.iter().position(|message| wanted(message).is_some()) {
+            let taken = self.kept.remove(at);
+            return wanted(&taken).ok_or(End::Late);
+        }
+        self.hear_until(wanted)
+    }
+
+    /// What was kept of a kind so far.
+    pub(crate) fn kept(&self, wanted: impl Fn(&Message) -> bool) -> impl Iterator<Item = &Message> {
+        self.kept.iter().filter(move |message| wanted(message))
+    }
+
     /// Forgets what was heard about an envelope so far.
     pub(crate) fn forget(&mut self, envelope: EnvelopeId) {
         self.kept.retain(|message| message.envelope() != Some(envelope));

@@ -24,6 +24,8 @@ pub(crate) enum Stop {
     NoTls,
     /// The victim closed instead of showing its first frame.
     NoHello,
+    /// The victim showed its first frame, and closed.
+    ClosedAfterHello,
     /// The lane's protocol is not spoken.
     NoProtocol,
     /// The victim closed instead of opening the lane.
@@ -160,8 +162,8 @@ impl Wire {
     /// Asks for a lane's protocol: multistream-select, done by hand.
     pub(crate) fn negotiate(&mut self, protocol: &str) -> Result<(), Stop> {
         let said = [select("/multistream/1.0.0"), select(protocol)].concat();
-        self.write(&said).map_err(|_| Stop::NoProtocol)?;
-        let heard = self.read(said.len().min(20 + 4), PATIENCE).map_err(|_| Stop::NoProtocol)?;
+        self.write(&said).map_err(|_| Stop::ClosedAfterHello)?;
+        let heard = self.read(said.len().min(20 + 4), PATIENCE).map_err(|_| Stop::ClosedAfterHello)?;
         if heard.ends_with(b"\x03na\n") {
             return Err(Stop::NoProtocol);
         }

@@ -58,14 +58,14 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "hello too new",
         does: "speaks protocol versions 2 to 3 only",
-        meets: "no hello",
+        meets: "closed after the hellos",
         says: "the peer speaks only newer protocol versions",
         act: too_new,
     },
     Row {
         name: "hello too old",
         does: "speaks protocol version 0 only",
-        meets: "no hello",
+        meets: "closed after the hellos",
         says: "the peer speaks only older protocol versions",
         act: too_old,
     },

@@ -1,5 +1,6 @@
 //! The table: what a partner gone bad tries, one function each, and what it has to meet.
 
+mod addresses;
 mod content;
 mod door;
 mod envelopes;
@@ -8,6 +9,7 @@ mod frames;
 mod lanes;
 mod offers;
 mod receipts;
+mod relays;
 mod rosters;
 mod slow;
 mod statements;
@@ -69,6 +71,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         envelopes::ROWS,
         content::ROWS,
         receipts::ROWS,
+        addresses::ROWS,
+        relays::ROWS,
         floods::ROWS,
     ]
     .into_iter()
@@ -111,6 +115,7 @@ impl fmt::Display for Met {
             Met::Stopped(Stop::Silence) => f.write_str("silence"),
             Met::Stopped(Stop::NoTls) => f.write_str("no TLS"),
             Met::Stopped(Stop::NoHello) => f.write_str("no hello"),
+            Met::Stopped(Stop::ClosedAfterHello) => f.write_str("closed after the hellos"),
             Met::Stopped(Stop::NoProtocol) => f.write_str("no such lane"),
             Met::Stopped(Stop::NotOpened) => f.write_str("lane not opened"),
             Met::Refused(reason) => write!(f, "refuse {}", reason.as_str()),
