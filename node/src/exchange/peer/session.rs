@@ -304,6 +304,7 @@ impl PeerActor {
             // What was accepted before has its space already, at least in part.
             free_bytes: if resumed { u64::MAX } else { room },
             incoming: self.receiving.len(),
+            incoming_objects: self.incoming_objects(&offer.envelope),
             rate_exceeded: false,
         };
         Ok((view, settled.map(|settled| settled.receipt)))

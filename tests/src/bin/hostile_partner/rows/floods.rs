@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use pakt_protocol::message::lane::LaneKind;
-use pakt_protocol::message::{Heartbeat, Message, RosterUpdate};
+use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::message::{Announce, Heartbeat, Message, Offer, RosterUpdate};
 
-use super::{Met, Row, Stage, closed, honest, passed_over};
-use crate::parcel::{Fate, Parcel};
+use super::{Met, Row, Stage, answered, closed, honest, passed_over};
+use crate::parcel::{Fate, Parcel, entry};
 use crate::session::Answered;
 
 pub(crate) const ROWS: &[Row] = &[
@@ -16,6 +17,13 @@ pub(crate) const ROWS: &[Row] = &[
         meets: "passed over",
         says: "",
         act: heartbeats,
+    },
+    Row {
+        name: "objects without end",
+        does: "names the first of 800,000 objects, serves none, and offers as many once more",
+        meets: "refuse busy",
+        says: "",
+        act: objects,
     },
     Row {
         name: "questions without listening",
@@ -55,6 +63,24 @@ fn rosters(stage: &mut Stage) -> Met {
         }
     }
     closed(session.control.is_closed())
+}
+
+fn objects(stage: &mut Stage) -> Met {
+    const OBJECTS: u64 = 800_000;
+    const NAMED: u64 = 40_000;
+    let mut session = honest!(stage.first.session());
+    let mut offer = Parcel::new(&stage.first, &session).offer;
+    (offer.files, offer.objects, offer.sealed_bytes) = (OBJECTS, OBJECTS, OBJECTS * 49);
+    if session.offer(&offer) != Answered::Accepted {
+        return Met::Astray("a large message was not accepted".into());
+    }
+    for first in (0..NAMED).step_by(4_000) {
+        let entry = |at: u64| ObjectEntry { bytes: 49, ..entry(&(first + at).to_be_bytes()) };
+        let entries = (0..4_000).map(entry).collect();
+        session.control.say(Announce { envelope: offer.envelope, first, entries, last: false });
+    }
+    offer.envelope.0[0] ^= 1;
+    answered(session.offer(&offer))
 }
 
 fn deaf(stage: &mut Stage) -> Met {

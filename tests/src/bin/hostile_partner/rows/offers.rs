@@ -50,6 +50,13 @@ pub(crate) const ROWS: &[Row] = &[
         act: |stage| offer(stage, |offer| offer.objects = u64::MAX),
     },
     Row {
+        name: "offer of more objects than content",
+        does: "offers 8,000 objects for one file of 3 KB",
+        meets: "refuse too_large",
+        says: "",
+        act: |stage| offer(stage, |offer| offer.objects = 8_000),
+    },
+    Row {
         name: "offer of nothing",
         does: "offers an envelope of no object",
         meets: "refuse too_large",
@@ -70,13 +77,13 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "offer of more than the disk",
-        does: "offers 10 TB of sealed objects for 1 KB of files",
+        does: "offers a terabyte of sealed objects",
         meets: "refuse no_space",
         says: "",
         act: |stage| {
             offer(stage, |offer| {
-                offer.objects = 10_000_000;
-                offer.sealed_bytes = 10_000_000_000_000;
+                (offer.files, offer.objects) = (1_000_000, 1_000_000);
+                offer.sealed_bytes = 1_000_000_000_000;
             })
         },
     },
@@ -199,7 +206,7 @@ fn beyond(stage: &mut Stage) -> Met {
 
 fn too_many_at_once(stage: &mut Stage) -> Met {
     let (mut session, mut parcel) = honest!(parcel(stage));
-    parcel.offer.objects = 5_000;
+    (parcel.offer.files, parcel.offer.objects) = (5_000, 5_000);
     parcel.offer.sealed_bytes = 5_000 * 100;
     parcel.entries = (0..4_097u32).map(|number| ObjectEntry { bytes: 50, ..entry(&number.to_be_bytes()) }).collect();
     if session.offer(&parcel.offer) != Answered::Accepted {
