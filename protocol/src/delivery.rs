@@ -85,6 +85,12 @@ pub enum Reason {
     Unopenable,
     /// The counterpart holds another message under the same id.
     Conflict,
+    /// The agreement is suspended: it waits.
+    AgreementSuspended,
+    /// The agreement's time has not begun: it waits.
+    AgreementNotBegun,
+    /// The agreement's time is over.
+    AgreementExpired,
 }
 
 impl Reason {
@@ -100,6 +106,9 @@ impl Reason {
             Reason::GroupGone => "group_gone",
             Reason::Unopenable => "unopenable",
             Reason::Conflict => "conflict",
+            Reason::AgreementSuspended => "agreement_suspended",
+            Reason::AgreementNotBegun => "agreement_not_begun",
+            Reason::AgreementExpired => "agreement_expired",
         }
     }
 }
@@ -153,6 +162,8 @@ pub enum Input {
     Receipt(Verdict),
     /// The counterpart has dropped everything.
     Withdrawn,
+    /// The agreement allows nothing for now; the hold time goes on.
+    Held(Reason),
     /// The agreement ended or the group is gone; nothing can be sent any more.
     Stopped(Reason),
     /// Time has passed.
@@ -232,6 +243,11 @@ impl Delivery {
                 self.record.next_attempt_at = now;
             }
             Input::PeerDown => self.handle_lost(now),
+            Input::Held(reason) => {
+                self.handle_lost(now);
+                self.record.reason = Some(reason);
+                self.outputs.persist(self.record.clone());
+            }
             Input::Accepted => self.enter(State::Transferring, None, now),
             Input::Refused(refusal) => self.handle_refused(refusal, now),
             Input::Left => {

@@ -16,11 +16,51 @@ pub const OBJECTS_INCOMING_MAX: u64 = 1_000_000;
 /// needs.
 const CHUNK_BYTES_ON_AVERAGE: u64 = 64 << 10;
 
+/// Whether anything may be exchanged under an agreement now, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Footing {
+    /// It is in force.
+    InForce,
+    /// There is none that both have signed and neither has ended.
+    None,
+    /// One side has suspended it.
+    Suspended,
+    /// Its time has not begun.
+    NotBegun,
+    /// Its time is over.
+    Expired,
+    /// This node was restored from a backup, and its operator has not confirmed the agreement.
+    Unconfirmed,
+}
+
+impl Footing {
+    /// Why nothing is accepted.
+    ///
+    /// # Errors
+    /// The [`Refusal`] to send back.
+    pub fn check(self) -> Result<(), Refusal> {
+        match self {
+            Footing::InForce => Ok(()),
+            Footing::None => Err(Refusal::NoAgreement),
+            Footing::Suspended | Footing::Unconfirmed => Err(Refusal::Suspended),
+            Footing::NotBegun => Err(Refusal::NotBegun),
+            Footing::Expired => Err(Refusal::Expired),
+        }
+    }
+
+    /// Whether what is queued waits: it may be in force again before its hold time is over.
+    pub fn may_return(self) -> bool {
+        matches!(self, Footing::Suspended | Footing::NotBegun | Footing::Unconfirmed)
+    }
+}
+
 /// What the receiver knows when an offer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OfferView {
     /// Whether the agreement is in force now.
-    pub agreement_in_force: bool,
+    pub footing: Footing,
+    /// The version of the terms that counts here.
+    pub agreement_version: u32,
     /// The agreement's largest message in plain bytes.
     pub message_bytes_max: u64,
     /// Whether the counterpart is shown the group that it names.
@@ -42,8 +82,9 @@ pub struct OfferView {
 pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
     let objects_max = CHUNKS_MAX + CHUNKS_MAX / 64;
     let per_object = u64::try_from(OBJECT_BYTES_MAX).unwrap_or(u64::MAX);
-    if !view.agreement_in_force {
-        Err(Refusal::NoAgreement)
+    view.footing.check()?;
+    if offer.agreement_version != view.agreement_version {
+        Err(Refusal::OtherVersion)
     } else if !view.group_shown {
         Err(Refusal::UnknownGroup)
     } else if offer.plain_bytes > view.message_bytes_max
@@ -97,7 +138,8 @@ mod tests {
             seconds_left: 60,
         };
         let view = OfferView {
-            agreement_in_force: true,
+            footing: Footing::InForce,
+            agreement_version: 1,
             message_bytes_max: 1000,
             group_shown: true,
             free_bytes: 900,
@@ -107,7 +149,12 @@ mod tests {
         };
         assert_eq!(decide(&offer, &view), Ok(()));
         let rows = [
-            (OfferView { agreement_in_force: false, ..view }, offer.clone(), Refusal::NoAgreement),
+            (OfferView { footing: Footing::None, ..view }, offer.clone(), Refusal::NoAgreement),
+            (OfferView { footing: Footing::Suspended, ..view }, offer.clone(), Refusal::Suspended),
+            (OfferView { footing: Footing::Unconfirmed, ..view }, offer.clone(), Refusal::Suspended),
+            (OfferView { footing: Footing::NotBegun, ..view }, offer.clone(), Refusal::NotBegun),
+            (OfferView { footing: Footing::Expired, ..view }, offer.clone(), Refusal::Expired),
+            (OfferView { agreement_version: 2, ..view }, offer.clone(), Refusal::OtherVersion),
             (OfferView { group_shown: false, ..view }, offer.clone(), Refusal::UnknownGroup),
             (OfferView { message_bytes_max: 999, ..view }, offer.clone(), Refusal::TooLarge),
             (OfferView { free_bytes: 899, ..view }, offer.clone(), Refusal::NoSpace),

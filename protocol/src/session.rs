@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! Awaiting --contact durable--> Active --own or other's end--> Ending
-//!                                 | rosters exchanged
-//!                                 v
-//!                               live: offers both ways
+//!                                 | rosters exchanged, traffic allowed
+//!                                 v  ^
+//!                               live: offers both ways --suspended, expired--> not live
 //! ```
-//! The session routes what is about one envelope to that envelope's transfer machine, and decides what may be said at
-//! all.
+//! The session routes what is about one envelope to that envelope's transfer machine, what is about the agreement itself
+//! to its owner, and decides what may be said at all.
 //!
-//! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only the end
-//! itself; envelopes are offered only after the counterpart's roster of this session is durable.
+//! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only
+//! statements; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
+//! owner says that the agreement is in force.
 
 use std::time::Duration;
 
@@ -18,13 +19,10 @@ use crate::ids::{AgreementId, EnvelopeId};
 use crate::machine::{Output, Outputs};
 use crate::message::contact::CONTACT_BYTES_MAX;
 use crate::message::lane::LaneKind;
-use crate::message::{
-    Answer, Contact, Contacted, Heartbeat, Message, Offer, ReceiptMessage, RosterUpdate, Statement, Withdrawn,
-};
+use crate::message::{Answer, Contact, Contacted, Heartbeat, Message, Offer, ReceiptMessage, RosterUpdate, Withdrawn};
 use crate::policy::{self, OfferView};
 use crate::record::Signed;
 use crate::record::roster::Roster;
-use crate::record::statement::AgreementStatement;
 use crate::time::Time;
 
 /// A lane says something at least this often.
@@ -54,8 +52,10 @@ pub struct Opening {
     pub contact: Option<Vec<u8>>,
     /// The newest roster for this counterpart.
     pub roster: Option<Signed<Roster>>,
-    /// This side's end statement, until the counterpart has confirmed it.
-    pub end: Option<Signed<AgreementStatement>>,
+    /// What this side shows about the agreement itself: statements, later versions.
+    pub shown: Vec<Message>,
+    /// Whether the agreement is in force, so that envelopes may be offered.
+    pub in_force: bool,
 }
 
 /// What the owner tells this machine.
@@ -67,12 +67,12 @@ pub enum Input {
     ContactTaken(Result<AgreementId, &'static str>, Option<Box<Signed<Roster>>>),
     /// The counterpart's roster is durable, or why it is not acceptable.
     RosterTaken(Result<(), &'static str>),
-    /// The counterpart's end is durable, or why it is not acceptable.
-    EndTaken(Result<(), &'static str>),
     /// This side's groups or epoch changed.
     RosterChanged(Box<Signed<Roster>>),
-    /// This side has ended the agreement, durably.
-    Ended(Box<Signed<AgreementStatement>>),
+    /// One side has ended the agreement, durably.
+    Ended,
+    /// The agreement came into force, or is not any more: suspended, resumed, expired, amended.
+    InForce(bool),
     /// What is known about an offer, as asked for by [`Event::LookUp`].
     Found(Offer, OfferView, Option<Vec<u8>>),
     /// What is known about a withdrawn envelope that is not under way: its receipt, if it was committed.
@@ -90,10 +90,6 @@ pub enum Event {
     ContactConfirmed,
     /// Verify this roster and make it durable.
     TakeRoster(Box<Signed<Roster>>),
-    /// Verify this end and make it durable.
-    TakeEnd(Box<Signed<AgreementStatement>>),
-    /// The counterpart knows that this side has ended the agreement.
-    EndConfirmed,
     /// Both rosters are known: envelopes may be offered.
     Live,
     /// Say what is known about this offer.
@@ -121,8 +117,7 @@ pub struct Session {
     live: bool,
     last_heard: Time,
     last_said: Time,
-    /// The counterpart's end, until it is durable here and can be confirmed.
-    ended_by_peer: Option<Signed<AgreementStatement>>,
+    in_force: bool,
     outputs: Outputs<std::convert::Infallible, Event>,
 }
 
@@ -135,17 +130,21 @@ impl Session {
             live: false,
             last_heard: now,
             last_said: now,
-            ended_by_peer: None,
+            in_force: opening.in_force,
             outputs: Outputs::default(),
         };
         if let Some(file) = opening.contact {
             session.outputs.transmit(Contact { file });
         }
-        match (opening.standing, opening.end, opening.roster) {
-            (Standing::Ending, Some(statement), _) => session.outputs.transmit(Statement { statement, known: false }),
-            (Standing::Ending, None, _) => session.outputs.event(Event::Close("the agreement has ended")),
-            (Standing::Active, _, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
-            (Standing::Active | Standing::Awaiting, _, _) => {}
+        match (opening.standing, opening.roster) {
+            (Standing::Ending, _) if opening.shown.is_empty() => {
+                session.outputs.event(Event::Close("the agreement has ended"));
+            }
+            (Standing::Active, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
+            (Standing::Active | Standing::Awaiting | Standing::Ending, _) => {}
+        }
+        for message in opening.shown {
+            session.outputs.transmit(message);
         }
         session.outputs.deadline(now + HEARTBEAT_EVERY);
         session
@@ -169,23 +168,21 @@ impl Session {
                 self.roster_taken = true;
                 self.go_live();
             }
-            Input::EndTaken(Ok(())) => {
-                self.standing = Standing::Ending;
-                if let Some(statement) = self.ended_by_peer.take() {
-                    self.outputs.transmit(Statement { statement, known: true });
-                }
-            }
-            Input::ContactTaken(Err(why), _) | Input::RosterTaken(Err(why)) | Input::EndTaken(Err(why)) => {
+            Input::ContactTaken(Err(why), _) | Input::RosterTaken(Err(why)) => {
                 self.outputs.event(Event::Close(why));
             }
             Input::RosterChanged(roster) if self.standing == Standing::Active => {
                 self.outputs.transmit(RosterUpdate { roster: *roster });
             }
             Input::RosterChanged(_) => {}
-            Input::Ended(statement) => {
+            Input::Ended => {
                 self.standing = Standing::Ending;
                 self.live = false;
-                self.outputs.transmit(Statement { statement: *statement, known: false });
+            }
+            Input::InForce(in_force) => {
+                self.in_force = in_force;
+                self.live &= in_force;
+                self.go_live();
             }
             Input::Found(offer, view, receipt) => self.handle_found(offer, &view, receipt),
             Input::Settled(envelope, Some(receipt)) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
@@ -199,7 +196,9 @@ impl Session {
             (_, Message::Heartbeat(_)) => {}
             (Standing::Awaiting | Standing::Active, Message::Contact(contact)) => self.handle_contact(contact),
             (Standing::Awaiting, _) => self.outputs.event(Event::Close("the proposal is not countersigned yet")),
-            (_, Message::Statement(statement)) => self.handle_statement(statement),
+            (_, message @ (Message::Statement(_) | Message::WantStatements(_))) => {
+                self.outputs.event(Event::Take(Box::new(message)));
+            }
             (Standing::Ending, _) => {}
             (Standing::Active, message) => self.handle_active(message),
         }
@@ -234,16 +233,6 @@ impl Session {
         }
     }
 
-    fn handle_statement(&mut self, message: Statement) {
-        if message.known {
-            self.outputs.event(Event::EndConfirmed);
-        } else {
-            self.live = false;
-            self.outputs.event(Event::TakeEnd(Box::new(message.statement.clone())));
-            self.ended_by_peer = Some(message.statement);
-        }
-    }
-
     fn handle_found(&mut self, offer: Offer, view: &OfferView, receipt: Option<Vec<u8>>) {
         let envelope = offer.envelope;
         match (receipt, policy::decide(&offer, view)) {
@@ -266,7 +255,7 @@ impl Session {
     }
 
     fn go_live(&mut self) {
-        if !self.live && self.roster_taken && self.standing == Standing::Active {
+        if !self.live && self.roster_taken && self.in_force && self.standing == Standing::Active {
             self.live = true;
             self.outputs.event(Event::Live);
         }
@@ -286,11 +275,15 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Amended, WantStatements};
+    use crate::policy::Footing;
     use crate::record::envelope::Priority;
     use crate::record::roster::GroupId;
+    use pakt_keys::EntityId;
 
     fn session(standing: Standing) -> Session {
-        let mut session = Session::new(Opening { standing, contact: None, roster: None, end: None }, Time(0));
+        let opening = Opening { standing, contact: None, roster: None, shown: vec![], in_force: true };
+        let mut session = Session::new(opening, Time(0));
         outputs(&mut session);
         session
     }
@@ -315,7 +308,8 @@ mod tests {
 
     fn view() -> OfferView {
         OfferView {
-            agreement_in_force: true,
+            footing: Footing::InForce,
+            agreement_version: 1,
             message_bytes_max: 10,
             group_shown: true,
             free_bytes: 1000,
@@ -341,17 +335,46 @@ mod tests {
     }
 
     #[test]
-    fn after_an_end_nothing_but_the_end_is_taken() {
+    fn after_an_end_nothing_but_statements_is_taken() {
         let mut session = session(Standing::Ending);
         outputs(&mut session);
-        session.handle_input(Input::Message(Message::Offer(offer())), Time(1));
-        assert_eq!(outputs(&mut session), []);
+        for message in [Message::Offer(offer()), Message::Amended(Amended { terms: [0; 32] })] {
+            session.handle_input(Input::Message(message), Time(1));
+            assert_eq!(outputs(&mut session), []);
+        }
+        let want = Message::WantStatements(WantStatements { party: EntityId([0; 32]), after: 0 });
+        session.handle_input(Input::Message(want.clone()), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::Take(Box::new(want)))]);
+    }
+
+    #[test]
+    fn p6_only_an_agreement_in_force_is_live() {
+        let opening =
+            Opening { standing: Standing::Active, contact: None, roster: None, shown: vec![], in_force: false };
+        let mut session = Session::new(opening, Time(0));
+        session.handle_input(Input::RosterTaken(Ok(())), Time(1));
+        assert!(!session.is_live());
+        for (input, live) in [
+            (Input::InForce(true), true),
+            (Input::InForce(true), true),
+            (Input::InForce(false), false),
+            (Input::RosterTaken(Ok(())), false),
+            (Input::InForce(true), true),
+            (Input::Ended, false),
+            (Input::InForce(true), false),
+        ] {
+            outputs(&mut session);
+            let was = session.is_live();
+            session.handle_input(input, Time(1));
+            assert_eq!(session.is_live(), live);
+            assert_eq!(!outputs(&mut session).is_empty(), live && !was, "going live is told once");
+        }
     }
 
     #[test]
     fn p28_a_duplicate_offer_gets_the_receipt_again() {
         let mut session = session(Standing::Active);
-        let denied = OfferView { agreement_in_force: false, ..view() };
+        let denied = OfferView { footing: Footing::None, ..view() };
         session.handle_input(Input::Found(offer(), denied, Some(vec![7])), Time(1));
         let same = ReceiptMessage { envelope: offer().envelope, receipt: vec![7] };
         assert_eq!(outputs(&mut session), [Output::Transmit(Message::Receipt(same))]);

@@ -284,7 +284,7 @@ def terms_fields(c):
                   controls=c.list(Cursor.text), urgent_contact=c.text(), relay=c.bool())
 
 def agreement_file(c):
-    return Record(id=c.id(), terms=c.bytes(), proposer_signatures=signatures(c),
+    return Record(id=c.id(), terms=c.bytes(), proposer_signatures=c.option(signatures),
                   acceptor_signatures=c.option(signatures), proposer=signed(c), acceptor=signed(c),
                   grants=c.list(signed))
 
@@ -311,7 +311,8 @@ def check_side(file, found, role, node):
     """One party's half of the record against its certified node; gives the terms."""
     terms = decode(file.terms, 65_536, terms_fields)
     check_clauses(terms)
-    want(terms.version == 1 and file.id == derived("pakt agreement v1", file.terms), "Field", "version or id")
+    own_id = derived("pakt agreement v1", file.terms) if terms.version == 1 else terms.nonce
+    want(file.id == own_id, "Field", "the id is not that of the terms")
     want(found is not None, "Field", f"the {role}'s signature is missing")
     want(getattr(terms, role).entity == node.entity, "Parties", f"the {role} is not the entity of its card")
     check_signatures(found, node.root, "pakt agreement terms v1", file.terms)

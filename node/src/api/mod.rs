@@ -11,6 +11,7 @@
 pub mod events;
 pub mod listen;
 pub mod openapi;
+pub mod review;
 pub mod routes;
 pub mod terms;
 pub mod types;
@@ -58,6 +59,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/agreements/{id}", get(routes::agreement))
         .route("/v1/agreements/{id}/file", get(routes::export))
         .route("/v1/agreements/{id}/end", post(routes::end))
+        .route("/v1/agreements/{id}/amendment", post(routes::amend))
+        .route("/v1/agreements/{id}/renewal", post(routes::renew))
+        .route("/v1/agreements/{id}/acceptance", post(routes::accept_amendment))
+        .route("/v1/agreements/{id}/withdrawal", post(routes::withdraw))
+        .route("/v1/agreements/{id}/suspension", post(routes::suspend))
+        .route("/v1/agreements/{id}/resumption", post(routes::resume))
+        .route("/v1/agreements/{id}/confirmation", post(routes::confirm))
+        .route("/v1/agreements/{id}/fingerprint", post(routes::verify))
         .route("/v1/groups", get(routes::groups).post(routes::group_add))
         .route("/v1/groups/{name}/show", post(routes::group_show))
         .route("/v1/groups/{name}/hide", post(routes::group_hide))

@@ -128,6 +128,96 @@ pub async fn end(
     Ok(Json(api.node.end(id, request).await?))
 }
 
+/// Offer the counterpart another version of the terms.
+#[utoipa::path(post, path = "/v1/agreements/{id}/amendment", params(("id" = String, Path)), request_body = AmendRequest,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub async fn amend(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<AmendRequest>,
+) -> Answer<Accepted> {
+    let Json(request) = body?;
+    Ok(Json(api.node.amend(id, request).await?))
+}
+
+/// Offer the counterpart the same terms for longer.
+#[utoipa::path(post, path = "/v1/agreements/{id}/renewal", params(("id" = String, Path)), request_body = RenewRequest,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub async fn renew(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<RenewRequest>,
+) -> Answer<Accepted> {
+    let Json(request) = body?;
+    Ok(Json(api.node.renew(id, request).await?))
+}
+
+/// Countersign the amendment that the counterpart offers.
+#[utoipa::path(post, path = "/v1/agreements/{id}/acceptance", params(("id" = String, Path)),
+    request_body = AcceptAmendmentRequest,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub async fn accept_amendment(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<AcceptAmendmentRequest>,
+) -> Answer<Accepted> {
+    let Json(request) = body?;
+    Ok(Json(api.node.accept_amendment(id, request).await?))
+}
+
+/// Take back an own proposal, or an own offer of an amendment.
+#[utoipa::path(post, path = "/v1/agreements/{id}/withdrawal", params(("id" = String, Path)),
+    request_body = SignedRequest,
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn withdraw(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<SignedRequest>,
+) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.withdraw(id, request).await?))
+}
+
+/// Suspend an agreement, at once, until this side resumes it.
+#[utoipa::path(post, path = "/v1/agreements/{id}/suspension", params(("id" = String, Path)),
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn suspend(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementSummary> {
+    Ok(Json(api.node.suspend(id).await?))
+}
+
+/// Take back this side's suspension.
+#[utoipa::path(post, path = "/v1/agreements/{id}/resumption", params(("id" = String, Path)),
+    request_body = SignedRequest,
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn resume(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<SignedRequest>,
+) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.resume(id, request).await?))
+}
+
+/// Let an agreement that came out of a backup count again.
+#[utoipa::path(post, path = "/v1/agreements/{id}/confirmation", params(("id" = String, Path)),
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn confirm(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<AgreementSummary> {
+    Ok(Json(api.node.confirm(id).await?))
+}
+
+/// Compare the counterpart's fingerprint with what the operator was told.
+#[utoipa::path(post, path = "/v1/agreements/{id}/fingerprint", params(("id" = String, Path)),
+    request_body = VerifyRequest,
+    responses((status = 200, body = AgreementSummary), (status = "default", body = Problem)))]
+pub async fn verify(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<VerifyRequest>,
+) -> Answer<AgreementSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.verify(id, request).await?))
+}
+
 /// The groups of this entity.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>), (status = "default", body = Problem)))]
 pub async fn groups(State(api): State<ApiState>) -> Answer<Vec<Group>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, tz::TimeZone};
+use pakt_protocol::record::agreement::AgreementTerms;
 use pakt_protocol::time::Time;
 use serde::Deserialize;
 
@@ -88,40 +89,21 @@ pub struct TermsInput {
     pub relay: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
-    purposes: Vec<String>,
-    legal_basis: String,
-    valid_from: TomlTime,
-    valid_until: TomlTime,
-    accept_by: TomlTime,
-    max_message: TomlSize,
-    hold: String,
-    retention: String,
-    rate: String,
-    controls: Vec<String>,
-    urgent_contact: String,
-    relay: bool,
-}
-
-impl Default for Written {
-    fn default() -> Self {
-        Self {
-            purposes: Vec::new(),
-            legal_basis: String::new(),
-            valid_from: TomlTime::Text("-30d".into()),
-            valid_until: TomlTime::Text("365d".into()),
-            accept_by: TomlTime::Text("30d".into()),
-            max_message: TomlSize::Text("100GB".into()),
-            hold: "48h".into(),
-            retention: String::new(),
-            rate: String::new(),
-            controls: Vec::new(),
-            urgent_contact: String::new(),
-            relay: false,
-        }
-    }
+    purposes: Option<Vec<String>>,
+    legal_basis: Option<String>,
+    valid_from: Option<TomlTime>,
+    valid_until: Option<TomlTime>,
+    accept_by: Option<TomlTime>,
+    max_message: Option<TomlSize>,
+    hold: Option<String>,
+    retention: Option<String>,
+    rate: Option<String>,
+    controls: Option<Vec<String>>,
+    urgent_contact: Option<String>,
+    relay: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -138,37 +120,91 @@ enum TomlSize {
     Text(String),
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 impl TermsInput {
     /// The terms of a proposal without a terms file.
     pub fn defaults(now: Time) -> TermsInput {
-        Self::from_written(Written::default(), now).expect("the defaults are a row of constants, tested below")
+        TermsInput {
+            purposes: Vec::new(),
+            legal_basis: String::new(),
+            valid_from: now - 30 * DAY,
+            valid_until: now + 365 * DAY,
+            accept_by: now + 30 * DAY,
+            max_message_bytes: 100_000_000_000,
+            hold: HOLD_MAX,
+            retention: None,
+            messages_per_hour: None,
+            controls: Vec::new(),
+            urgent_contact: String::new(),
+            relay: false,
+        }
     }
 
-    /// Reads terms; time spans count from `now`.
+    /// What is agreed now, as what an amendment begins from; it must be accepted within 30 days.
+    pub fn agreed(terms: &AgreementTerms, now: Time) -> TermsInput {
+        TermsInput {
+            purposes: terms.purposes.clone(),
+            legal_basis: terms.legal_basis.clone(),
+            valid_from: terms.valid_from,
+            valid_until: terms.valid_until,
+            accept_by: now + 30 * DAY,
+            max_message_bytes: terms.message_bytes_max,
+            hold: Duration::from_secs(terms.hold_seconds.into()),
+            retention: terms.retention_seconds.map(Duration::from_secs),
+            messages_per_hour: terms.messages_per_hour,
+            controls: terms.controls.clone(),
+            urgent_contact: terms.urgent_contact.clone(),
+            relay: terms.relay,
+        }
+    }
+
+    /// Reads terms; time spans count from `now`, and what is left out has its default.
     ///
     /// # Errors
     /// `usage` with the key and what it takes.
     pub fn parse(text: &str, now: Time) -> Result<TermsInput, ServiceError> {
-        let written: Written = toml::from_str(text).map_err(|e| wrong(&toml_error(text, &e)))?;
-        Self::from_written(written, now)
+        TermsInput::defaults(now).changed_by(text, now)
     }
 
-    fn from_written(written: Written, now: Time) -> Result<TermsInput, ServiceError> {
-        let terms = TermsInput {
-            purposes: sorted(written.purposes),
-            legal_basis: written.legal_basis,
-            valid_from: point("valid_from", &written.valid_from, now)?,
-            valid_until: point("valid_until", &written.valid_until, now)?,
-            accept_by: point("accept_by", &written.accept_by, now)?,
-            max_message_bytes: size("max_message", &written.max_message)?,
-            hold: humantime::parse_duration(&written.hold)
-                .map_err(|_| wrong("`hold` is a time span such as \"48h\""))?,
-            retention: span("retention", &written.retention)?,
-            messages_per_hour: rate(&written.rate)?,
-            controls: sorted(written.controls),
-            urgent_contact: written.urgent_contact,
-            relay: written.relay,
+    /// Reads terms of which whatever is left out stays as it is here.
+    ///
+    /// # Errors
+    /// Those of [`TermsInput::parse`].
+    pub fn changed_by(self, text: &str, now: Time) -> Result<TermsInput, ServiceError> {
+        let written: Written = toml::from_str(text).map_err(|e| wrong(&toml_error(text, &e)))?;
+        let at = |key: &str, written: Option<TomlTime>, otherwise: Time| {
+            written.map_or(Ok(otherwise), |written| point(key, &written, now))
         };
+        let hold =
+            |text: String| humantime::parse_duration(&text).map_err(|_| wrong("`hold` is a time span such as \"48h\""));
+        let terms = TermsInput {
+            purposes: written.purposes.map_or(self.purposes, sorted),
+            legal_basis: written.legal_basis.unwrap_or(self.legal_basis),
+            valid_from: at("valid_from", written.valid_from, self.valid_from)?,
+            valid_until: at("valid_until", written.valid_until, self.valid_until)?,
+            accept_by: at("accept_by", written.accept_by, self.accept_by)?,
+            max_message_bytes: written
+                .max_message
+                .map_or(Ok(self.max_message_bytes), |max| size("max_message", &max))?,
+            hold: written.hold.map_or(Ok(self.hold), hold)?,
+            retention: written.retention.map_or(Ok(self.retention), |text| span("retention", &text))?,
+            messages_per_hour: written.rate.map_or(Ok(self.messages_per_hour), |text| rate(&text))?,
+            controls: written.controls.map_or(self.controls, sorted),
+            urgent_contact: written.urgent_contact.unwrap_or(self.urgent_contact),
+            relay: written.relay.unwrap_or(self.relay),
+        };
+        terms.check(now)?;
+        Ok(terms)
+    }
+
+    /// The same terms until another time: a date, a time with zone, or a time span from `now`.
+    ///
+    /// # Errors
+    /// `usage` for anything else, or for a time that has passed.
+    pub fn until(self, text: &str, now: Time) -> Result<TermsInput, ServiceError> {
+        let valid_until = point("valid_until", &TomlTime::Text(text.to_owned()), now)?;
+        let terms = TermsInput { valid_until, ..self };
         terms.check(now)?;
         Ok(terms)
     }

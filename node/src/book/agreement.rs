@@ -2,21 +2,24 @@
 //!
 //! ```text
 //! Proposed (ours, waits for the countersignature) --contact or import--> Active --an end of either side--> Ended
-//!          (theirs) --accept--------------------------------------------^
+//!          (theirs) --accept--------------------------------------------^  ^ |
+//!                                                          later versions \-+
 //! ```
-//! That an agreement is past its time is not stored: it follows from the terms and the clock.
+//! That an agreement is suspended follows from the statements of both, and that it is past its time from the terms and the
+//! clock: neither is stored.
 
 use std::time::Duration;
 
 use pakt_keys::EntityId;
 use pakt_protocol::ids::AgreementId;
+use pakt_protocol::policy::Footing;
+use pakt_protocol::record::RecordError;
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::agreement::{AgreementFile, AgreementRecord, AgreementTerms, Party, Side};
 use pakt_protocol::record::card::SignedCard;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::record::statement::AgreementStatement;
-use pakt_protocol::record::{RecordError, Signed};
+use pakt_protocol::record::statement::{Stated, StatementChain};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -45,10 +48,14 @@ pub enum AgreementState {
     Proposed,
     /// Signed by both; perhaps its time has not begun.
     Active,
+    /// Suspended by one side or both.
+    Suspended,
     /// Ended by one side.
     Ended,
     /// Its time is over, or that of the proposal.
     Expired,
+    /// Restored from a backup and not confirmed by the operator.
+    Unconfirmed,
 }
 
 impl AgreementState {
@@ -57,9 +64,31 @@ impl AgreementState {
         match self {
             AgreementState::Proposed => "proposed",
             AgreementState::Active => "active",
+            AgreementState::Suspended => "suspended",
             AgreementState::Ended => "ended",
             AgreementState::Expired => "expired",
+            AgreementState::Unconfirmed => "unconfirmed",
         }
+    }
+}
+
+/// A later version that one side has signed.
+#[derive(Debug, Clone)]
+pub struct Amendment {
+    /// The file, as it is mailed and shown.
+    pub file: AgreementFile,
+    /// What is offered.
+    pub terms: AgreementTerms,
+}
+
+impl Amendment {
+    fn of(file: &AgreementFile) -> Result<Amendment, RecordError> {
+        Ok(Amendment { terms: file.record.peek()?, file: file.clone() })
+    }
+
+    /// The hash of the offered terms.
+    pub fn hash(&self) -> [u8; 32] {
+        self.file.record.hash()
     }
 }
 
@@ -80,10 +109,26 @@ pub struct Agreement {
     pub verified: bool,
     /// The countersigned file (codec bytes) until the proposer has confirmed it.
     pub contact: Option<Vec<u8>>,
-    /// This side's end.
-    pub own_end: Option<Signed<AgreementStatement>>,
-    /// The counterpart's end.
-    pub peer_end: Option<Signed<AgreementStatement>>,
+    /// Whether it came out of a backup and the operator has not confirmed it.
+    pub unconfirmed: bool,
+    /// This side's statements.
+    pub own: StatementChain,
+    /// How many of them the counterpart has confirmed.
+    pub own_known: u64,
+    /// The counterpart's statements.
+    pub peer: StatementChain,
+    /// When the terms began to count here.
+    pub version_at: Time,
+    /// Whether the counterpart has confirmed that they count.
+    pub version_known: bool,
+    /// Whether both roots have signed two texts where one was allowed.
+    pub forked: bool,
+    /// The amendment that this side offers.
+    pub offered: Option<Amendment>,
+    /// Whether the counterpart holds that offer.
+    pub offer_known: bool,
+    /// The amendment that the counterpart offers.
+    pub received: Option<Amendment>,
     /// Whether nothing more has to be said about the end.
     pub end_confirmed: bool,
     /// When the end was stated or learned.
@@ -132,27 +177,67 @@ impl Agreement {
 
     /// Whether messages may go either way at `now`.
     pub fn in_force(&self, now: Time) -> bool {
-        self.standing == Standing::Active
-            && self.record.is_complete()
-            && self.own_end.is_none()
-            && self.peer_end.is_none()
-            && self.terms.valid_from <= now
-            && now < self.terms.valid_until
+        self.footing(now) == Footing::InForce
+    }
+
+    /// Whether anything may be exchanged at `now`, and if not, why.
+    pub fn footing(&self, now: Time) -> Footing {
+        let stated = [self.own.stated(), self.peer.stated()];
+        let is_ended = stated.iter().any(|stated| matches!(stated, Stated::Ended(_)));
+        if self.standing != Standing::Active || !self.record.is_complete() || is_ended {
+            Footing::None
+        } else if self.unconfirmed {
+            Footing::Unconfirmed
+        } else if now >= self.terms.valid_until {
+            Footing::Expired
+        } else if stated.iter().any(|stated| matches!(stated, Stated::Suspended(_))) {
+            Footing::Suspended
+        } else if now < self.terms.valid_from {
+            Footing::NotBegun
+        } else {
+            Footing::InForce
+        }
     }
 
     /// How far it is at `now`, for people.
     pub fn state_for_people(&self, now: Time) -> AgreementState {
-        match self.standing {
-            Standing::Ended => AgreementState::Ended,
-            Standing::Proposed if now > self.terms.accept_by => AgreementState::Expired,
-            Standing::Proposed => AgreementState::Proposed,
-            Standing::Active if now >= self.terms.valid_until => AgreementState::Expired,
-            Standing::Active => AgreementState::Active,
+        match (self.standing, self.footing(now)) {
+            (Standing::Ended, _) => AgreementState::Ended,
+            (Standing::Proposed, _) if now > self.terms.accept_by => AgreementState::Expired,
+            (Standing::Proposed, _) => AgreementState::Proposed,
+            (_, Footing::Unconfirmed) => AgreementState::Unconfirmed,
+            (_, Footing::Expired) => AgreementState::Expired,
+            (_, Footing::Suspended) => AgreementState::Suspended,
+            (_, Footing::None) => AgreementState::Ended,
+            (_, Footing::InForce | Footing::NotBegun) => AgreementState::Active,
         }
+    }
+
+    /// Since when this side has suspended it.
+    pub fn suspended_here(&self) -> Option<Time> {
+        suspended(&self.own)
+    }
+
+    /// Since when the counterpart has suspended it.
+    pub fn suspended_there(&self) -> Option<Time> {
+        suspended(&self.peer)
+    }
+
+    /// Whether this side has ended it.
+    pub fn ended_here(&self) -> bool {
+        matches!(self.own.stated(), Stated::Ended(_))
+    }
+
+    /// The next moment after `now` at which it begins or ends by date.
+    pub fn next_date(&self, now: Time) -> Option<Time> {
+        [self.terms.valid_from, self.terms.valid_until].into_iter().filter(|at| *at > now).min()
     }
 
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
     pub fn door_open(&self, now: Time) -> bool {
+        if self.unconfirmed {
+            return false;
+        }
         match self.standing {
             Standing::Proposed => now <= self.terms.accept_by,
             Standing::Active => now < self.terms.valid_until,
@@ -165,19 +250,19 @@ impl Agreement {
         let reason = match self.standing {
             Standing::Proposed => false,
             Standing::Active => now < self.terms.valid_until,
-            Standing::Ended => self.own_end.is_some() && self.end_open(now),
+            Standing::Ended => self.ended_here() && self.end_open(now),
         };
-        reason && self.holds_grant
+        reason && self.holds_grant && !self.unconfirmed
     }
 
     fn end_open(&self, now: Time) -> bool {
-        let open_for = if self.own_end.is_some() { END_OPEN_FOR } else { PEER_END_OPEN_FOR };
+        let open_for = if self.ended_here() { END_OPEN_FOR } else { PEER_END_OPEN_FOR };
         !self.end_confirmed && self.ended_at.is_some_and(|at| now.distance(at) < open_for)
     }
 
     /// Whether the door table needs a row, whatever the clock shows.
     pub(super) fn has_door(&self) -> bool {
-        self.standing != Standing::Ended || !self.end_confirmed
+        !self.unconfirmed && (self.standing != Standing::Ended || !self.end_confirmed)
     }
 
     /// Sorts the agreements with one entity by which of them counts.
@@ -207,8 +292,16 @@ impl Agreement {
             standing: row.standing,
             verified: row.verified,
             contact: row.contact_pending.then(|| row.file.to_bytes()),
-            own_end: row.own_end.clone(),
-            peer_end: row.peer_end.clone(),
+            unconfirmed: row.unconfirmed,
+            own: row.own.clone(),
+            own_known: row.own_known,
+            peer: row.peer.clone(),
+            version_at: row.version_at,
+            version_known: row.version_known,
+            forked: row.forked,
+            offered: row.offered.as_ref().map(Amendment::of).transpose()?,
+            offer_known: row.offer_known,
+            received: row.received.as_ref().map(Amendment::of).transpose()?,
             end_confirmed: row.end_confirmed,
             ended_at: row.ended_at,
             chain: row.chain.clone(),
@@ -236,5 +329,12 @@ impl Agreement {
             clock_difference_s: before.clock_difference_s,
             ..self
         }
+    }
+}
+
+fn suspended(party: &StatementChain) -> Option<Time> {
+    match party.stated() {
+        Stated::Suspended(at) => Some(at),
+        Stated::Open | Stated::Ended(_) => None,
     }
 }

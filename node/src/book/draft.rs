@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::agreement::{AgreementTerms, HOLD_SECONDS_MAX, Party};
 use pakt_protocol::record::card::Card;
 use pakt_protocol::time::Time;
@@ -61,20 +62,59 @@ impl TermsDraft {
         }
     }
 
+    /// What is agreed now, to be changed by an amendment that must be accepted within 30 days.
+    pub fn of(terms: &AgreementTerms, now: Time) -> TermsDraft {
+        TermsDraft {
+            accept_by: now + 30 * DAY,
+            purposes: terms.purposes.clone(),
+            legal_basis: terms.legal_basis.clone(),
+            valid_from: terms.valid_from,
+            valid_until: terms.valid_until,
+            message_bytes_max: terms.message_bytes_max,
+            hold_seconds: terms.hold_seconds,
+            retention_seconds: terms.retention_seconds,
+            messages_per_hour: terms.messages_per_hour,
+            controls: terms.controls.clone(),
+            urgent_contact: terms.urgent_contact.clone(),
+            relay: terms.relay,
+        }
+    }
+
+    /// The first terms between two entities.
     pub(super) fn between(self, proposer: &Entity, acceptor: &Card) -> AgreementTerms {
+        let Card { body, node } = acceptor;
+        let acceptor = Party { entity: node.entity, name: body.name.clone(), number: body.number.clone() };
+        self.terms((proposer.party().clone(), acceptor), (1, None), ambient::random())
+    }
+
+    /// A later version of the terms `before`, whose hash is `previous`.
+    pub(super) fn after(
+        self,
+        before: &AgreementTerms,
+        version: u32,
+        previous: [u8; 32],
+        id: &AgreementId,
+    ) -> AgreementTerms {
+        self.terms((before.proposer.clone(), before.acceptor.clone()), (version, Some(previous)), id.0)
+    }
+
+    fn terms(
+        self,
+        (proposer, acceptor): (Party, Party),
+        (version, previous): (u32, Option<[u8; 32]>),
+        nonce: [u8; 32],
+    ) -> AgreementTerms {
         let ordered = |mut list: Vec<String>| {
             list.sort();
             list.dedup();
             list
         };
-        let Card { body, node } = acceptor;
-        let acceptor = Party { entity: node.entity, name: body.name.clone(), number: body.number.clone() };
         AgreementTerms {
-            proposer: proposer.party().clone(),
+            proposer,
             acceptor,
-            version: 1,
-            previous: None,
-            nonce: ambient::random(),
+            version,
+            previous,
+            nonce,
             accept_by: self.accept_by,
             purposes: ordered(self.purposes),
             legal_basis: self.legal_basis,

@@ -50,6 +50,45 @@ pub enum BookError {
     /// One side has ended it.
     #[error("this agreement has ended: propose a new one")]
     Ended,
+    /// A newer version counts.
+    #[error("a newer version of this agreement counts here: 'pakt agreement export' gives its file")]
+    Older,
+    /// The statement cannot be made now.
+    #[error("the agreement is suspended by this side already: 'pakt agreement resume' takes that back")]
+    AlreadySuspended,
+    /// There is nothing to resume.
+    #[error("this side has not suspended the agreement: only the side that did resumes it")]
+    NotSuspended,
+    /// The agreement is not one that both have signed and neither has ended.
+    #[error("the agreement is only proposed: withdraw the proposal and make another one")]
+    NotActive,
+    /// The operator must confirm it first.
+    #[error("the agreement came out of a backup: look at it, then 'pakt agreement confirm'")]
+    Unconfirmed,
+    /// There is nothing to confirm.
+    #[error("there is nothing to confirm: the agreement did not come out of a backup")]
+    NothingToConfirm,
+    /// There is no own proposal or offer.
+    #[error("there is nothing to withdraw: this side has neither proposed nor offered anything that is open")]
+    NothingToWithdraw,
+    /// The counterpart offers nothing.
+    #[error("the counterpart offers no amendment of this agreement: 'pakt agreement list' shows what is offered")]
+    NothingOffered,
+    /// The offer was taken back.
+    #[error("the counterpart has withdrawn this offer: ask for a new one")]
+    Withdrawn,
+    /// The amendment follows other terms than those that count.
+    #[error("the amendment follows other terms than those that count here: ask for one that follows these")]
+    OtherBase,
+    /// The root has signed another text under this number.
+    #[error("this entity has signed another text as version {0}: offer an amendment yourself, it gets the next number")]
+    SignedOther(u32),
+    /// The amendment says what is agreed already.
+    #[error("this is what is agreed already: change something in the terms")]
+    NothingChanged,
+    /// Something else changed the agreement meanwhile.
+    #[error("the agreement was changed meanwhile: look at it and try again")]
+    ChangedMeanwhile,
     /// An active agreement with the same entity or number exists.
     #[error("there is an active agreement with this entity or registered number already ({0}): end it first")]
     SecondAgreement(AgreementId),

@@ -10,6 +10,7 @@
 
 mod addresses;
 mod agreement;
+mod amend;
 mod deposits;
 mod doors;
 mod draft;
@@ -17,6 +18,7 @@ mod epochs;
 mod error;
 mod find;
 mod groups;
+mod life;
 mod peer;
 mod roster;
 pub(crate) mod rows;
@@ -36,12 +38,14 @@ use pakt_protocol::record::card::{CardBody, SignedCard};
 use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
-pub use agreement::{Agreement, AgreementState, END_OPEN_FOR, Standing};
+pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
+pub use amend::AmendmentAnswer;
 pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use groups::{GroupRow, Shown};
+pub use life::StatementAnswer;
 pub use sign::read_card;
 
 use crate::ambient;

@@ -1,5 +1,5 @@
-//! What the counterpart says over a lane, checked and made durable: its countersignature, its end, its roster, its
-//! newest certificates.
+//! What the counterpart says over a lane, checked and made durable: its countersignature, its roster, its newest
+//! certificates.
 //!
 //! **Invariant:** an older certificate, roster or statement than the one stored is refused, whatever signs it.
 
@@ -8,7 +8,6 @@ use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::record::statement::{self, AgreementStatement};
 use pakt_protocol::time::Time;
 
 use super::rows::ContactRow;
@@ -74,46 +73,6 @@ impl Book {
             let outcome = if row.contact_pending { Outcome::Changed(()) } else { Outcome::Same(()) };
             row.contact_pending = false;
             Ok(outcome)
-        })
-        .await
-    }
-
-    /// Takes the counterpart's end, or this side's own end coming back as a confirmation.
-    ///
-    /// # Errors
-    /// What the counterpart may be told.
-    pub async fn take_end(&self, id: &AgreementId, signed: Signed<AgreementStatement>) -> Result<(), &'static str> {
-        const NOT_VALID: &str = "this is not a valid end of this agreement";
-        let agreement = self.get(id).ok_or(NOT_VALID)?;
-        if agreement.own_end.as_ref() == Some(&signed) {
-            return self.end_confirmed(id).await.map_err(|_| NOT_STORED);
-        }
-        statement::verify(&signed, id, &agreement.node).map_err(|_| NOT_VALID)?;
-        let at = ambient::now();
-        let change = self.change(*id, move |_, row| {
-            if row.peer_end.is_some() {
-                return Ok(Outcome::Same(()));
-            }
-            row.standing = Standing::Ended;
-            row.ended_at.get_or_insert(at);
-            row.peer_end = Some(signed);
-            Ok(Outcome::Changed(()))
-        });
-        change.await.map_err(|_| NOT_STORED)
-    }
-
-    /// Nothing more has to be said about the end: the counterpart confirmed it, or has surely got this side's
-    /// confirmation. Closes the door.
-    ///
-    /// # Errors
-    /// [`BookError::Unknown`], or when the store fails.
-    pub async fn end_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
-        self.change(*id, |_, row| {
-            if row.standing != Standing::Ended || row.end_confirmed {
-                return Ok(Outcome::Same(()));
-            }
-            row.end_confirmed = true;
-            Ok(Outcome::Changed(()))
         })
         .await
     }

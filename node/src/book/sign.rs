@@ -1,4 +1,4 @@
-//! What the operator does with agreements: propose, accept, import, export, end.
+//! How agreements are made: propose, accept, import, export. What becomes of them is in `amend` and `life`.
 //!
 //! **Invariant:** a file leaves this module only after the row that it belongs to is durable.
 //! **Invariant:** this node signs only under its own current name, number and certificates.
@@ -17,14 +17,14 @@ use pakt_protocol::record::agreement::{
 use pakt_protocol::record::card::{Card, CardBody, SignedCard};
 use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::grant::DoorGrant;
-use pakt_protocol::record::statement::{Action, AgreementStatement};
+use pakt_protocol::record::statement::StatementChain;
 use pakt_protocol::record::{Record as _, Signed};
 use pakt_protocol::time::Time;
 
 use super::draft::TermsDraft;
 use super::peer::check_chain;
 use super::rows::{AgreementRow, SecretRow};
-use super::{Agreement, Book, BookError, Inner, Outcome, ROWS_MAX, Standing};
+use super::{Agreement, AmendmentAnswer, Book, BookError, Inner, Outcome, ROWS_MAX, Standing};
 use crate::ambient;
 use crate::entity::Entity;
 use crate::store::WriteTx;
@@ -99,6 +99,9 @@ impl Book {
         if file.record.is_complete() {
             return Err(BookError::AlreadySigned);
         }
+        if checked.terms.version > 1 {
+            return Err(BookError::OtherBase);
+        }
         if let Some(known) = self.get(&file.record.id) {
             return self.accept_again(&known, verified).await;
         }
@@ -168,14 +171,25 @@ impl Book {
         let Some(side) = checked.terms.side_of(&self.inner.entity.id()) else {
             return Err(BookError::NotForUs);
         };
-        if self.get(&id).is_some() {
-            self.complete(file, checked, now).await?;
+        if let Some(known) = self.get(&id) {
+            match known.standing {
+                // One that was withdrawn or ended stays so, and says that rather than anything else.
+                Standing::Proposed | Standing::Ended => self.complete(file, checked, now).await?,
+                Standing::Active => self.import_later(file, checked).await?,
+            }
             self.note_verified(id, verified).await?;
         } else {
             let row = self.regained(file, checked, side, now)?;
             self.keep(AgreementRow { verified, ..row }, now).await?;
         }
         self.get(&id).ok_or(BookError::Unknown)
+    }
+
+    async fn import_later(&self, file: AgreementFile, checked: VerifiedFile) -> Result<(), BookError> {
+        match self.take_later(file, checked).await? {
+            AmendmentAnswer::ShowNewer => Err(BookError::Older),
+            AmendmentAnswer::Known(_) | AmendmentAnswer::Nothing => Ok(()),
+        }
     }
 
     /// The row of an agreement that this entity has signed, but that this store has lost or never had.
@@ -205,32 +219,6 @@ impl Book {
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
         let label = if row.file.record.is_complete() { Label::Agreement } else { Label::Proposal };
         Ok(armour::encode(label, &row.file.to_bytes()))
-    }
-
-    /// Ends an agreement, or withdraws an own proposal; ending it again gives the same statement.
-    ///
-    /// # Errors
-    /// [`BookError::Unknown`], [`BookError::Ended`] if the counterpart has ended it, or when the
-    /// store fails.
-    pub async fn end(&self, id: &AgreementId, root: &RootKey) -> Result<Signed<AgreementStatement>, BookError> {
-        let at = ambient::now();
-        let party = self.inner.entity.id();
-        let statement =
-            AgreementStatement { agreement: *id, party, number: 1, previous: None, action: Action::End, at };
-        let signed = Signed::create(&statement, |domain, bytes| root.sign(domain, bytes));
-        self.change(*id, move |_, row| {
-            if let Some(known) = &row.own_end {
-                return Ok(Outcome::Same(known.clone()));
-            }
-            if row.standing == Standing::Ended {
-                return Err(BookError::Ended);
-            }
-            row.standing = Standing::Ended;
-            row.ended_at = Some(at);
-            row.own_end = Some(signed.clone());
-            Ok(Outcome::Changed(signed))
-        })
-        .await
     }
 
     /// Completes an own proposal with the countersigned file; doing it again changes nothing.
@@ -269,7 +257,7 @@ impl Book {
         .await
     }
 
-    async fn note_verified(&self, id: AgreementId, verified: bool) -> Result<(), BookError> {
+    pub(super) async fn note_verified(&self, id: AgreementId, verified: bool) -> Result<(), BookError> {
         self.change(id, move |_, row| {
             if !verified || row.verified {
                 return Ok(Outcome::Same(()));
@@ -312,16 +300,26 @@ impl Book {
 }
 
 fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {
+    let version = file.record.peek().map_or(1, |terms| terms.version);
     AgreementRow {
+        signed: (version, file.record.hash()),
         file,
         side,
         standing: Standing::Proposed,
         verified: false,
         contact_pending: false,
-        own_end: None,
-        peer_end: None,
+        unconfirmed: false,
+        own: StatementChain::default(),
+        own_known: 0,
+        peer: StatementChain::default(),
         end_confirmed: false,
         ended_at: None,
+        version_at: made_at,
+        version_known: version == 1,
+        forked: false,
+        offered: None,
+        offer_known: false,
+        received: None,
         chain,
         granted: vec![],
         held: vec![],

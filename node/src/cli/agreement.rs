@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::args::{AgreementCommand, CardArgs, CardCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe, table};
-use super::records::{self, ShownAgreement, ShownCard, agreement_text};
-use super::{Exit, read_text};
+use super::records::{self, ShownAgreement, ShownCard, agreement_text, review_text};
+use super::{Exit, life, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
 use crate::config::Config;
@@ -73,6 +73,7 @@ pub async fn agreement(
             let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
             output.result(&agreements, |agreements| list(agreements));
         }
+        AgreementCommand::Life(command) => life::run(client, output, command).await?,
         AgreementCommand::End { id, signing } => {
             let signing = signing.read()?;
             let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;
@@ -165,20 +166,16 @@ fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Resul
 async fn show(client: &Client, output: Output, what: &str) -> Result<(), ServiceError> {
     let path = Path::new(what);
     if what == "-" || path.exists() {
-        output.result(&ShownAgreement::of(&records::read_agreement(path)?), ShownAgreement::text);
+        let shown = life::with_changes(client, ShownAgreement::of(&records::read_agreement(path)?)).await;
+        output.result(&shown, ShownAgreement::text);
         return Ok(());
     }
-    let looks_like_id = what.len() >= 8 && what.bytes().all(|b| b.is_ascii_hexdigit());
-    if !looks_like_id {
-        let message = format!("{what} is neither a file nor an agreement id");
-        return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt agreement list`"));
-    }
+    life::check_id(what)?;
     let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(what))).await?;
     output.result(&detail, |detail| {
-        let AgreementDetail { summary, proposer, accepter, terms } = detail;
-        let verified = if summary.verified { "fingerprint compared" } else { "fingerprint NOT compared" };
-        let head = format!("{}, {verified}", summary.state.as_str());
-        format!("{head}\n{}", agreement_text(&summary.id, summary.version, proposer, accepter, terms))
+        let AgreementDetail { summary, proposer, accepter, terms, review } = detail;
+        let text = agreement_text(&summary.id, summary.version, proposer, accepter, terms);
+        format!("{}\n{text}\n{}{}", life::standing_text(summary), review_text(review), life::amendments_text(summary))
     });
     Ok(())
 }
@@ -191,10 +188,16 @@ async fn accept(
     fingerprint: Option<String>,
     signing: Signing,
 ) -> Result<(), ServiceError> {
+    if !file.exists() && file.as_os_str() != "-" {
+        return life::accept(client, output, &file.to_string_lossy(), out, (fingerprint, signing)).await;
+    }
     let (_, text) = records::read_text(file, &[Label::Proposal])?;
     let verified = records::read_agreement(file)?;
-    show_before_signing(output, &ShownAgreement::of(&verified));
-    check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
+    show_before_signing(output, &life::with_changes(client, ShownAgreement::of(&verified)).await);
+    // Of a first proposal the proposer's; who offers an amendment, the node knows.
+    if verified.terms.version == 1 {
+        check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
+    }
     output.confirm("Countersign?")?;
     let request = AcceptRequest { file: text, fingerprint, signing };
     let accepted: Accepted = client.post("/v1/agreements/acceptances", &request).await?;
@@ -202,11 +205,11 @@ async fn accept(
     output.file(&accepted, &accepted.file, out)
 }
 
-fn list(agreements: &[AgreementSummary]) -> String {
+pub(super) fn list(agreements: &[AgreementSummary]) -> String {
     let row = |agreement: &AgreementSummary| {
         vec![
             agreement.id.clone(),
-            agreement.state.as_str().to_owned(),
+            life::state_text(agreement),
             safe(&agreement.name),
             safe(&agreement.number),
             moment(&agreement.valid_until),

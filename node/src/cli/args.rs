@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
+use super::life::LifeCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -237,12 +238,14 @@ pub enum AgreementCommand {
         #[arg(value_name = "FILE|ID")]
         what: String,
     },
-    /// Countersign a proposal and deliver the agreement to the proposer.
+    /// Countersign a proposal, or an amendment that the counterpart offers, and deliver the agreement.
     #[command(after_help = "Examples:
   pakt agreement accept nord-sor.proposal --out nord-sor.agreement
-  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'")]
+  pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'
+  pakt agreement accept ID")]
     Accept {
-        /// The proposal.
+        /// The proposal or offered amendment as a file, or the id of an agreement whose amendment is accepted.
+        #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
         #[arg(long, value_name = "FILE")]
@@ -275,6 +278,9 @@ pub enum AgreementCommand {
     /// List all agreements.
     #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
     List,
+    /// What becomes of an agreement.
+    #[command(flatten)]
+    Life(LifeCommand),
     /// End an agreement, at once and for good.
     #[command(after_help = "Examples:\n  pakt agreement end ID")]
     End {

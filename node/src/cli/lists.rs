@@ -504,6 +504,11 @@ mod tests {
             valid_until: String::new(),
             fingerprint: String::new(),
             verified: true,
+            reason: None,
+            ends_in_days: None,
+            known: true,
+            forked: false,
+            amendments: vec![],
         }
     }
 

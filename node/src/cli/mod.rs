@@ -13,6 +13,7 @@ pub mod agreement;
 pub mod args;
 pub mod client;
 pub mod doctor;
+pub mod life;
 pub mod lists;
 pub mod output;
 pub mod progress;

@@ -9,12 +9,13 @@ use pakt_keys::codec::CodecError;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, ARMOUR_BYTES_MAX, ArmourError, Label};
 use pakt_protocol::record::RecordError;
-use pakt_protocol::record::agreement::{self, AgreementFile, VerifiedFile};
+use pakt_protocol::record::agreement::{self, AgreementFile, Side, VerifiedFile};
 use pakt_protocol::record::card::Card;
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
 use serde::Serialize;
 
 use super::output::{counted, facts, moment, safe, size, span};
+use crate::api::review;
 use crate::api::types::{ErrorCode, Party, ServiceError, Terms, time_text};
 use crate::files;
 
@@ -136,6 +137,11 @@ pub struct ShownAgreement {
     proposer: Party,
     acceptor: Party,
     terms: Terms,
+    /// What each clause makes a node do.
+    review: Vec<String>,
+    /// What an amendment changes, where the node that knows the agreement runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<String>>,
 }
 
 /// Reads and checks a proposal or agreement file.
@@ -163,13 +169,16 @@ impl ShownAgreement {
             signed,
         };
         let complete = file.record.is_complete();
+        let terms = shown_terms(&file.terms);
         Self {
             id: file.record.id.to_string(),
             version: file.terms.version,
             kind: if complete { "agreement" } else { "proposal" },
-            proposer: party(&file.terms.proposer, true),
-            acceptor: party(&file.terms.acceptor, complete),
-            terms: shown_terms(&file.terms),
+            proposer: party(&file.terms.proposer, file.record.has_signed(Side::Proposer)),
+            acceptor: party(&file.terms.acceptor, file.record.has_signed(Side::Acceptor)),
+            review: review::sentences(&terms),
+            changes: None,
+            terms,
         }
     }
 
@@ -177,7 +186,21 @@ impl ShownAgreement {
     pub fn text(&self) -> String {
         let what =
             if self.kind == "proposal" { "proposal, not yet countersigned" } else { "agreement, signed by both" };
-        format!("{what}\n{}", agreement_text(&self.id, self.version, &self.proposer, &self.acceptor, &self.terms))
+        let what = if self.version > 1 { format!("amendment: {what}") } else { what.to_owned() };
+        let text = agreement_text(&self.id, self.version, &self.proposer, &self.acceptor, &self.terms);
+        let changes = self.changes.as_deref().map(changes_text).unwrap_or_default();
+        format!("{what}\n{text}\n{}{changes}", review_text(&self.review))
+    }
+
+    /// The agreement's id and whether these are later terms than the first.
+    pub fn amends(&self) -> Option<&str> {
+        (self.version > 1).then_some(self.id.as_str())
+    }
+
+    /// The same with what it changes compared with the terms that count.
+    pub fn compared_with(mut self, known: &Terms) -> Self {
+        self.changes = Some(review::changes(known, &self.terms));
+        self
     }
 }
 
@@ -198,6 +221,18 @@ pub fn shown_terms(terms: &agreement::AgreementTerms) -> Terms {
         urgent_contact: terms.urgent_contact.clone(),
         relay: terms.relay,
     }
+}
+
+/// What the clauses make this node do, as a list.
+pub fn review_text(review: &[String]) -> String {
+    let lines: String = review.iter().map(|sentence| format!("\n  - {}", safe(sentence))).collect();
+    format!("What this makes this node do:{lines}")
+}
+
+/// What an amendment changes, as a list.
+pub fn changes_text(changes: &[String]) -> String {
+    let lines: String = changes.iter().map(|change| format!("\n  - {}", safe(change))).collect();
+    format!("\nWhat changes:{lines}")
 }
 
 /// Parties and terms in plain words.

@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 pub use doorkeeper::Keeper;
 
 use crate::ambient;
-use crate::book::{Book, HelloProblem, Standing};
+use crate::book::{Agreement, Book, HelloProblem};
 use crate::entity::Entity;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
@@ -297,6 +297,15 @@ impl Exchange {
         }
     }
 
+    /// Waits until an agreement is as it should be, at most so long; tells whether it is.
+    pub async fn until(&self, id: &AgreementId, wait: Duration, reached: impl Fn(&Agreement) -> bool) -> bool {
+        let mut changes = self.inner.context.book.changes();
+        let is_reached = || self.inner.context.book.get(id).is_none_or(|agreement| reached(&agreement));
+        let waiting = async { while !is_reached() && changes.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(wait, waiting).await;
+        is_reached()
+    }
+
     /// How a counterpart can be reached right now.
     pub fn peer(&self, id: &AgreementId) -> PeerState {
         let peers = lock(&self.inner.context.peers);
@@ -345,7 +354,7 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
         let Some(lane) = lane else { return };
         let id = lane.peer.agreement;
         let (Some(agreement), Some(actor)) = (context.book.get(&id), exchange.ensure(&id)) else { continue };
-        if agreement.standing != Standing::Active && lane.kind != LaneKind::Control {
+        if !agreement.in_force(now()) && lane.kind != LaneKind::Control {
             continue;
         }
         let version = agreement.terms.version;

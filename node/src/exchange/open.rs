@@ -24,11 +24,13 @@ pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) ->
         object_bytes_max: OBJECT_BYTES_MAX as u32,
         requests_max: REQUESTS_MAX as u16,
     };
-    within(async {
+    lane.agreement_version = within(async {
         write_message(&mut lane.io, &open.into()).await?;
         lane.io.flush().await?;
         match read_message(&mut lane.io).await? {
-            Message::Opened(opened) if fits(opened.object_bytes_max, opened.requests_max) => Ok(()),
+            Message::Opened(opened) if fits(opened.object_bytes_max, opened.requests_max) => {
+                Ok(opened.agreement_version)
+            }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the lane was not opened")),
         }
     })
@@ -40,18 +42,21 @@ pub(super) async fn dialled(mut lane: Lane, slot: u8, agreement_version: u32) ->
 pub(super) async fn accepted(mut lane: Lane, agreement_version: u32) -> io::Result<Lane> {
     let opened =
         LaneOpened { agreement_version, object_bytes_max: OBJECT_BYTES_MAX as u32, requests_max: REQUESTS_MAX as u16 };
-    within(async {
-        match read_message(&mut lane.io).await? {
-            Message::Open(open) if open.kind == lane.kind && fits(open.object_bytes_max, open.requests_max) => {}
+    lane.agreement_version = within(async {
+        let version = match read_message(&mut lane.io).await? {
+            Message::Open(open) if open.kind == lane.kind && fits(open.object_bytes_max, open.requests_max) => {
+                open.agreement_version
+            }
             _ => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "a lane that opens otherwise than it was dialled",
                 ));
             }
-        }
+        };
         write_message(&mut lane.io, &opened.into()).await?;
-        lane.io.flush().await
+        lane.io.flush().await?;
+        Ok(version)
     })
     .await?;
     Ok(lane)

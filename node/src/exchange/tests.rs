@@ -186,7 +186,6 @@ impl TestNode {
             envelope,
             group,
             priority: Priority::Normal,
-            agreement_version: 1,
             extent,
             bounds: extent.bounds(head),
             expires_at: now() + Duration::from_secs(60),
@@ -293,8 +292,51 @@ async fn p6_an_end_stops_everything_and_both_know() {
     let (a, b, id) = pair().await;
     b.book.end(&id, &b.root()).await.unwrap();
     b.exchange.agreement_changed(&id).await;
-    until("both know", || a.book.get(&id).unwrap().peer_end.is_some() && b.book.get(&id).unwrap().end_confirmed).await;
+    until("both know", || [&a, &b].iter().all(|node| node.book.get(&id).unwrap().end_confirmed)).await;
     until("offline", || !a.exchange.peer(&id).online && !b.exchange.peer(&id).online).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_suspension_holds_what_is_queued_until_its_side_resumes() {
+    let (a, b, id) = pair().await;
+    b.book.suspend(&id).await.unwrap();
+    b.exchange.agreement_changed(&id).await;
+    until("both know", || a.book.get(&id).unwrap().suspended_there().is_some()).await;
+    until("it is confirmed", || b.book.get(&id).unwrap().own_known == 1).await;
+    let envelope = a.send(&id, 100).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(a.mailroom.envelope(&envelope).unwrap().delivery.state, State::Queued);
+    assert!(a.exchange.peer(&id).online && b.exchange.peer(&id).online, "the control lane stays up");
+
+    b.book.resume(&id, &b.root()).await.unwrap();
+    b.exchange.agreement_changed(&id).await;
+    until("delivered", || a.mailroom.envelope(&envelope).unwrap().delivery.state == State::Delivered).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_amendment_goes_both_ways_over_the_wire_and_traffic_goes_on() {
+    let (a, b, id) = pair().await;
+    let draft = |bytes| {
+        let terms = a.book.get(&id).unwrap().terms.clone();
+        TermsDraft { message_bytes_max: bytes, ..TermsDraft::of(&terms, ambient::now()) }
+    };
+    for (from, to, bytes) in [(&a, &b, 5_000), (&b, &a, 6_000)] {
+        from.book.amend(&id, draft(bytes), &from.root()).await.unwrap();
+        from.exchange.agreement_changed(&id).await;
+        until("it is offered", || to.book.get(&id).unwrap().received.is_some()).await;
+        until("and that is known", || from.book.get(&id).unwrap().offer_known).await;
+        to.book.accept_amendment(&id, &to.root()).await.unwrap();
+        to.exchange.agreement_changed(&id).await;
+        until("it counts on both sides", || from.book.get(&id).unwrap().terms.message_bytes_max == bytes).await;
+        until("and that is known", || to.book.get(&id).unwrap().version_known).await;
+        let envelope = from.send(&id, 100).await;
+        until("delivered", || from.mailroom.envelope(&envelope).unwrap().delivery.state == State::Delivered).await;
+    }
+    assert_eq!(a.book.get(&id).unwrap().terms.version, 3);
     a.stop().await;
     b.stop().await;
 }

@@ -71,6 +71,8 @@ pub struct Lane {
     pub remote: SocketAddr,
     /// The agreement with the partner that forwards the connection; none for a direct one.
     pub via: Option<AgreementId>,
+    /// Version of the agreement that the other end holds; 0 until the lane was opened.
+    pub agreement_version: u32,
     /// The stream; its drop ends the connection.
     pub io: LaneStream,
     /// What the lane has cost so far.
@@ -85,6 +87,7 @@ impl Lane {
             dialer,
             remote: pass.remote,
             via: pass.via,
+            agreement_version: 0,
             io: LaneStream(stream),
             bytes: pass.bytes.clone(),
         }

@@ -1,4 +1,4 @@
-//! Making, showing and ending agreements.
+//! Making and showing agreements.
 //!
 //! **Invariant:** nothing is signed when a fingerprint was typed that is not the one of the file.
 
@@ -10,11 +10,13 @@ use pakt_protocol::record::agreement::{self, AgreementFile, AgreementTerms, Side
 use pakt_protocol::record::card::Card;
 use pakt_protocol::time::Time;
 
+use super::peers::not_in_force;
 use super::{Answer, Node, ids, words as text};
 use crate::ambient;
+use crate::api::review;
 use crate::api::terms::TermsInput;
 use crate::api::types::*;
-use crate::book::{self, Agreement, TermsDraft, read_card};
+use crate::book::{self, Agreement, Amendment, Standing, TermsDraft, read_card};
 use crate::exchange::NoContact;
 
 /// How long `accept` waits for the proposer's node.
@@ -78,8 +80,16 @@ impl Node {
     /// # Errors
     /// What keeps it from being countersigned; that the proposer cannot be reached is none.
     pub async fn accept(&self, request: AcceptRequest) -> Answer<Accepted> {
-        let proposer = |bytes: &[u8]| Ok(AgreementFile::verify(bytes)?.terms.proposer.entity);
-        let verified = checked_file(&request.file, request.fingerprint.as_deref(), proposer)?;
+        let own = self.inner.entity.id();
+        let signer = |bytes: &[u8]| Ok(counterpart_of(&AgreementFile::verify(bytes)?.terms, &own, Side::Acceptor));
+        let verified = checked_file(&request.file, request.fingerprint.as_deref(), signer)?;
+        if let Some(id) = self.inner.book.take_offer_file(request.file.as_bytes()).await? {
+            let agreement = self.inner.book.get(&id).ok_or(book::BookError::Unknown)?;
+            if verified {
+                self.inner.book.verified(&id).await?;
+            }
+            return self.countersign_amendment(&agreement, &request.signing).await;
+        }
         let root = self.root(&request.signing).await?;
         let (agreement, file) = self.inner.book.accept(request.file.as_bytes(), verified, &root).await?;
         let exchange = &self.inner.exchange;
@@ -96,11 +106,7 @@ impl Node {
     /// What is wrong with the file, or `fingerprint_mismatch`.
     pub async fn import(&self, request: ImportRequest) -> Answer<AgreementSummary> {
         let own = self.inner.entity.id();
-        let counterpart = |bytes: &[u8]| {
-            let terms = AgreementFile::verify(bytes)?.terms;
-            let side = terms.side_of(&own).unwrap_or(Side::Proposer);
-            Ok(terms.party(side.other()).entity)
-        };
+        let counterpart = |bytes: &[u8]| Ok(counterpart_of(&AgreementFile::verify(bytes)?.terms, &own, Side::Proposer));
         let verified = checked_file(&request.file, request.fingerprint.as_deref(), counterpart)?;
         let agreement = self.inner.book.import(request.file.as_bytes(), verified).await?;
         self.inner.exchange.agreement_changed(&agreement.id).await;
@@ -127,29 +133,22 @@ impl Node {
             summary: summary(&agreement, ambient::now()),
             proposer: party(proposer, true),
             accepter: party(acceptor, agreement.record.is_complete()),
+            review: review::sentences(&shown_terms(&agreement.terms)),
             terms: shown_terms(&agreement.terms),
         })
     }
 
-    /// Ends an agreement, at once and for good.
-    ///
-    /// # Errors
-    /// `not_found`, `no_agreement` when it has ended already, or when the root is elsewhere.
-    pub async fn end(&self, id: String, request: SignedRequest) -> Answer<AgreementSummary> {
-        let id = self.agreement_named(&id)?.id;
-        let root = self.root(&request.signing).await?;
-        self.inner.book.end(&id, &root).await?;
-        self.inner.exchange.agreement_changed(&id).await;
-        let agreement = self.inner.book.get(&id).ok_or(book::BookError::Unknown)?;
-        Ok(summary(&agreement, ambient::now()))
-    }
-
-    fn agreement_named(&self, typed: &str) -> Answer<std::sync::Arc<Agreement>> {
+    pub(super) fn agreement_named(&self, typed: &str) -> Answer<std::sync::Arc<Agreement>> {
         let all = self.inner.book.all();
         let candidates = all.iter().enumerate().map(|(at, agreement)| (agreement.id.to_string(), at));
         let at = ids::pick("agreement", typed, "pakt agreement list", candidates)?;
         Ok(all[at].clone())
     }
+}
+
+/// Whose fingerprint a file asks for; `otherwise` is this side in a file of others.
+fn counterpart_of(terms: &AgreementTerms, own: &EntityId, otherwise: Side) -> EntityId {
+    terms.party(terms.side_of(own).unwrap_or(otherwise).other()).entity
 }
 
 /// What became of a countersigned agreement, and what is left to do.
@@ -179,7 +178,7 @@ fn checked_file(file: &str, typed: Option<&str>, of: impl FnOnce(&[u8]) -> Answe
     Ok(true)
 }
 
-fn check_fingerprint(entity: &EntityId, typed: Option<&str>) -> Answer<()> {
+pub(super) fn check_fingerprint(entity: &EntityId, typed: Option<&str>) -> Answer<()> {
     if typed.is_none_or(|typed| words::matches(entity, typed)) {
         return Ok(());
     }
@@ -192,9 +191,13 @@ fn check_fingerprint(entity: &EntityId, typed: Option<&str>) -> Answer<()> {
 
 fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
     let Some(toml) = toml else { return Ok(TermsDraft::standard(now)) };
-    let terms = TermsInput::parse(toml, now)?;
+    Ok(draft_of(TermsInput::parse(toml, now)?))
+}
+
+/// Terms as typed, as what is signed.
+pub(super) fn draft_of(terms: TermsInput) -> TermsDraft {
     let hold_seconds = u32::try_from(terms.hold.as_secs()).unwrap_or(agreement::HOLD_SECONDS_MAX);
-    Ok(TermsDraft {
+    TermsDraft {
         accept_by: terms.accept_by,
         purposes: terms.purposes,
         legal_basis: terms.legal_basis,
@@ -207,7 +210,7 @@ fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
         controls: terms.controls,
         urgent_contact: terms.urgent_contact,
         relay: terms.relay,
-    })
+    }
 }
 
 /// An agreement in short, as of `now`.
@@ -225,7 +228,40 @@ pub(super) fn summary(agreement: &Agreement, now: Time) -> AgreementSummary {
         valid_until: time_text(agreement.terms.valid_until),
         fingerprint: words::fingerprint(&other.entity),
         verified: agreement.verified,
+        reason: not_in_force(agreement, now),
+        ends_in_days: ends_in_days(agreement, now),
+        known: agreement.version_known && agreement.standing == Standing::Active,
+        forked: agreement.forked,
+        amendments: amendments(agreement),
     }
+}
+
+fn ends_in_days(agreement: &Agreement, now: Time) -> Option<i64> {
+    let days = |span: Duration| i64::try_from(span.as_secs() / 86_400).unwrap_or(i64::MAX);
+    let until = agreement.terms.valid_until;
+    (agreement.standing == Standing::Active).then(|| match until > now {
+        true => days(until.since(now)),
+        false => -days(now.since(until)),
+    })
+}
+
+/// What either side offers, in the words of the API.
+fn amendments(agreement: &Agreement) -> Vec<OfferedAmendment> {
+    let before = shown_terms(&agreement.terms);
+    let shown = |amendment: &Amendment, ours: bool| {
+        let terms = shown_terms(&amendment.terms);
+        OfferedAmendment {
+            version: amendment.terms.version,
+            ours,
+            accept_by: time_text(amendment.terms.accept_by),
+            known: !ours || agreement.offer_known,
+            changes: review::changes(&before, &terms),
+            terms,
+        }
+    };
+    let ours = agreement.offered.iter().map(|amendment| shown(amendment, true));
+    let theirs = agreement.received.iter().map(|amendment| shown(amendment, false));
+    ours.chain(theirs).collect()
 }
 
 /// Where an agreement is in its life, in the API's words.
@@ -233,6 +269,8 @@ pub(super) fn state_of(agreement: &Agreement, now: Time) -> AgreementState {
     match agreement.state_for_people(now) {
         book::AgreementState::Proposed => AgreementState::Proposed,
         book::AgreementState::Active => AgreementState::Active,
+        book::AgreementState::Suspended => AgreementState::Suspended,
+        book::AgreementState::Unconfirmed => AgreementState::Unconfirmed,
         book::AgreementState::Ended => AgreementState::Ended,
         book::AgreementState::Expired => AgreementState::Expired,
     }

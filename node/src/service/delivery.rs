@@ -147,7 +147,13 @@ fn row_reason(row: &OutEnvelope, peer: Option<&PeerState>) -> Option<String> {
 /// The kind of a failure, so that the exit code is right.
 fn code_of(reason: Reason) -> ErrorCode {
     match reason {
-        Reason::AgreementEnded | Reason::Refused(Refusal::NoAgreement) => ErrorCode::NoAgreement,
+        Reason::AgreementEnded
+        | Reason::AgreementExpired
+        | Reason::AgreementSuspended
+        | Reason::AgreementNotBegun
+        | Reason::Refused(Refusal::NoAgreement | Refusal::Expired | Refusal::Suspended | Refusal::NotBegun) => {
+            ErrorCode::NoAgreement
+        }
         Reason::GroupGone | Reason::Refused(Refusal::UnknownGroup) => ErrorCode::NotFound,
         Reason::Refused(_) | Reason::Unopenable | Reason::Conflict => ErrorCode::Refused,
         Reason::Unreachable | Reason::ConnectionLost | Reason::HoldTimeOver | Reason::NotConfirmed => ErrorCode::Failed,

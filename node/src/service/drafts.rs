@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::roster::RosterGroup;
 use pakt_protocol::time::Time;
 
@@ -240,13 +241,22 @@ impl Node {
                 Standing::Proposed => {
                     "see `pakt agreement list`; wait until it is accepted, or import the file that came back"
                 }
-                _ => "see `pakt agreement list`; propose a new one with `pakt agreement propose`",
+                _ => match agreement.footing(now) {
+                    Footing::Suspended => "see `pakt agreement list`; whoever suspended it resumes it",
+                    Footing::Expired => "renew it with `pakt agreement renew`",
+                    Footing::NotBegun => "wait until it begins, see `pakt agreement list`",
+                    Footing::Unconfirmed => "look at it, then confirm it with `pakt agreement confirm`",
+                    Footing::InForce | Footing::None => {
+                        "see `pakt agreement list`; propose a new one with `pakt agreement propose`"
+                    }
+                },
             };
             return Err(ServiceError::new(ErrorCode::NoAgreement, message, hint));
         }
         if self.inner.config.require_verified && !agreement.verified {
             let message = format!("the fingerprint of {name} was never compared, and this node's policy requires it");
-            let hint = "compare it over the telephone, then `pakt agreement import FILE --fingerprint WORDS`";
+            let id = agreement.id;
+            let hint = format!("compare it over the telephone, then `pakt agreement verify {id} --fingerprint WORDS`");
             return Err(ServiceError::new(ErrorCode::Refused, message, hint));
         }
         Ok(())

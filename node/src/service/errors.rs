@@ -129,9 +129,23 @@ impl From<BookError> for ServiceError {
             | BookError::OwnProposal
             | BookError::NotForUs
             | BookError::AlreadySigned
-            | BookError::NotCountersigned => ErrorCode::Usage,
-            BookError::Ended | BookError::AcceptByPassed => ErrorCode::NoAgreement,
-            BookError::OutdatedCard
+            | BookError::NotCountersigned
+            | BookError::NothingChanged
+            | BookError::NothingToConfirm
+            | BookError::NothingToWithdraw => ErrorCode::Usage,
+            BookError::NothingOffered => ErrorCode::NotFound,
+            BookError::Ended
+            | BookError::AcceptByPassed
+            | BookError::NotActive
+            | BookError::Unconfirmed
+            | BookError::Withdrawn => ErrorCode::NoAgreement,
+            BookError::Older
+            | BookError::AlreadySuspended
+            | BookError::NotSuspended
+            | BookError::OtherBase
+            | BookError::SignedOther(_)
+            | BookError::ChangedMeanwhile
+            | BookError::OutdatedCard
             | BookError::SecondAgreement(_)
             | BookError::NoGrant
             | BookError::GroupExists

@@ -23,6 +23,7 @@ mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod life;
 mod outbox;
 mod peers;
 mod root;

@@ -67,7 +67,10 @@ fn peer(agreement: &Agreement, state: &PeerState, (book, rules): (&Book, &Shared
         },
         online: state.online,
         since: state.since.map(time_text),
-        reason: if state.online { None } else { Some(reason_of(agreement, state, now)) },
+        reason: match state.online {
+            true => not_in_force(agreement, now),
+            false => Some(reason_of(agreement, state, now)),
+        },
         groups: groups.map(|group| group.name.clone()).collect(),
         lanes: state.lanes.iter().map(|shown| lane(shown, book)).collect(),
         line_rate: state.line_rate,
@@ -112,8 +115,30 @@ pub(super) fn not_in_force(agreement: &Agreement, now: Time) -> Option<String> {
         }
         AgreementState::Expired => format!("the agreement ran out {}", words::moment(terms.valid_until)),
         AgreementState::Active => format!("the agreement begins {}", words::moment(terms.valid_from)),
+        AgreementState::Suspended => suspended(agreement),
+        AgreementState::Unconfirmed => {
+            "the agreement came out of a backup and waits for `pakt agreement confirm`".to_owned()
+        }
         _ => "the agreement has ended".to_owned(),
     })
+}
+
+/// Who has suspended an agreement, and since when.
+fn suspended(agreement: &Agreement) -> String {
+    let since = |at: Time| words::moment(at);
+    match (agreement.suspended_here(), agreement.suspended_there()) {
+        (Some(here), Some(there)) => {
+            format!(
+                "both sides have suspended the agreement, this one {}, the counterpart {}",
+                since(here),
+                since(there)
+            )
+        }
+        (Some(here), None) => format!("this side has suspended the agreement {}", since(here)),
+        (None, there) => {
+            format!("the counterpart has suspended the agreement {}", there.map(since).unwrap_or_default())
+        }
+    }
 }
 
 /// Which addresses are dialled, and which are not and why. What a name resolves to is known only when it is dialled.

@@ -21,11 +21,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::status::ENDS_SOON;
 use super::{Answer, Ended};
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Owner;
-use crate::book::Book;
+use crate::book::{Book, Standing};
 use crate::clock;
 use crate::content::KnownContent;
 use crate::exchange::Exchange;
@@ -40,6 +41,8 @@ use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the key slots are written anew under a fresh key.
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often the log says which agreements end soon.
+const ENDS_WARNED_EVERY: Duration = Duration::from_secs(86_400);
 /// How often is looked whether known content must make room, or cannot be found again.
 const KNOWN_UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked whether what is under way has moved, while somebody watches.
@@ -74,7 +77,9 @@ impl Running {
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
+        let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
         let tasks = vec![
+            ("ends", warning),
             ("watching", watching),
             ("epochs", epochs),
             ("slots", rewriting),
@@ -141,6 +146,26 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(true) => exchange.rosters_changed().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+    }
+}
+
+/// Says once a day in the log which agreements end soon; `status` says it at any time.
+async fn warn_of_ends(book: Book, stop: CancellationToken) {
+    let mut ticks = interval(ENDS_WARNED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let now = ambient::now();
+        for agreement in book.all() {
+            let until = agreement.terms.valid_until;
+            if agreement.standing == Standing::Active && now < until && until < now + ENDS_SOON {
+                let days = until.since(now).as_secs() / 86_400;
+                tracing::warn!(agreement = %agreement.id, days, "the agreement ends soon: renew it");
+            }
         }
     }
 }

@@ -110,7 +110,6 @@ impl Node {
                 envelope: *envelope,
                 group: group.id,
                 priority: priority_for(waiting.priority),
-                agreement_version: agreement.terms.version,
                 extent,
                 bounds: extent.bounds(&waiting.head),
                 expires_at: now + Duration::from_secs(agreement.terms.hold_seconds.into()),

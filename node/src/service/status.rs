@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pakt_keys::signing::TransportPublic;
-use pakt_protocol::time::Time;
 
+use super::life::life_warnings;
 use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
@@ -16,7 +16,7 @@ use crate::setup;
 /// Below this a node refuses large messages before anything else helps.
 const FREE_BYTES_MIN: u64 = 5_000_000_000;
 /// An agreement that ends sooner than this needs somebody's attention.
-const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
+pub(super) const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// Clocks further apart than this are named.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -86,8 +86,12 @@ impl Node {
         if free < FREE_BYTES_MIN {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }
-        let active = self.inner.book.all().into_iter().filter(|agreement| agreement.in_force(now));
-        warnings.extend(active.flat_map(|agreement| agreement_warnings(&agreement, now)));
+        for agreement in self.inner.book.all() {
+            if agreement.in_force(now) {
+                warnings.extend(agreement_warnings(&agreement));
+            }
+            warnings.extend(life_warnings(&agreement, now, ENDS_SOON));
+        }
         warnings
     }
 
@@ -99,16 +103,13 @@ impl Node {
     }
 }
 
-fn agreement_warnings(agreement: &Agreement, now: Time) -> Vec<String> {
+fn agreement_warnings(agreement: &Agreement) -> Vec<String> {
     let name = &agreement.counterpart().name;
     let mut warnings = Vec::new();
     if !agreement.verified {
         warnings.push(format!("the fingerprint of {name} was never compared"));
     }
     warnings.extend(agreement.clock_difference_s.and_then(|seconds| clock_warning(name, seconds)));
-    if agreement.terms.valid_until < now + ENDS_SOON {
-        warnings.push(format!("the agreement with {name} ends {}", words::moment(agreement.terms.valid_until)));
-    }
     warnings
 }
 

@@ -6,6 +6,7 @@
 //! `node::exchange` then refuses to compile until it is handled.
 
 pub mod address;
+pub mod amend;
 pub mod contact;
 pub mod deposit;
 pub mod lane;
@@ -19,6 +20,7 @@ pub mod statement;
 use serde::{Deserialize, Serialize};
 
 pub use address::AddressNews;
+pub use amend::{Amend, Amended};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
@@ -27,7 +29,7 @@ pub use progress::{Progress, Ready};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
-pub use statement::Statement;
+pub use statement::{Statement, WantStatements};
 
 use crate::codec::{self, CodecError};
 use crate::ids::EnvelopeId;
@@ -81,6 +83,9 @@ registry! {
     Deposited(Deposited),
     Seek(Seek),
     Sought(Sought),
+    WantStatements(WantStatements),
+    Amend(Amend),
+    Amended(Amended),
 }
 
 impl Message {
@@ -109,6 +114,10 @@ impl Message {
                 | Message::Deposited(_)
                 | Message::Seek(_)
                 | Message::Sought(_)
+                | Message::Statement(_)
+                | Message::WantStatements(_)
+                | Message::Amend(_)
+                | Message::Amended(_)
         )
     }
 
@@ -141,7 +150,10 @@ impl Message {
             | Message::Deposit(_)
             | Message::Deposited(_)
             | Message::Seek(_)
-            | Message::Sought(_) => None,
+            | Message::Sought(_)
+            | Message::WantStatements(_)
+            | Message::Amend(_)
+            | Message::Amended(_) => None,
         }
     }
 }
@@ -167,7 +179,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..27, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..30, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -52,12 +52,21 @@ pub enum Refusal {
     Unopenable,
     /// The envelope's id came before with another core.
     Conflict,
+    /// The agreement is suspended; try again.
+    Suspended,
+    /// The agreement's time has not begun; try again.
+    NotBegun,
+    /// The agreement's time is over.
+    Expired,
+    /// Another version of the agreement counts at the receiver, which shows it if it is newer; try again.
+    OtherVersion,
 }
 
 impl Refusal {
     /// Whether trying again later can help.
     pub fn is_transient(self) -> bool {
-        matches!(self, Refusal::Busy | Refusal::RateExceeded)
+        use Refusal::*;
+        matches!(self, Busy | RateExceeded | Suspended | NotBegun | OtherVersion)
     }
 
     /// The word in JSON and logs.
@@ -73,6 +82,10 @@ impl Refusal {
             Refusal::Forged => "forged",
             Refusal::Unopenable => "unopenable",
             Refusal::Conflict => "conflict",
+            Refusal::Suspended => "agreement_suspended",
+            Refusal::NotBegun => "agreement_not_begun",
+            Refusal::Expired => "agreement_expired",
+            Refusal::OtherVersion => "other_agreement_version",
         }
     }
 }

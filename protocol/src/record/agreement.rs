@@ -6,7 +6,13 @@
 //! A proposal and a complete agreement travel as the same [`AgreementFile`]: the terms, one or two signature lists,
 //! the sender's card and the sender's door grant for the counterpart.
 //!
-//! **Invariant:** name and number of both parties are those of the terms, whatever a later card says.
+//! An amendment is a further version of the terms. Either party signs it first, and it names the hash of the terms that
+//! it replaces; it counts once both have signed ([`succession`]).
+//!
+//! **Invariants:** name and number of both parties are those of the terms, whatever a later card says; versions never go
+//! back.
+
+use std::cmp::Ordering;
 
 use pakt_keys::EntityId;
 use pakt_keys::codec;
@@ -47,11 +53,12 @@ pub struct AgreementTerms {
     pub proposer: Party,
     /// Who was asked.
     pub acceptor: Party,
-    /// 1 for the first terms, then one more for each amendment.
+    /// 1 for the first terms, higher for each amendment. A number is signed for one text only, so that numbers are left
+    /// out where an offer was not accepted.
     pub version: u32,
-    /// Hash of the terms before; none in version 1.
+    /// Hash of the terms that these replace; none in version 1.
     pub previous: Option<[u8; 32]>,
-    /// Makes the agreement's id unique.
+    /// In version 1 random, so that the agreement's id is unique; in every later version that id.
     pub nonce: [u8; 32],
     /// The proposal is void afterwards.
     pub accept_by: Time,
@@ -138,6 +145,11 @@ impl AgreementTerms {
     pub fn id_of_first(body: &[u8]) -> AgreementId {
         AgreementId(blake3::derive_key("pakt agreement v1", body))
     }
+
+    /// The name of the agreement that these terms, encoded as `body`, belong to.
+    fn id(&self, body: &[u8]) -> AgreementId {
+        if self.version == 1 { AgreementTerms::id_of_first(body) } else { AgreementId(self.nonce) }
+    }
 }
 
 /// The hash of a terms body: what later versions, receipts and fingerprints speak of.
@@ -151,7 +163,7 @@ pub struct AgreementRecord {
     /// The agreement's name; equals [`AgreementTerms::id_of_first`] of version 1.
     pub id: AgreementId,
     terms: Vec<u8>,
-    proposer: Vec<Signature>,
+    proposer: Option<Vec<Signature>>,
     acceptor: Option<Vec<Signature>>,
 }
 
@@ -170,22 +182,51 @@ impl AgreementRecord {
     /// # Errors
     /// Those of [`AgreementTerms::check`].
     pub fn propose(terms: &AgreementTerms, root: &RootKey) -> Result<AgreementRecord, RecordError> {
-        terms.check()?;
-        let body = codec::encode(AgreementTerms::VERSION, terms);
-        let proposer = root.sign(Domain::AgreementTerms, &body);
-        let id = AgreementTerms::id_of_first(&body);
-        Ok(AgreementRecord { id, terms: body, proposer, acceptor: None })
+        AgreementRecord::offer(terms, Side::Proposer, root)
     }
 
-    /// Adds the acceptor's signature.
+    /// Terms of any version, signed by the root of one side.
+    ///
+    /// # Errors
+    /// Those of [`AgreementTerms::check`].
+    pub fn offer(terms: &AgreementTerms, side: Side, root: &RootKey) -> Result<AgreementRecord, RecordError> {
+        terms.check()?;
+        let body = codec::encode(AgreementTerms::VERSION, terms);
+        let id = terms.id(&body);
+        let record = AgreementRecord { id, terms: body, proposer: None, acceptor: None };
+        Ok(record.signed_as(side, root))
+    }
+
+    /// Adds the signature of the side that has not signed.
     pub fn countersign(&self, root: &RootKey) -> AgreementRecord {
-        let acceptor = Some(root.sign(Domain::AgreementTerms, &self.terms));
-        AgreementRecord { acceptor, ..self.clone() }
+        let side = if self.proposer.is_none() { Side::Proposer } else { Side::Acceptor };
+        self.clone().signed_as(side, root)
+    }
+
+    fn signed_as(mut self, side: Side, root: &RootKey) -> AgreementRecord {
+        let signatures = Some(root.sign(Domain::AgreementTerms, &self.terms));
+        match side {
+            Side::Proposer => self.proposer = signatures,
+            Side::Acceptor => self.acceptor = signatures,
+        }
+        self
     }
 
     /// Whether both signatures are there.
     pub fn is_complete(&self) -> bool {
-        self.acceptor.is_some()
+        self.has_signed(Side::Proposer) && self.has_signed(Side::Acceptor)
+    }
+
+    /// Whether the signature of one side is there.
+    pub fn has_signed(&self, side: Side) -> bool {
+        self.signatures(side).is_some()
+    }
+
+    fn signatures(&self, side: Side) -> Option<&Vec<Signature>> {
+        match side {
+            Side::Proposer => self.proposer.as_ref(),
+            Side::Acceptor => self.acceptor.as_ref(),
+        }
     }
 
     /// The hash that receipts and later versions name.
@@ -208,20 +249,76 @@ impl AgreementRecord {
     pub fn verify_side(&self, side: Side, node: &CertifiedNode) -> Result<AgreementTerms, RecordError> {
         let terms = self.peek()?;
         terms.check()?;
-        if terms.version != 1 || AgreementTerms::id_of_first(&self.terms) != self.id {
+        if terms.id(&self.terms) != self.id {
             return Err(RecordError::Field("the agreement's id is not that of its terms"));
         }
-        let (party, signatures) = match side {
-            Side::Proposer => (&terms.proposer, Some(&self.proposer)),
-            Side::Acceptor => (&terms.acceptor, self.acceptor.as_ref()),
-        };
-        let signatures = signatures.ok_or(RecordError::Field("the agreement is not countersigned"))?;
-        if party.entity != node.entity {
+        let signatures = self.signatures(side).ok_or(RecordError::Field("the agreement is not countersigned"))?;
+        if terms.party(side).entity != node.entity {
             return Err(RecordError::Parties("the signing root is not that of the named party"));
         }
         node.root.verify(Domain::AgreementTerms, &self.terms, signatures)?;
         Ok(terms)
     }
+
+    /// Checks every signature that is there; version 1 is always signed by its proposer.
+    fn verify_signed(&self, proposer: &CertifiedNode, acceptor: &CertifiedNode) -> Result<AgreementTerms, RecordError> {
+        let terms = self.peek()?;
+        let by_acceptor_alone =
+            terms.version > 1 && !self.has_signed(Side::Proposer) && self.has_signed(Side::Acceptor);
+        if by_acceptor_alone && terms.proposer.entity != proposer.entity {
+            return Err(RecordError::Parties("the proposer's card is another entity's"));
+        } else if !by_acceptor_alone {
+            self.verify_side(Side::Proposer, proposer)?;
+        }
+        if terms.acceptor.entity != acceptor.entity {
+            return Err(RecordError::Parties("the acceptor's card is another entity's"));
+        }
+        if self.has_signed(Side::Acceptor) {
+            self.verify_side(Side::Acceptor, acceptor)?;
+        }
+        Ok(terms)
+    }
+}
+
+/// How a complete record stands to the complete one that is known of the same agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// A lower version: it no longer counts.
+    Older,
+    /// The same terms.
+    Same,
+    /// It replaces the known one. `forked` says that it follows other terms than those: both roots have signed two
+    /// successors of one version, or two texts under one number.
+    Newer {
+        /// Whether people must be alarmed.
+        forked: bool,
+    },
+    /// Another text under the number that is known, and of the two the known one counts: people must be alarmed.
+    Loses,
+}
+
+/// Compares a complete record with the complete one that is known: the higher version counts; of two texts with one
+/// number the one with the lower hash.
+///
+/// # Errors
+/// [`RecordError::Parties`] when it is not the same agreement between the same parties.
+pub fn succession(known: &AgreementRecord, shown: &AgreementRecord) -> Result<Succession, RecordError> {
+    let (before, terms) = (known.peek()?, shown.peek()?);
+    let same_parties = before.proposer == terms.proposer && before.acceptor == terms.acceptor;
+    if known.id != shown.id || !same_parties {
+        return Err(RecordError::Parties("an amendment is of the same agreement between the same parties"));
+    }
+    let (old, new) = (known.hash(), shown.hash());
+    Ok(match terms.version.cmp(&before.version) {
+        Ordering::Less => Succession::Older,
+        Ordering::Equal if old == new => Succession::Same,
+        Ordering::Equal if new < old => Succession::Newer { forked: true },
+        Ordering::Equal => Succession::Loses,
+        // Versions in between may have been missed; the next number must follow the known terms.
+        Ordering::Greater => {
+            Succession::Newer { forked: terms.version == before.version + 1 && terms.previous != Some(old) }
+        }
+    })
 }
 
 impl AgreementTerms {
@@ -300,13 +397,7 @@ impl AgreementFile {
         let file: AgreementFile = codec::decode(1, bytes, AGREEMENT_FILE_BYTES_MAX)?;
         let proposer = Card::verify(&file.proposer)?;
         let acceptor = Card::verify(&file.acceptor)?;
-        let terms = file.record.verify_side(Side::Proposer, &proposer.node)?;
-        if terms.acceptor.entity != acceptor.node.entity {
-            return Err(RecordError::Parties("the acceptor's card is another entity's"));
-        }
-        if file.record.is_complete() {
-            file.record.verify_side(Side::Acceptor, &acceptor.node)?;
-        }
+        let terms = file.record.verify_signed(&proposer.node, &acceptor.node)?;
         check_party(&terms.proposer, &proposer.body)?;
         check_party(&terms.acceptor, &acceptor.body)?;
         let grants = verify_grants(&file, &proposer.node, &acceptor.node)?;
@@ -377,12 +468,76 @@ mod tests {
         assert!(matches!(AgreementFile::verify(&own_signature_twice.to_bytes()), Err(RecordError::Signature(_))));
 
         let mut other_domain = file.clone();
-        other_domain.record.proposer = a.root.sign(Domain::Card, &file.record.terms);
+        other_domain.record.proposer = Some(a.root.sign(Domain::Card, &file.record.terms));
         assert!(matches!(AgreementFile::verify(&other_domain.to_bytes()), Err(RecordError::Signature(_))));
 
         let mut other_id = file.clone();
         other_id.record.id = AgreementId([9; 32]);
         assert!(matches!(AgreementFile::verify(&other_id.to_bytes()), Err(RecordError::Field(_))));
+    }
+
+    /// The next version after `known`, changed by `change`, signed by both.
+    fn amended(
+        known: &AgreementRecord,
+        by: (&TestParty, &TestParty),
+        change: fn(&mut AgreementTerms),
+    ) -> AgreementRecord {
+        let before = known.peek().expect("valid");
+        let (version, previous) = (before.version + 1, Some(known.hash()));
+        let mut terms = AgreementTerms { version, previous, nonce: known.id.0, ..before };
+        change(&mut terms);
+        AgreementRecord::offer(&terms, Side::Acceptor, &by.1.root).expect("valid").countersign(&by.0.root)
+    }
+
+    #[test]
+    fn either_side_offers_an_amendment() {
+        let (a, b) = (TestParty::new(1), TestParty::new(2));
+        let file = agree(&a, &b);
+        let record = amended(&file.record, (&a, &b), |terms| terms.hold_seconds = 60);
+        let both = AgreementFile { record: record.clone(), ..file.clone() };
+        let verified = AgreementFile::verify(&both.to_bytes()).expect("signed by both");
+        assert_eq!((verified.terms.version, verified.record.is_complete()), (2, true));
+        for side in [Side::Proposer, Side::Acceptor] {
+            let mut half = record.clone();
+            match side {
+                Side::Proposer => half.proposer = None,
+                Side::Acceptor => half.acceptor = None,
+            }
+            let half = AgreementFile { record: half, ..file.clone() };
+            let verified = AgreementFile::verify(&half.to_bytes()).expect("an offer");
+            assert!(verified.record.has_signed(side.other()) && !verified.record.has_signed(side));
+        }
+        let mut unsigned = record.clone();
+        (unsigned.proposer, unsigned.acceptor) = (None, None);
+        assert!(AgreementFile::verify(&AgreementFile { record: unsigned, ..file.clone() }.to_bytes()).is_err());
+        let mut moved = record;
+        moved.id = AgreementId([9; 32]);
+        assert!(AgreementFile::verify(&AgreementFile { record: moved, ..file }.to_bytes()).is_err());
+    }
+
+    #[test]
+    fn p5_versions_never_go_back_and_of_two_the_lower_hash_counts() {
+        let (a, b) = (TestParty::new(1), TestParty::new(2));
+        let first = agree(&a, &b).record;
+        let second = amended(&first, (&a, &b), |terms| terms.hold_seconds = 60);
+        let other = amended(&first, (&a, &b), |terms| terms.hold_seconds = 120);
+        let third = amended(&second, (&a, &b), |_| {});
+        let (low, high) = if second.hash() < other.hash() { (&second, &other) } else { (&other, &second) };
+        let check = |known: &AgreementRecord, shown: &AgreementRecord, is: Succession| {
+            assert_eq!(succession(known, shown), Ok(is));
+        };
+        check(&first, &first, Succession::Same);
+        check(&first, &second, Succession::Newer { forked: false });
+        check(&second, &first, Succession::Older);
+        check(&first, &third, Succession::Newer { forked: false });
+        check(&third, &first, Succession::Older);
+        check(high, low, Succession::Newer { forked: true });
+        check(low, high, Succession::Loses);
+        check(&other, &third, Succession::Newer { forked: true });
+        let foreign = agree(&TestParty::new(1), &TestParty::new(3)).record;
+        assert!(matches!(succession(&first, &foreign), Err(RecordError::Parties(_))));
+        let renamed = amended(&first, (&a, &b), |terms| terms.acceptor.name = "Another".into());
+        assert!(matches!(succession(&first, &renamed), Err(RecordError::Parties(_))));
     }
 
     #[test]

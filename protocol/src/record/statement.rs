@@ -1,4 +1,13 @@
 //! One-sided statements about an agreement: numbered and hash-chained per party.
+//!
+//! ```text
+//! open --suspend (statement key)--> suspended --resume (root)--> open
+//!   \---- end (root) ----> ended <---- end (root) ----/
+//! ```
+//! An end of a proposal withdraws it. A withdrawal takes back an amendment that the counterpart has not countersigned.
+//!
+//! **Invariants:** a party's statements are taken in order and none is left out; only the root lets more happen than
+//! before (resume) or for good (end), the statement key only less; only the party that suspended resumes.
 
 use pakt_keys::EntityId;
 use pakt_keys::signing::Domain;
@@ -9,14 +18,33 @@ use crate::ids::AgreementId;
 use crate::record::chain::CertifiedNode;
 use crate::time::Time;
 
+/// Statements of one party about one agreement, at most; the last place is kept for an end.
+pub const STATEMENTS_MAX: usize = 256;
+
 /// What a party states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// The agreement is over; signed by the root.
+    /// The agreement, or the party's own proposal, is over; signed by the root.
     End,
+    /// No traffic until this party resumes; signed by the statement key.
+    Suspend,
+    /// Takes back the party's own suspension; signed by the root.
+    Resume,
+    /// Takes back the party's offer of an amendment; signed by the statement key.
+    Withdraw {
+        /// The hash of the offered terms.
+        terms: [u8; 32],
+    },
 }
 
-/// A statement of one party; [`Action::End`] is signed by its root.
+impl Action {
+    /// Whether the root must sign it; the statement key signs the others.
+    pub fn needs_root(self) -> bool {
+        matches!(self, Action::End | Action::Resume)
+    }
+}
+
+/// A statement of one party.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgreementStatement {
     /// The agreement that it is about.
@@ -38,7 +66,12 @@ impl Record for AgreementStatement {
     const BYTES_MAX: usize = 512;
 }
 
-/// Checks a counterpart's statement against its certified node.
+/// The hash that the next statement of the same party names; it does not cover signatures.
+pub fn statement_hash(signed: &Signed<AgreementStatement>) -> [u8; 32] {
+    blake3::derive_key("pakt agreement statement v1", signed.body())
+}
+
+/// Checks who signed a statement about `agreement`; whether it continues the party's others is for [`StatementChain`].
 ///
 /// # Errors
 /// Any [`RecordError`].
@@ -47,12 +80,266 @@ pub fn verify(
     agreement: &AgreementId,
     node: &CertifiedNode,
 ) -> Result<AgreementStatement, RecordError> {
-    let statement = signed.verify(|domain, bytes, signatures| node.root.verify(domain, bytes, signatures))?;
+    let statement = match signed.peek()?.action.needs_root() {
+        true => signed.verify(|domain, bytes, signatures| node.root.verify(domain, bytes, signatures))?,
+        false => node.open_statement(signed)?,
+    };
     if statement.agreement != *agreement || statement.party != node.entity {
         return Err(RecordError::Parties("the statement is about another agreement or by another party"));
     }
-    if statement.number != 1 || statement.previous.is_some() {
-        return Err(RecordError::Field("an end is a party's first and only statement"));
+    if statement.number == 0 || (statement.number == 1) != statement.previous.is_none() {
+        return Err(RecordError::Field("a party's first statement has no previous one, every later one names it"));
     }
     Ok(statement)
+}
+
+/// What a party's statements come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stated {
+    /// Nothing against traffic.
+    Open,
+    /// No traffic, since then.
+    Suspended(Time),
+    /// Over, since then.
+    Ended(Time),
+}
+
+/// What became of a statement that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is the next one, and now the newest.
+    New(Action),
+    /// It was known.
+    Known(u64),
+    /// Others before it are missing: all after this number are needed.
+    Gap(u64),
+}
+
+/// All statements of one party about one agreement, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementChain {
+    statements: Vec<Signed<AgreementStatement>>,
+}
+
+impl StatementChain {
+    /// The number of the newest one; 0 without any.
+    pub fn number(&self) -> u64 {
+        self.statements.len() as u64
+    }
+
+    /// The newest one.
+    pub fn newest(&self) -> Option<&Signed<AgreementStatement>> {
+        self.statements.last()
+    }
+
+    /// All with a higher number, in order.
+    pub fn after(&self, number: u64) -> &[Signed<AgreementStatement>] {
+        let known = usize::try_from(number).unwrap_or(usize::MAX).min(self.statements.len());
+        &self.statements[known..]
+    }
+
+    /// What they come to.
+    pub fn stated(&self) -> Stated {
+        let mut stated = Stated::Open;
+        for statement in self.statements.iter().filter_map(|signed| signed.peek().ok()) {
+            match statement.action {
+                Action::End => return Stated::Ended(statement.at),
+                Action::Suspend => stated = Stated::Suspended(statement.at),
+                Action::Resume => stated = Stated::Open,
+                Action::Withdraw { .. } => {}
+            }
+        }
+        stated
+    }
+
+    /// Whether the party has taken back its offer of these terms.
+    pub fn has_withdrawn(&self, hash: &[u8; 32]) -> bool {
+        let is_it = |action: Action| matches!(action, Action::Withdraw { terms } if terms == *hash);
+        self.statements.iter().filter_map(|signed| signed.peek().ok()).any(|statement| is_it(statement.action))
+    }
+
+    /// The party's next statement, to be signed.
+    ///
+    /// # Errors
+    /// [`RecordError::Field`] when the party cannot state this now.
+    pub fn next(
+        &self,
+        agreement: AgreementId,
+        party: EntityId,
+        action: Action,
+        at: Time,
+    ) -> Result<AgreementStatement, RecordError> {
+        self.check(action)?;
+        let previous = self.newest().map(statement_hash);
+        Ok(AgreementStatement { agreement, party, number: self.number() + 1, previous, action, at })
+    }
+
+    /// Takes a statement that `node`'s entity has signed, if it is the next one.
+    ///
+    /// # Errors
+    /// A [`RecordError`]: not signed by whom it must be, not possible after the others, or not the one that is known under
+    /// this number.
+    pub fn take(
+        &mut self,
+        signed: &Signed<AgreementStatement>,
+        agreement: &AgreementId,
+        node: &CertifiedNode,
+    ) -> Result<Taken, RecordError> {
+        const FORKED: RecordError = RecordError::Field("the party has stated two different things under one number");
+        if let Some(known) = self.statements.iter().position(|known| known.body() == signed.body()) {
+            return Ok(Taken::Known(known as u64 + 1));
+        }
+        let statement = verify(signed, agreement, node)?;
+        if statement.number <= self.number() {
+            return Err(FORKED);
+        }
+        if statement.number > self.number() + 1 {
+            return Ok(Taken::Gap(self.number()));
+        }
+        if statement.previous != self.newest().map(statement_hash) {
+            return Err(FORKED);
+        }
+        self.check(statement.action)?;
+        self.statements.push(signed.clone());
+        Ok(Taken::New(statement.action))
+    }
+
+    /// Whether a party can state this after what it has stated.
+    fn check(&self, action: Action) -> Result<(), RecordError> {
+        let field = |rule| Err(RecordError::Field(rule));
+        match (self.stated(), action) {
+            (Stated::Ended(_), _) => return field("after its end nothing is stated about an agreement"),
+            (Stated::Suspended(_), Action::Suspend) => return field("the party has suspended the agreement already"),
+            (Stated::Open, Action::Resume) => {
+                return field("only the party that has suspended the agreement resumes it");
+            }
+            _ => {}
+        }
+        if action != Action::End && self.statements.len() + 1 >= STATEMENTS_MAX {
+            return field("the party has stated too much about this agreement: only an end is left");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::Party;
+
+    const ID: AgreementId = AgreementId([4; 32]);
+
+    fn sign(party: &Party, statement: &AgreementStatement) -> Signed<AgreementStatement> {
+        Signed::create(statement, |domain, bytes| match statement.action.needs_root() {
+            true => party.root.sign(domain, bytes),
+            false => party.statement.sign(domain, bytes),
+        })
+    }
+
+    fn say(chain: &mut StatementChain, party: &Party, action: Action) -> Result<Taken, RecordError> {
+        let statement = chain.next(ID, party.entity(), action, Time(chain.number() + 1))?;
+        chain.take(&sign(party, &statement), &ID, &party.card().node)
+    }
+
+    #[test]
+    fn a_party_suspends_resumes_and_ends() {
+        let party = Party::new(1);
+        let mut chain = StatementChain::default();
+        let rows: [(Action, Option<Stated>); 8] = [
+            (Action::Resume, None),
+            (Action::Suspend, Some(Stated::Suspended(Time(1)))),
+            (Action::Suspend, None),
+            (Action::Withdraw { terms: [1; 32] }, Some(Stated::Suspended(Time(1)))),
+            (Action::Resume, Some(Stated::Open)),
+            (Action::Suspend, Some(Stated::Suspended(Time(4)))),
+            (Action::End, Some(Stated::Ended(Time(5)))),
+            (Action::Resume, None),
+        ];
+        for (action, becomes) in rows {
+            let taken = say(&mut chain, &party, action);
+            match becomes {
+                Some(stated) => assert_eq!((taken, chain.stated()), (Ok(Taken::New(action)), stated)),
+                None => assert!(matches!(taken, Err(RecordError::Field(_))), "{action:?}"),
+            }
+        }
+        assert!(chain.has_withdrawn(&[1; 32]) && !chain.has_withdrawn(&[2; 32]));
+        assert_eq!((chain.number(), chain.after(3).len(), chain.after(u64::MAX).len()), (5, 2, 0));
+    }
+
+    #[test]
+    fn p5_statements_are_taken_in_order_and_once() {
+        let party = Party::new(1);
+        let mut own = StatementChain::default();
+        for action in [Action::Suspend, Action::Resume, Action::Suspend] {
+            say(&mut own, &party, action).expect("in order");
+        }
+        let node = party.card().node;
+        let all = own.after(0).to_vec();
+        let mut other = StatementChain::default();
+        assert_eq!(other.take(&all[2], &ID, &node), Ok(Taken::Gap(0)));
+        assert_eq!(other.take(&all[0], &ID, &node), Ok(Taken::New(Action::Suspend)));
+        assert_eq!(other.take(&all[2], &ID, &node), Ok(Taken::Gap(1)));
+        for signed in other.clone().after(0).iter().chain(&all[1..]) {
+            assert!(other.take(signed, &ID, &node).is_ok());
+        }
+        assert_eq!(other, own);
+        assert_eq!(other.take(&all[0], &ID, &node), Ok(Taken::Known(1)), "an old one changes nothing");
+        assert_eq!(other.stated(), Stated::Suspended(Time(3)));
+    }
+
+    #[test]
+    fn p4_only_the_right_key_of_the_right_party_states() {
+        let (party, other) = (Party::new(1), Party::new(2));
+        let node = party.card().node;
+        let first = |action| AgreementStatement {
+            agreement: ID,
+            party: party.entity(),
+            number: 1,
+            previous: None,
+            action,
+            at: Time(1),
+        };
+        let check = |signed: Signed<AgreementStatement>, taken: bool, what: &str| {
+            assert_eq!(StatementChain::default().take(&signed, &ID, &node).is_ok(), taken, "{what}");
+        };
+        let by = |statement: &AgreementStatement, root: bool, key: &Party| {
+            Signed::create(statement, |domain, bytes| match root {
+                true => key.root.sign(domain, bytes),
+                false => key.statement.sign(domain, bytes),
+            })
+        };
+        check(by(&first(Action::End), true, &party), true, "the root ends");
+        check(by(&first(Action::Suspend), false, &party), true, "the statement key suspends");
+        check(by(&first(Action::End), false, &party), false, "the statement key does not end");
+        check(by(&first(Action::Suspend), true, &party), false, "the root is not used to suspend");
+        check(by(&first(Action::End), true, &other), false, "the counterpart's root");
+        check(
+            by(&AgreementStatement { party: other.entity(), ..first(Action::End) }, true, &party),
+            false,
+            "for another",
+        );
+        let elsewhere = AgreementStatement { agreement: AgreementId([0; 32]), ..first(Action::End) };
+        check(by(&elsewhere, true, &party), false, "another agreement");
+        check(by(&AgreementStatement { number: 0, ..first(Action::End) }, true, &party), false, "number 0");
+        let chained = AgreementStatement { previous: Some([1; 32]), ..first(Action::End) };
+        check(by(&chained, true, &party), false, "a first one with a previous one");
+
+        let mut chain = StatementChain::default();
+        say(&mut chain, &party, Action::Suspend).expect("first");
+        let second = |previous| AgreementStatement { number: 2, previous, ..first(Action::Resume) };
+        assert!(chain.take(&by(&second(Some([9; 32])), true, &party), &ID, &node).is_err(), "another previous one");
+        assert!(chain.take(&by(&first(Action::End), true, &party), &ID, &node).is_err(), "another first one");
+    }
+
+    #[test]
+    fn the_last_place_is_kept_for_an_end() {
+        let party = Party::new(1);
+        let mut chain = StatementChain::default();
+        for number in 1..STATEMENTS_MAX {
+            let terms = [(number % 250) as u8; 32];
+            say(&mut chain, &party, Action::Withdraw { terms }).expect("below the limit");
+        }
+        assert!(say(&mut chain, &party, Action::Suspend).is_err());
+        assert!(say(&mut chain, &party, Action::End).is_ok());
+    }
 }

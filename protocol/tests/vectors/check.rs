@@ -14,6 +14,7 @@ use pakt_protocol::door::DoorTable;
 use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::Message;
+use pakt_protocol::record::address_update::AddressUpdate;
 use pakt_protocol::record::agreement::AgreementFile;
 use pakt_protocol::record::card::Card;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode, ChainError};
@@ -29,7 +30,8 @@ use crate::story::{FLIGHT_COUNTER, Story, client_hello};
 use crate::wire;
 
 /// Kinds that there must be vectors of, good and hostile ones.
-pub(crate) const KINDS: [&str; 18] = [
+pub(crate) const KINDS: [&str; 19] = [
+    "addresses",
     "agreement",
     "armour",
     "bulk",
@@ -72,6 +74,7 @@ pub(crate) fn outcome(vector: &Vector) -> String {
         "proposal" => agreement(vector, Label::Proposal),
         "receipt" => read_receipt(&story, vector),
         "recovery" => recovery(vector),
+        "addresses" => addresses(&story, &vector.bytes()),
         "roster" => roster(&story, &vector.bytes()),
         "statement" => read_statement(&story, &vector.bytes()),
         unknown => Err(format!("no such kind of vector: {unknown}")),
@@ -127,6 +130,13 @@ fn grant(story: &Story, bytes: &[u8]) -> Outcome {
         return Err("Parties".to_owned());
     }
     grant.open(&story.b.contact).map(drop).map_err(|_| "Unwrap".to_owned())
+}
+
+fn addresses(story: &Story, bytes: &[u8]) -> Outcome {
+    let signed: Signed<AddressUpdate> = codec::decode(1, bytes, 1 << 20).map_err(of_codec)?;
+    let id = AgreementId(story.agreement_id());
+    let read = AddressUpdate::verify(&signed, &id, &node_of(&story.b), &story.a.entity());
+    read.map(drop).map_err(|error| of_record(&error))
 }
 
 fn roster(story: &Story, bytes: &[u8]) -> Outcome {

@@ -65,8 +65,37 @@ impl Story {
         proposer: &[Signature],
         acceptor: Option<&[Signature]>,
     ) -> Vec<u8> {
-        let wire = Wire::default().raw(id).bytes(terms).raw(&wire::signatures(proposer));
+        self.record_of(id, terms, Some(proposer), acceptor)
+    }
+
+    /// A record as it may be in an amendment, whose proposer need not have signed.
+    pub(crate) fn record_of(
+        &self,
+        id: &[u8; 32],
+        terms: &[u8],
+        proposer: Option<&[Signature]>,
+        acceptor: Option<&[Signature]>,
+    ) -> Vec<u8> {
+        let wire = Wire::default().raw(id).bytes(terms).option(proposer.map(wire::signatures).as_deref());
         wire.option(acceptor.map(wire::signatures).as_deref()).0
+    }
+
+    /// The terms of version 2: half the largest message.
+    pub(crate) fn amended_terms(&self) -> TermsFields {
+        let first = self.terms().body();
+        let previous = blake3::derive_key("pakt agreement terms v1", &first);
+        let mut terms = self.terms();
+        (terms.version, terms.previous) = (2, [&[1][..], &previous].concat());
+        (terms.nonce, terms.message_bytes_max) = (self.agreement_id(), 50_000_000_000);
+        terms
+    }
+
+    /// The file of an amendment with these signatures.
+    pub(crate) fn amendment(&self, terms: &[u8], a: Option<&Party>, b: Option<&Party>) -> Vec<u8> {
+        let sign = |party: &Party| party.root.sign(Domain::AgreementTerms, terms);
+        let (a, b) = (a.map(sign), b.map(sign));
+        let record = self.record_of(&self.agreement_id(), terms, a.as_deref(), b.as_deref());
+        self.file_of(&record, &self.a.signed_card(), &self.b.signed_card(), &[])
     }
 
     /// A record of these terms, signed by A and, if it is complete, by B.

@@ -102,44 +102,6 @@ fn a_fingerprint_is_compared_before_anyone_signs() {
 }
 
 #[test]
-fn p6_an_end_bites_in_mid_transfer() {
-    let _turn = turn::alone();
-    let pair = Pair::wired();
-    let (first, second) = (pair.path("first.bin"), pair.path("second.bin"));
-    tree::write_noise(&first, 40_000_000, 61);
-    tree::write_noise(&second, 1_000_000, 62);
-    pair.wire().throttle(2_000_000);
-    let under_way = id_of(&pair.send("Under way", &[&first]));
-    let queued = id_of(&pair.send("Queued", &[&second]));
-    let before = pair.wire().into_side(Side::B);
-    until(secs(60), "content flows", || (pair.wire().into_side(Side::B) > before + 3_000_000).then_some(()));
-
-    pair.b.cli(&["agreement", "end", &pair.agreement]).expect(0);
-    std::thread::sleep(secs(5));
-    let after = pair.wire().both();
-    std::thread::sleep(secs(3));
-    let later = pair.wire().both() - after;
-    assert!(later < 100_000, "{later} bytes passed after the end");
-
-    pair.wire().throttle(0);
-    let told = until(secs(30), "the sender learns of the end", || {
-        active_agreement(&pair.a).is_none().then(|| pair.a.json(&["agreement", "list"]))
-    });
-    assert_eq!(told[0]["state"], "ended", "{told}");
-    for envelope in [&under_way, &queued] {
-        let state = until(secs(20), "what waits is given up, not forgotten", || {
-            let shown = outbox(&pair.a, envelope)?;
-            let state = shown["state"].as_str()?.to_owned();
-            ["refused", "expired", "recalled", "delivered"].contains(&&*state).then_some(state)
-        });
-        assert_ne!(state, "delivered");
-    }
-    assert!(inbox(&pair.b, "Under way").is_empty() && inbox(&pair.b, "Queued").is_empty());
-    let refused = pair.a.cli_json(&["send", "--to", &pair.to_b(), "--subject", "Late", &text(&second)]);
-    refused.clone().expect(3).complaint();
-}
-
-#[test]
 fn p6_an_ended_agreement_stays_ended_after_restarts() {
     let _turn = turn::beside();
     let mut pair = Pair::new();

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod agreement_files;
+mod agreement_life;
 mod bad_input;
 mod bad_records;
 mod big_file;

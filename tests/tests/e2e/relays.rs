@@ -30,10 +30,20 @@ fn silent(name: &str, number: &str) -> TestNode {
 impl Three {
     /// With these terms between R and each of the others.
     fn new(terms_a: &str, terms_b: &str) -> Three {
+        Three::at_rate("none", terms_a, terms_b)
+    }
+
+    /// The same, forwarding so much.
+    fn at_rate(rate: &str, terms_a: &str, terms_b: &str) -> Three {
         let desk = tempfile::tempdir().unwrap();
         let mut a = silent("Fjordbyen sykehus", "NO:ORGNR:999000101");
         let mut b = silent("Kliniek De Vaart", "NL:KVK:99000102");
         let mut r = TestNode::init(Setup::new("Regional relay", "NO:ORGNR:999000103"));
+        let settings = r.dir().join("config.toml");
+        let text = fs::read_to_string(&settings).unwrap();
+        let limited = text.replace("# rate = \"none\"", &format!("rate = \"{rate}\""));
+        assert_ne!(text, limited);
+        fs::write(&settings, limited).unwrap();
         r.start();
         a.start();
         b.start();
@@ -112,10 +122,11 @@ fn holds(memory: &[u8], word: &[u8]) -> bool {
 #[test]
 fn a_relay_that_dies_in_mid_transfer_costs_a_pause() {
     let _turn = turn::alone();
-    let mut three = Three::new(RELAY, RELAY);
+    let mut three = Three::at_rate("32Mbit/s", RELAY, RELAY);
     three.sees_each_other(40);
     let file = three.desk.path().join("large.bin");
-    let noise: Vec<u8> = (0..40 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut noise = vec![0; 40 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
     fs::write(&file, &noise).unwrap();
     let to = format!("{}/Reception", three.b.number());
     let sent = three.a.json(&["send", "--to", &to, "--subject", "large", &text(&file)]);

@@ -62,6 +62,38 @@ pub struct AgreementSummary {
     pub fingerprint: String,
     /// Whether a typed fingerprint matched.
     pub verified: bool,
+    /// Why nothing may be exchanged now; none while it is in force.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Days until the terms end, rounded down; none for proposals and what has ended.
+    #[serde(default)]
+    pub ends_in_days: Option<i64>,
+    /// Whether the counterpart has confirmed that these terms count.
+    #[serde(default)]
+    pub known: bool,
+    /// Both have signed two texts where one was allowed: the operators must talk.
+    #[serde(default)]
+    pub forked: bool,
+    /// Later versions that one side has signed.
+    #[serde(default)]
+    pub amendments: Vec<OfferedAmendment>,
+}
+
+/// A later version of the terms that one side offers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct OfferedAmendment {
+    /// Version of the terms.
+    pub version: u32,
+    /// Whether this side offers it; else the counterpart does, and this side may accept it.
+    pub ours: bool,
+    /// After this it can no longer be accepted.
+    pub accept_by: String,
+    /// Whether the counterpart's node holds the offer.
+    pub known: bool,
+    /// What would change, in plain words.
+    pub changes: Vec<String>,
+    /// All its terms.
+    pub terms: Terms,
 }
 
 /// An agreement with both parties and all its terms.
@@ -77,6 +109,9 @@ pub struct AgreementDetail {
     pub accepter: Party,
     /// The terms.
     pub terms: Terms,
+    /// What each clause makes this node do, in plain words.
+    #[serde(default)]
+    pub review: Vec<String>,
 }
 
 /// One of the two entities of an agreement.
@@ -188,4 +223,42 @@ pub struct ImportRequest {
 pub struct ArmouredFile {
     /// The armoured text.
     pub file: String,
+}
+
+/// Offer another version of the terms.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AmendRequest {
+    /// Terms as TOML; what is left out stays as it is.
+    pub terms_toml: String,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
+}
+
+/// Offer the same terms for longer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RenewRequest {
+    /// Until when: a date, a time, or a time span from now; without it as much longer as the terms have run or will run,
+    /// at most a year.
+    pub until: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
+}
+
+/// Countersign the amendment that the counterpart offers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AcceptAmendmentRequest {
+    /// The counterpart's fingerprint as the operator was told it.
+    pub fingerprint: Option<String>,
+    /// How the root is opened.
+    #[serde(default)]
+    pub signing: Signing,
+}
+
+/// Compare a fingerprint.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VerifyRequest {
+    /// The counterpart's fingerprint as the operator was told it.
+    pub fingerprint: String,
 }

@@ -74,8 +74,10 @@ async fn files_alone_are_enough() {
 async fn p6_an_end_closes_the_doors_once_both_know() {
     let (a, b, id) = agreed().await;
     let early = b.flight(&id).await;
-    let end = a.book.end(&id, &a.root()).await.unwrap();
-    assert_eq!(a.book.end(&id, &a.root()).await.unwrap(), end);
+    a.book.end(&id, &a.root()).await.unwrap();
+    let end = a.newest(&id);
+    a.book.end(&id, &a.root()).await.unwrap();
+    assert_eq!(a.newest(&id), end);
     let now = ambient::now();
     let ended = a.book.get(&id).unwrap();
     assert_eq!(ended.state_for_people(now), AgreementState::Ended);
@@ -83,16 +85,18 @@ async fn p6_an_end_closes_the_doors_once_both_know() {
     assert!(a.admits(&early).await, "the counterpart may come to hear of the end");
     assert!(!ended.door_open(now + 31 * DAY));
 
-    b.book.take_end(&id, end.clone()).await.unwrap();
-    b.book.take_end(&id, end.clone()).await.unwrap();
+    for _ in 0..2 {
+        let answer = b.book.take_statement(&id, end.clone(), false).await;
+        assert_eq!(answer, Ok(StatementAnswer::Known), "it is told that it is known");
+    }
     assert!(!b.book.get(&id).unwrap().in_force(now) && !b.book.get(&id).unwrap().should_dial(now));
     assert!(b.book.get(&id).unwrap().door_open(now), "the confirmation may have been lost");
     assert!(!b.book.get(&id).unwrap().door_open(now + DAY));
     assert!(b.book.end(&id, &b.root()).await.is_err());
     let (from_a, from_b) = (a.flight(&id).await, b.flight(&id).await);
     // The echo of its own end tells A that B knows.
-    a.book.take_end(&id, end).await.unwrap();
-    b.book.end_confirmed(&id).await.unwrap();
+    assert_eq!(a.book.take_statement(&id, end.clone(), true).await, Ok(StatementAnswer::EndKnown));
+    assert_eq!(b.book.take_statement(&id, end, true).await, Ok(StatementAnswer::EndKnown));
     let (a, b) = (a.restart(), b.restart());
     assert!(!a.admits(&from_b).await && !b.admits(&from_a).await);
     assert!(a.book.check_hello(&id, &b.id(), b.tls_key(), &b.hello()) == Err(HelloProblem::NoAgreement));
@@ -110,13 +114,14 @@ async fn p6_an_end_closes_the_doors_once_both_know() {
 async fn a_withdrawn_proposal_cannot_be_completed() {
     let (a, b) = (Node::new(1), Node::new(2));
     let (proposal, text) = a.propose(&b).await;
-    let end = a.book.end(&proposal.id, &a.root()).await.unwrap();
+    a.book.end(&proposal.id, &a.root()).await.unwrap();
+    let end = a.newest(&proposal.id);
     let (accepted, file) = b.book.accept(text.as_bytes(), true, &b.root()).await.unwrap();
     let answer = a.book.take_contact(&proposal.id, accepted.contact.as_deref().unwrap()).await;
     assert_eq!(answer, Err("the agreement has ended"));
     assert!(matches!(a.book.import(file.as_bytes(), true).await, Err(BookError::Ended)));
     assert!(a.admits(&b.flight(&proposal.id).await).await, "the acceptor comes to learn of it");
-    b.book.take_end(&proposal.id, end).await.unwrap();
+    b.book.take_statement(&proposal.id, end, false).await.unwrap();
     assert!(matches!(b.book.accept(text.as_bytes(), true, &b.root()).await, Err(BookError::Ended)));
 }
 

@@ -1,6 +1,7 @@
 //! Two entities with a book each, on disks in memory.
 
 mod addresses;
+mod change;
 mod deposits;
 mod faults;
 mod hostile;
@@ -21,6 +22,7 @@ use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::chain::{CertificateChain, NodeCertificate};
+use pakt_protocol::record::statement::AgreementStatement;
 use pakt_protocol::time::Time;
 
 use super::*;
@@ -131,6 +133,11 @@ impl Node {
 
     async fn admits(&self, flight: &Flight) -> bool {
         self.book.admit(flight).await.is_some()
+    }
+
+    /// The newest statement of this side.
+    fn newest(&self, id: &AgreementId) -> Signed<AgreementStatement> {
+        self.book.get(id).unwrap().own.newest().cloned().expect("something was stated")
     }
 
     fn standing(&self, id: &AgreementId) -> Standing {

@@ -40,8 +40,6 @@ pub struct EarlyOffer {
     pub group: GroupId,
     /// How urgent it is.
     pub priority: Priority,
-    /// Version of the agreement that it is sent under.
-    pub agreement_version: u32,
     /// What the content comes to, at most.
     pub extent: Extent,
     /// What its objects come to, at most.
@@ -53,12 +51,12 @@ pub struct EarlyOffer {
 }
 
 impl EarlyOffer {
-    fn to_offer(&self) -> Offer {
+    fn to_offer(&self, agreement_version: u32) -> Offer {
         Offer {
             envelope: self.envelope,
             group: self.group,
             priority: self.priority,
-            agreement_version: self.agreement_version,
+            agreement_version,
             files: self.extent.files,
             plain_bytes: self.extent.plain_bytes,
             objects: self.bounds.objects,
@@ -150,10 +148,11 @@ impl PeerActor {
             Ok(false) => return,
             Err(error) => return tracing::error!(%envelope, %error, "an early offer could not be noted"),
         }
+        let version = self.agreement().map_or(0, |agreement| agreement.terms.version);
         let Some(early) = self.early.reading.get_mut(&envelope) else { return };
         early.noted = true;
         let progress = lock(&self.context.progress).get(&envelope).copied().unwrap_or_default();
-        let (machine, priority) = (Outgoing::new(early.offer.to_offer()), early.offer.priority);
+        let (machine, priority) = (Outgoing::new(early.offer.to_offer(version)), early.offer.priority);
         let content = Content::Early(early.offer.objects.clone());
         let sending = Sending::new(machine, priority, content, progress, self.wire_total());
         self.take_up(envelope, sending).await;

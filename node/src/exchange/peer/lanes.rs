@@ -156,6 +156,7 @@ impl PeerActor {
         let reason = match agreement.standing {
             Standing::Proposed => "the proposal has not been countersigned yet",
             Standing::Ended => "the agreement has ended",
+            Standing::Active if agreement.unconfirmed => "the agreement came out of a backup and waits to be confirmed",
             Standing::Active if now() >= agreement.terms.valid_until => "the agreement has expired",
             Standing::Active => {
                 "no door grant of the counterpart is held: it must dial this node, or mail its agreement file"

@@ -5,7 +5,7 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
@@ -20,6 +20,7 @@ mod relaying;
 mod seeking;
 mod sending;
 mod session;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::mpsc;
@@ -149,6 +151,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// The agreement begins or ends by date.
+    Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
     /// Comparing what is left at the counterpart.
@@ -215,6 +219,8 @@ pub(in crate::exchange) struct PeerActor {
     lane_count: LaneCount,
     live: Option<Live>,
     pace: Pace,
+    /// Whether the agreement was in force when it was last looked at.
+    footing: Option<Footing>,
     sessions: u64,
     content_lanes: ContentLanes,
     /// Envelopes that have not ended.
@@ -261,6 +267,7 @@ impl PeerActor {
             lane_count,
             live: None,
             pace: Pace::new(now()),
+            footing: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),
@@ -342,6 +349,8 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                // What it is for was looked at above.
+                Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),

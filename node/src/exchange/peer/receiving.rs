@@ -274,7 +274,7 @@ impl PeerActor {
                 let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
                 let verified = sealed.verify(&agreement.node, &context.entity.id());
                 let Ok(open) = verified else { return refused(Refusal::Forged) };
-                if open.core.agreement != id {
+                if open.core.agreement != id || open.core.agreement_version > agreement.terms.version {
                     return refused(Refusal::Forged);
                 }
                 let open = Box::new(open);

@@ -16,6 +16,10 @@ impl PeerActor {
             Message::Seek(seek) => self.answer_seek(seek),
             Message::Sought(sought) => self.handle_sought(sought).await,
             Message::Addresses(news) => self.take_addresses(&news).await,
+            Message::Statement(statement) => self.take_statement(statement).await,
+            Message::WantStatements(want) => self.show_statements(&want),
+            Message::Amend(amend) => self.take_amendment(amend).await,
+            Message::Amended(amended) => self.amendment_known(&amended).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

@@ -271,7 +271,8 @@ impl PeerActor {
             envelope,
             group: row.group,
             priority: core.priority,
-            agreement_version: core.agreement_version,
+            // The content was sealed under this version or an earlier one; it is offered under the one that counts now.
+            agreement_version: self.agreement().map_or(core.agreement_version, |agreement| agreement.terms.version),
             files: core.counts.files,
             plain_bytes: core.counts.plain_bytes,
             objects: objects.len() as u64,
@@ -416,6 +417,9 @@ impl PeerActor {
             self.forget_given_up(envelope).await;
             return Box::pin(self.fill_places()).await;
         }
+        if input == DeliveryInput::Refused(Refusal::OtherVersion) {
+            self.show_current();
+        }
         let input = match input {
             // Judged by upper bounds: tried again with what it really comes to.
             DeliveryInput::Refused(Refusal::NoSpace | Refusal::TooLarge) if sending.offered_early => {
@@ -472,23 +476,15 @@ impl PeerActor {
         }
     }
 
-    /// Stops everything that the agreement no longer allows, at once.
-    pub(super) async fn enforce_terms(&mut self) {
-        let in_force = self.agreement().is_some_and(|agreement| {
-            agreement.in_force(now())
-                || (agreement.standing == crate::book::Standing::Active && now() < agreement.terms.valid_from)
-        });
-        let idle = self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty();
-        if in_force || (idle && self.early.is_empty()) {
-            return;
-        }
-        self.end_content();
-        self.stop_early().await;
-        let queued: Vec<EnvelopeId> = self.deliveries.keys().copied().collect();
-        for envelope in queued {
-            self.sending.remove(&envelope);
-            self.tell_delivery(envelope, DeliveryInput::Stopped(Reason::AgreementEnded), Kept::default()).await;
-        }
+    /// The agreement allows nothing for now.
+    pub(super) async fn hold_delivery(&mut self, envelope: EnvelopeId, reason: Reason) {
+        self.tell_delivery(envelope, DeliveryInput::Held(reason), Kept::default()).await;
+    }
+
+    /// The agreement allows nothing any more.
+    pub(super) async fn stop_delivery(&mut self, envelope: EnvelopeId, input: DeliveryInput) {
+        self.sending.remove(&envelope);
+        self.tell_delivery(envelope, input, Kept::default()).await;
     }
 
     /// Gives back space that was promised to an accepted offer.

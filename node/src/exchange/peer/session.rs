@@ -8,10 +8,9 @@ use pakt_protocol::hello::Hello;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::{Message, Offer};
-use pakt_protocol::policy::{self, OfferView};
+use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::record::statement::AgreementStatement;
 use pakt_protocol::session::{self, Event, Input, Opening, Session};
 use pakt_protocol::time::Time;
 
@@ -63,7 +62,7 @@ impl PeerActor {
         self.dialled();
         self.note_contact(&lane.peer.hello).await;
         self.sessions += 1;
-        let opening = self.opening(&agreement).await;
+        let opening = self.opening(&agreement, lane.agreement_version).await;
         let machine = Session::new(opening, now());
         let control = ControlLane::start(lane.io, self.sessions, self.own_inbox.clone());
         tracing::info!(agreement = %self.id, peer = %self.entity, dialer = lane.dialer, "online");
@@ -97,14 +96,19 @@ impl PeerActor {
         }
     }
 
-    async fn opening(&self, agreement: &Agreement) -> Opening {
+    async fn opening(&self, agreement: &Agreement, version: u32) -> Opening {
         let standing = match agreement.standing {
             Standing::Proposed => session::Standing::Awaiting,
             Standing::Active => session::Standing::Active,
             Standing::Ended => session::Standing::Ending,
         };
-        let end = agreement.own_end.clone().or_else(|| agreement.peer_end.clone()).filter(|_| !agreement.end_confirmed);
-        Opening { standing, contact: agreement.contact.clone(), roster: self.own_roster().await, end }
+        Opening {
+            standing,
+            contact: agreement.contact.clone(),
+            roster: self.own_roster().await,
+            shown: self.shown_at_start(agreement, version),
+            in_force: agreement.in_force(now()),
+        }
     }
 
     async fn own_roster(&self) -> Option<Signed<Roster>> {
@@ -186,12 +190,6 @@ impl PeerActor {
                 let taken = self.context.book.take_roster(&self.id, &roster).await;
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
-            Event::TakeEnd(statement) => self.take_end(*statement).await,
-            Event::EndConfirmed => {
-                let confirmed = self.context.book.end_confirmed(&self.id).await;
-                self.report(confirmed.err(), "the confirmation could not be recorded");
-                self.close_session("the agreement has ended").await;
-            }
             Event::Live => {
                 self.resume_sending().await;
                 self.tell_addresses().await;
@@ -207,7 +205,7 @@ impl PeerActor {
         }
     }
 
-    fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
+    pub(super) fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
         if let Some(error) = error {
             tracing::error!(agreement = %self.id, %error, what);
         }
@@ -217,17 +215,7 @@ impl PeerActor {
         let taken = self.context.book.take_contact(&self.id, &file).await.map(|()| self.id);
         let roster = if taken.is_ok() { self.own_roster().await.map(Box::new) } else { None };
         self.tell_session(Input::ContactTaken(taken, roster)).await;
-        self.context.mailroom.changed();
-    }
-
-    async fn take_end(&mut self, statement: Signed<AgreementStatement>) {
-        let taken = self.context.book.take_end(&self.id, statement).await;
-        let ended = taken.is_ok();
-        self.tell_session(Input::EndTaken(taken)).await;
-        if ended {
-            self.enforce_terms().await;
-            self.forget_stale().await;
-        }
+        self.follow_agreement().await;
     }
 
     /// Lets everything that was said leave, then ends the session.
@@ -245,19 +233,6 @@ impl PeerActor {
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
         self.plan_dial(Duration::from_secs(10));
-    }
-
-    /// The agreement was completed or ended on this side.
-    pub(super) async fn handle_agreement_changed(&mut self) {
-        let Some(agreement) = self.agreement() else { return };
-        if let (Standing::Ended, Some(statement)) = (agreement.standing, &agreement.own_end) {
-            self.tell_session(Input::Ended(Box::new(statement.clone()))).await;
-        }
-        self.enforce_terms().await;
-        self.forget_stale().await;
-        if self.live.is_none() {
-            self.timers.set(Timer::Dial, now());
-        }
     }
 
     pub(super) async fn handle_roster_changed(&mut self) {
@@ -281,7 +256,12 @@ impl PeerActor {
             found = made.map_err(Into::into).and_then(|()| self.find(&offer));
         }
         match found {
-            Ok((view, receipt)) => self.tell_session(Input::Found(offer, view, receipt)).await,
+            Ok((view, receipt)) => {
+                if offer.agreement_version < view.agreement_version {
+                    self.show_current();
+                }
+                self.tell_session(Input::Found(offer, view, receipt)).await;
+            }
             Err(error) => {
                 tracing::error!(agreement = %self.id, %error, "an offer could not be judged");
                 self.close_session("a fault of this node").await;
@@ -298,7 +278,8 @@ impl PeerActor {
         let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
         let room = mailroom.blobs.room()?.saturating_sub(promised);
         let view = OfferView {
-            agreement_in_force: agreement.as_ref().is_some_and(|agreement| agreement.in_force(now())),
+            footing: agreement.as_ref().map_or(Footing::None, |agreement| agreement.footing(now())),
+            agreement_version: agreement.as_ref().map_or(0, |agreement| agreement.terms.version),
             message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
             group_shown: self.context.book.shown_to(&offer.group, &self.entity),
             // What was accepted before has its space already, at least in part.

@@ -165,7 +165,7 @@ async fn meet(
     let is_meant = |agreement: &Agreement| agreement.node.transport.0 == *transport && agreement.id != caller;
     // One that has ended may stand beside the one that counts.
     let callee = all.iter().find(|agreement| is_meant(agreement) && may_forward(context, &agreement.id))?.id;
-    let seats = (context.relay.quotas.take(caller)?, context.relay.quotas.take(callee)?);
+    let seats = context.relay.quotas.take_both(caller, callee)?;
     let actor = lock(&context.peers).get(&callee).map(|peer| peer.commands.clone())?;
     let (sender, joined) = oneshot::channel();
     let token: [u8; 16] = ambient::random();

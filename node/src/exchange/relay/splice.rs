@@ -85,7 +85,7 @@ mod tests {
 
     fn seats(bytes_per_hour: u64) -> (Seat, Seat) {
         let quotas = Arc::new(Quotas::new(RelayConfig { bytes_per_hour, ..RelayConfig::default() }));
-        (quotas.take(AgreementId([1; 32])).unwrap(), quotas.take(AgreementId([2; 32])).unwrap())
+        quotas.take_both(AgreementId([1; 32]), AgreementId([2; 32])).unwrap()
     }
 
     #[tokio::test]

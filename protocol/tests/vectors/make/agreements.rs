@@ -32,6 +32,7 @@ pub(super) fn all(story: &Story) -> Vec<Vector> {
     vectors.extend(parties(story));
     vectors.extend(clauses(story));
     vectors.extend(grants(story));
+    vectors.extend(amendments(story));
     vectors
 }
 
@@ -85,6 +86,29 @@ fn signatures(story: &Story) -> Vec<Vector> {
         ),
     ]);
     vectors
+}
+
+/// Later versions of the terms, which either side may sign first.
+fn amendments(story: &Story) -> Vec<Vector> {
+    let Story { a, b, c } = story;
+    let terms = story.amended_terms().body();
+    let elsewhere = TermsFields { nonce: [9; 32], ..story.amended_terms() }.body();
+    let first = story.terms().body();
+    let rows: [(&str, &str, Vec<u8>, &str); 7] = [
+        ("amendment", "ok", story.amendment(&terms, Some(a), Some(b)), "version 2, signed by both"),
+        ("amendment_by_acceptor", "ok", story.amendment(&terms, None, Some(b)), "B offers version 2"),
+        ("amendment_by_proposer", "ok", story.amendment(&terms, Some(a), None), "A offers version 2"),
+        ("amendment_unsigned", "Field", story.amendment(&terms, None, None), "nobody has signed version 2"),
+        ("amendment_by_c", "Signature.Invalid", story.amendment(&terms, None, Some(c)), "C signs for B"),
+        (
+            "amendment_elsewhere",
+            "Field",
+            story.amendment(&elsewhere, Some(a), Some(b)),
+            "version 2 names another agreement in its nonce",
+        ),
+        ("first_by_acceptor", "Field", story.amendment(&first, None, Some(b)), "version 1 without its proposer"),
+    ];
+    rows.map(|(name, expect, file, note)| vector(name, expect, &file, note)).into()
 }
 
 /// Files whose parts do not belong to each other.
@@ -170,7 +194,7 @@ fn clauses(story: &Story) -> Vec<Vector> {
             "version_2",
             "Field",
             |t| (t.version, t.previous) = (2, [&[1][..], &[5; 32]].concat()),
-            "an amendment: not read in this version",
+            "an amendment that does not name its agreement in the nonce",
         ),
         (
             "previous_option_3",

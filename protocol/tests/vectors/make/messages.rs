@@ -47,7 +47,10 @@ fn good(story: &Story) -> Vec<Vector> {
     let receipt = wire::record(&receipt, &b.sign(Domain::Receipt, &receipt));
     let limits = |wire: Wire| wire.u32(1).u32(1_052_672).u16(64).0;
     let id_only = || envelope().0;
-    let rows: [(&str, u32, Vec<u8>, &str); 22] = [
+    let amendment = story.amendment(&story.amended_terms().body(), None, Some(b));
+    let addresses = [&[1][..], &b.entity().0, &a.entity().0, &story.agreement_id(), &[0; 8], &[0; 8]].concat();
+    let addresses = wire::signed(&addresses, &b.sign(Domain::AddressUpdate, &addresses));
+    let rows: [(&str, u32, Vec<u8>, &str); 36] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -70,11 +73,36 @@ fn good(story: &Story) -> Vec<Vector> {
         ("receipt", 15, envelope().bytes(&receipt).0, "B's receipt"),
         ("withdraw", 16, id_only(), "A takes the offer back"),
         ("withdrawn", 17, id_only(), "B has dropped it"),
+        (
+            "want_statements",
+            27,
+            Wire::default().raw(&b.entity().0).u64(2).0,
+            "B's statements from number 3 on are wanted",
+        ),
+        ("amend", 28, Wire::default().bytes(&amendment).0, "B offers an amendment"),
+        ("amended", 29, vec![7; 32], "terms with this hash are durable"),
+        ("addresses", 18, addresses, "B tells where it is now"),
+        ("relay_to", 19, Wire::default().u32(0).raw(&[7; 32]).0, "forward to this transport key"),
+        ("relay_join", 19, Wire::default().u32(1).raw(&[8; 16]).0, "the end that was called"),
+        ("relay_up", 20, vec![1], "forwarded bytes follow"),
+        ("relay_no", 20, vec![0], "nobody is connected"),
+        ("relay_call", 21, vec![8; 16], "somebody waits under this token"),
+        ("deposit_offer", 22, vec![9; 32], "what the depositor wants to be kept"),
+        ("deposit", 23, deposit(&[1]), "the one deposit of a set"),
+        ("deposited", 24, vec![9; 32], "what is kept"),
+        ("seek", 25, Wire::default().u32(5).raw(&[3; 128]).0, "eight tags"),
+        ("sought", 26, Wire::default().u32(5).u64(1).bytes(&[4; 2_560]).0, "what was found, or looks like it"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
     })
     .into()
+}
+
+/// A set of one deposit, complete if `there` is 1.
+fn deposit(there: &[u8]) -> Vec<u8> {
+    let digest = [there, &[9; 32][..32 * usize::from(there[0] == 1)]].concat();
+    Wire::default().u8(1).u64(1).raw(&[3; 16]).bytes(&[4; 512]).raw(&digest).0
 }
 
 fn bad(story: &Story) -> Vec<Vector> {
@@ -86,8 +114,12 @@ fn bad(story: &Story) -> Vec<Vector> {
     let roster = wire::signed(&roster, &b.sign(Domain::Roster, &roster));
     let heartbeat = message(2, &[]);
     let claims = |count: u64| message(10, &patched(&announce(2, 0), 24, &count.to_be_bytes()));
-    let rows: [(&str, &str, Vec<u8>, &str); 17] = [
-        ("unknown", malformed, message(18, &[]), "number 18 does not exist"),
+    let rows: [(&str, &str, Vec<u8>, &str); 21] = [
+        ("relay_ask_2", malformed, message(19, &Wire::default().u32(2).raw(&[8; 16]).0), "neither To nor Join"),
+        ("relay_answer_2", malformed, message(20, &[2]), "neither yes nor no"),
+        ("deposit_option_2", malformed, message(23, &deposit(&[2])), "an option byte of 2"),
+        ("seek_seven", malformed, message(25, &Wire::default().u32(5).raw(&[3; 112]).0), "seven tags"),
+        ("unknown", malformed, message(1_000, &[]), "number 1,000 does not exist"),
         ("unknown_highest", malformed, message(u32::MAX, &[]), "the highest number"),
         ("number_cut", malformed, vec![1, 0, 0, 0], "three bytes of a number"),
         (
@@ -100,7 +132,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "open_unknown_kind",
             malformed,
-            message(0, &Wire::default().u32(3).u8(0).u32(1).u32(1_052_672).u16(64).0),
+            message(0, &Wire::default().u32(99).u8(0).u32(1).u32(1_052_672).u16(64).0),
             "a kind of lane that does not exist",
         ),
         ("statement_known_2", malformed, message(6, &Wire::default().raw(&end).u8(2).0), "a bool of 2"),
@@ -119,7 +151,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "refuse_unknown",
             malformed,
-            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(10).0),
+            message(9, &Wire::default().u32(1).raw(&envelope().0).u32(99).0),
             "a reason that does not exist",
         ),
         (

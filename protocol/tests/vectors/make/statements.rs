@@ -22,7 +22,8 @@ fn vectors(kind: &str, rows: impl IntoIterator<Item = Row>) -> Vec<Vector> {
 }
 
 pub(super) fn all(story: &Story) -> Vec<Vector> {
-    [grants(story), rosters(story), ends(story), envelopes(story), receipts(story), recovery(story)].concat()
+    [grants(story), addresses(story), rosters(story), ends(story), envelopes(story), receipts(story), recovery(story)]
+        .concat()
 }
 
 /// The rules that all signed records share.
@@ -90,6 +91,30 @@ fn grants(story: &Story) -> Vec<Vector> {
     all
 }
 
+fn addresses(story: &Story) -> Vec<Vector> {
+    let Story { a, b, c } = story;
+    let of = |issuer: [u8; 32], reader: [u8; 32], agreement: [u8; 32], addresses: &[&str]| {
+        Wire::v1().raw(&issuer).raw(&reader).raw(&agreement).u64(NOW).texts(addresses).0
+    };
+    let (a_id, b_id, c_id, id) = (a.entity().0, b.entity().0, c.entity().0, story.agreement_id());
+    let record = |body: &[u8]| wire::record(body, &b.sign(Domain::AddressUpdate, body));
+    let body = of(b_id, a_id, id, &["pakt.vaart.example:4100", "[2001:db8::5]:4100"]);
+    let with = |addresses: &[&str]| record(&of(b_id, a_id, id, addresses));
+    let rows: [Row; 8] = [
+        ("", "ok", record(&body), "B tells A where it is now"),
+        ("none", "ok", with(&[]), "B only dials"),
+        ("nine", "Field", with(&["a:1", "a:2", "a:3", "a:4", "a:5", "a:6", "a:7", "a:8", "a:9"]), "nine addresses"),
+        ("port_0", "Codec.Malformed", with(&["a:0"]), "port 0"),
+        ("by_a", "Parties", record(&of(a_id, a_id, id, &[])), "B signs addresses of A"),
+        ("for_c", "Parties", record(&of(b_id, c_id, id, &[])), "addresses for somebody else"),
+        ("of_other_agreement", "Parties", record(&of(b_id, a_id, [1; 32], &[])), "under another agreement"),
+        ("body_trailing", "Codec.TrailingBytes", record(&[body.as_slice(), &[0]].concat()), "the signed body goes on"),
+    ];
+    let mut all = vectors("addresses", rows);
+    all.extend(shared("addresses", Domain::AddressUpdate, &body, b));
+    all
+}
+
 fn rosters(story: &Story) -> Vec<Vector> {
     let Story { a, b, c } = story;
     let key = b.epoch.public();
@@ -148,8 +173,18 @@ fn ends(story: &Story) -> Vec<Vector> {
     let chained = [&[1][..], &[5; 32]].concat();
     let by_statement_key = wire::record(&body, &a.sign(Domain::AgreementStatement, &body));
     let by_next = wire::record(&body, &a.next.sign(Domain::AgreementStatement, &body));
-    let rows: [Row; 10] = [
+    let of_node = |number: u64, rest: &[u8]| {
+        let body = story.statement_body(&id, a, number, rest);
+        wire::record(&body, &a.sign(Domain::AgreementStatement, &body))
+    };
+    let withdraw = Wire::default().raw(&[0]).u32(3).raw(&[7; 32]).u64(NOW).0;
+    let rows: [Row; 15] = [
         ("", "ok", record(&body), "A ends the agreement"),
+        ("suspend", "ok", of_node(1, &rest(&[0], 1)), "A's statement key suspends the agreement"),
+        ("suspend_by_root", "Signature.Invalid", of(1, &rest(&[0], 1)), "a suspension is signed by the statement key"),
+        ("resume", "ok", of(2, &rest(&chained, 2)), "A's root resumes it"),
+        ("resume_by_statement_key", "Signature.Invalid", of_node(2, &rest(&chained, 2)), "only a root resumes"),
+        ("withdraw", "ok", of_node(1, &withdraw), "A takes back its offer of an amendment"),
         ("by_statement_key", "Signature.Invalid", by_statement_key, "only a root ends an agreement"),
         ("by_next_root", "Signature.Invalid", by_next, "signed by a root that has not succeeded yet"),
         (
@@ -165,9 +200,9 @@ fn ends(story: &Story) -> Vec<Vector> {
             "A states an end in the name of B",
         ),
         ("number_0", "Field", of(0, &rest(&[0], 0)), "statement number 0"),
-        ("number_2", "Field", of(2, &rest(&chained, 0)), "a second statement"),
+        ("number_2", "Field", of(2, &rest(&[0], 0)), "a second statement that names none before it"),
         ("number_1_chained", "Field", of(1, &rest(&chained, 0)), "a first statement that names one before it"),
-        ("unknown_action", "Codec.Malformed", of(1, &rest(&[0], 1)), "an action that does not exist"),
+        ("unknown_action", "Codec.Malformed", of(1, &rest(&[0], 4)), "an action that does not exist"),
         ("option_2", "Codec.Malformed", of(1, &rest(&[2], 0)), "an option byte of 2"),
     ];
     let mut all = vectors("statement", rows);

@@ -1,0 +1,182 @@
+//! Terms in plain words: what each clause makes this node do, and what an amendment changes.
+//!
+//! **Invariant:** every clause has its sentence; what the node does not enforce is not said to be enforced.
+
+use std::time::Duration;
+
+use super::types::Terms;
+
+/// One sentence per clause: what it makes this node do.
+pub fn sentences(terms: &Terms) -> Vec<String> {
+    clauses(terms).into_iter().map(|(_, sentence)| sentence).collect()
+}
+
+/// What another version changes: for each clause that differs, its name and what it said and says.
+pub fn changes(before: &Terms, after: &Terms) -> Vec<String> {
+    let pairs = clauses(before).into_iter().zip(clauses(after));
+    let mut changes: Vec<String> = pairs
+        // When an offer must be accepted is no part of what is agreed.
+        .filter(|((name, old), (_, new))| *name != "accept by" && old != new)
+        .map(|((name, old), (_, new))| format!("{name}: {new} (until now: {old})"))
+        .collect();
+    if changes.is_empty() {
+        changes.push("nothing but the date by which it must be accepted".to_owned());
+    }
+    changes
+}
+
+fn clauses(terms: &Terms) -> Vec<(&'static str, String)> {
+    let or = |text: &str, with: &dyn Fn(&str) -> String, without: &str| match text.is_empty() {
+        true => without.to_owned(),
+        false => with(text),
+    };
+    let seconds = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    vec![
+        (
+            "purposes",
+            or(
+                &terms.purposes.join(", "),
+                &|list| format!("it sends and takes only messages for one of these purposes: {list}"),
+                "it sends and takes messages for any purpose",
+            ),
+        ),
+        (
+            "legal basis",
+            or(
+                &terms.legal_basis,
+                &|text| format!("both state that the exchange rests on: {text}; the node does nothing with it"),
+                "no legal basis is stated",
+            ),
+        ),
+        (
+            "validity",
+            format!(
+                "it sends and takes nothing before {} and nothing from {} on",
+                day(&terms.valid_from),
+                day(&terms.valid_until)
+            ),
+        ),
+        ("accept by", format!("after {} this can no longer be accepted", day(&terms.accept_by))),
+        (
+            "largest message",
+            format!(
+                "it refuses a message of more than {} bytes before it starts, both ways",
+                grouped(terms.max_message_bytes)
+            ),
+        ),
+        (
+            "hold time",
+            format!(
+                "it tries for {} to deliver a message, then the sending group gets a report",
+                seconds(terms.hold_s)
+            ),
+        ),
+        (
+            "retention",
+            or(
+                &terms.retention,
+                &|span| format!("what it receives is kept for at least {span}"),
+                "nothing is agreed about how long what it receives is kept",
+            ),
+        ),
+        (
+            "rate",
+            or(
+                &terms.rate,
+                &|rate| format!("it sends and takes at most {rate} messages"),
+                "there is no limit to the number of messages",
+            ),
+        ),
+        (
+            "controls",
+            or(
+                &terms.controls.join(", "),
+                &|list| format!("whoever receives must have these controls: {list}"),
+                "no controls are demanded of the receiver",
+            ),
+        ),
+        (
+            "urgent contact",
+            or(
+                &terms.urgent_contact,
+                &|text| format!("when something is urgent, people call {text}"),
+                "nobody is named for urgent calls",
+            ),
+        ),
+        (
+            "relay",
+            match terms.relay {
+                true => "it forwards connections of the counterpart, which stay encrypted from end to end",
+                false => "it forwards nothing for the counterpart",
+            }
+            .to_owned(),
+        ),
+    ]
+}
+
+/// A time of the API without its fraction.
+fn day(text: &str) -> String {
+    text.split('.').next().unwrap_or(text).trim_end_matches('Z').replace('T', " ") + " UTC"
+}
+
+/// A number in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let head = digits.len() % 3;
+    let groups = digits.as_bytes()[head..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let first = (head > 0).then(|| digits[..head].to_owned());
+    first.into_iter().chain(groups).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            purposes: vec![],
+            legal_basis: String::new(),
+            valid_from: "2026-01-01T00:00:00Z".into(),
+            valid_until: "2027-01-01T00:00:00.25Z".into(),
+            accept_by: "2026-02-01T00:00:00Z".into(),
+            max_message_bytes: 100_000_000_000,
+            hold_s: 172_800,
+            retention: String::new(),
+            rate: String::new(),
+            controls: vec![],
+            urgent_contact: String::new(),
+            relay: false,
+        }
+    }
+
+    #[test]
+    fn every_clause_has_its_sentence() {
+        let sentences = sentences(&terms());
+        assert_eq!(sentences.len(), 11);
+        for says in ["any purpose", "2027-01-01 00:00:00 UTC", "100,000,000,000 bytes", "2days", "no limit"] {
+            assert!(sentences.iter().any(|sentence| sentence.contains(says)), "{says}: {sentences:?}");
+        }
+    }
+
+    #[test]
+    fn an_amendment_says_what_changes_and_nothing_else() {
+        let before = terms();
+        let check = |change: fn(&mut Terms), says: &str| {
+            let mut after = before.clone();
+            change(&mut after);
+            let changes = changes(&before, &after);
+            assert!(changes.len() == 1 && changes[0].contains(says), "{changes:?}");
+        };
+        check(|t| t.accept_by = "2026-03-01T00:00:00Z".into(), "nothing but the date");
+        check(|t| t.max_message_bytes = 5, "more than 5 bytes before it starts, both ways (until now");
+        check(|t| t.purposes = vec!["billing".into()], "purposes: ");
+        check(|t| t.legal_basis = "x".into(), "legal basis: ");
+        check(|t| t.valid_until = "2028-01-01T00:00:00Z".into(), "2028-01-01");
+        check(|t| t.hold_s = 60, "1m");
+        check(|t| t.retention = "10 days".into(), "10 days");
+        check(|t| t.rate = "5/h".into(), "5/h");
+        check(|t| t.controls = vec!["malware-scan".into()], "malware-scan");
+        check(|t| t.urgent_contact = "+47 1".into(), "+47 1");
+        check(|t| t.relay = true, "forwards connections");
+    }
+}

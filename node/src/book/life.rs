@@ -1,0 +1,316 @@
+//! One-sided statements: suspend, resume, withdraw, end; what the counterpart states; and agreements out of a backup.
+//!
+//! **Invariant:** a statement leaves this module only after it is durable.
+//! **Invariant:** a party's statements are kept whole and in order, so that either side can show them again.
+
+use pakt_keys::EntityId;
+use pakt_keys::signing::{Domain, RootKey, Signature};
+use pakt_protocol::ids::AgreementId;
+use pakt_protocol::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken, verify};
+use pakt_protocol::record::{RecordError, Signed};
+use pakt_protocol::time::Time;
+
+use super::rows::AgreementRow;
+use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
+use crate::ambient;
+use crate::entity::Entity;
+use crate::store::tables::AGREEMENTS;
+
+/// What is to be answered to a statement that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementAnswer {
+    /// It is durable here: say so.
+    Known,
+    /// Others before it are missing: ask for all after this number.
+    Missing(u64),
+    /// Nothing.
+    Nothing,
+    /// Both sides know of the end.
+    EndKnown,
+}
+
+const NOT_VALID: &str = "this is not a valid statement about this agreement";
+const NOT_STORED: &str = "it could not be stored";
+
+impl Book {
+    /// Suspends an agreement: no traffic until this side resumes.
+    ///
+    /// # Errors
+    /// [`BookError::AlreadySuspended`], [`BookError::NotActive`], [`BookError::Ended`], or when the store fails.
+    pub async fn suspend(&self, id: &AgreementId) -> Result<(), BookError> {
+        let agreement = self.active(id)?;
+        if agreement.suspended_here().is_some() {
+            return Err(BookError::AlreadySuspended);
+        }
+        self.make_by_node(&agreement, Action::Suspend).await
+    }
+
+    /// Takes back this side's suspension.
+    ///
+    /// # Errors
+    /// [`BookError::NotSuspended`], [`BookError::NotActive`], [`BookError::Ended`], or when the store fails.
+    pub async fn resume(&self, id: &AgreementId, root: &RootKey) -> Result<(), BookError> {
+        let agreement = self.active(id)?;
+        if agreement.suspended_here().is_none() {
+            return Err(BookError::NotSuspended);
+        }
+        self.make(&agreement, Action::Resume, |domain, bytes| root.sign(domain, bytes)).await
+    }
+
+    /// Takes back the amendment that this side offers. A counterpart that has countersigned it before it learns of this
+    /// keeps its agreement.
+    ///
+    /// # Errors
+    /// [`BookError::NothingToWithdraw`], or when the store fails.
+    pub async fn withdraw_offer(&self, id: &AgreementId) -> Result<(), BookError> {
+        let agreement = self.get(id).ok_or(BookError::Unknown)?;
+        let offered = agreement.offered.as_ref().ok_or(BookError::NothingToWithdraw)?;
+        let terms = offered.hash();
+        self.make_by_node(&agreement, Action::Withdraw { terms }).await
+    }
+
+    /// Ends an agreement, or withdraws an own proposal; ending it again changes nothing.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], [`BookError::Ended`] if the counterpart has ended it, or when the store fails.
+    pub async fn end(&self, id: &AgreementId, root: &RootKey) -> Result<(), BookError> {
+        let agreement = self.get(id).ok_or(BookError::Unknown)?;
+        if agreement.ended_here() {
+            return Ok(());
+        }
+        if agreement.standing == Standing::Ended {
+            return Err(BookError::Ended);
+        }
+        self.make(&agreement, Action::End, |domain, bytes| root.sign(domain, bytes)).await
+    }
+
+    /// An agreement that both have signed, that nobody has ended, and that needs no confirmation.
+    pub(super) fn active(&self, id: &AgreementId) -> Result<std::sync::Arc<Agreement>, BookError> {
+        let agreement = self.get(id).ok_or(BookError::Unknown)?;
+        match agreement.standing {
+            Standing::Proposed => Err(BookError::NotActive),
+            Standing::Ended => Err(BookError::Ended),
+            Standing::Active if agreement.unconfirmed => Err(BookError::Unconfirmed),
+            Standing::Active => Ok(agreement),
+        }
+    }
+
+    async fn make_by_node(&self, agreement: &Agreement, action: Action) -> Result<(), BookError> {
+        let entity = self.inner.entity.clone();
+        self.make(agreement, action, move |domain, bytes| entity.current().statement().sign(domain, bytes)).await
+    }
+
+    async fn make(
+        &self,
+        agreement: &Agreement,
+        action: Action,
+        sign: impl FnOnce(Domain, &[u8]) -> Vec<Signature>,
+    ) -> Result<(), BookError> {
+        let (id, now, entity) = (agreement.id, ambient::now(), self.inner.entity.clone());
+        let statement = agreement.own.next(id, entity.id(), action, now)?;
+        let signed = Signed::create(&statement, sign);
+        self.change(id, move |_, row| {
+            if row.own.number() + 1 != statement.number {
+                return Err(BookError::ChangedMeanwhile);
+            }
+            row.own.take(&signed, &id, &entity.node())?;
+            follow(row, action, true, now);
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+
+    /// Takes a statement that the counterpart shows: one of its own, or one of this side's. `known` says that it only
+    /// shows what it holds.
+    ///
+    /// # Errors
+    /// What the counterpart may be told.
+    pub async fn take_statement(
+        &self,
+        id: &AgreementId,
+        signed: Signed<AgreementStatement>,
+        known: bool,
+    ) -> Result<StatementAnswer, &'static str> {
+        let party = signed.peek().map_err(|_| NOT_VALID)?.party;
+        let (id, entity, now) = (*id, self.inner.entity.clone(), ambient::now());
+        let change = self.change(id, move |_, row| {
+            if party == entity.id() {
+                take_own(row, &signed, &entity, now)
+            } else {
+                take_peer(row, &signed, known, now)
+            }
+        });
+        change.await.map_err(|error| match error {
+            BookError::Record(error) => {
+                tracing::warn!(agreement = %id, %error, "a statement of the counterpart was refused");
+                NOT_VALID
+            }
+            error => {
+                tracing::error!(agreement = %id, %error, "a statement could not be stored");
+                NOT_STORED
+            }
+        })
+    }
+
+    /// The statements of one party with a higher number than `after`, in order, as they are shown.
+    pub fn statements_after(&self, id: &AgreementId, party: &EntityId, after: u64) -> Vec<Signed<AgreementStatement>> {
+        let Some(agreement) = self.get(id) else { return Vec::new() };
+        let entity = &self.inner.entity;
+        if *party == entity.id() {
+            agreement.own.after(after).iter().map(|signed| signed_today(signed, &id, entity)).collect()
+        } else if *party == agreement.counterpart().entity {
+            agreement.peer.after(after).to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Nothing more has to be said about the end: the counterpart confirmed it, or has surely got this side's
+    /// confirmation. Closes the door.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub async fn end_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
+        self.change(*id, |_, row| {
+            if row.standing != Standing::Ended || row.end_confirmed {
+                return Ok(Outcome::Same(()));
+            }
+            row.end_confirmed = true;
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+
+    /// Notes that the operator has compared the counterpart's fingerprint.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub async fn verified(&self, id: &AgreementId) -> Result<(), BookError> {
+        self.note_verified(*id, true).await
+    }
+
+    /// Holds every agreement back until its operator confirms it: what a restored backup knows may be out of date. No
+    /// doors, no dialling, no traffic. Gives how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unconfirm_all(&self) -> Result<usize, BookError> {
+        let inner = self.inner.clone();
+        let write = self.inner.store.write(move |tx| {
+            let mut count = 0;
+            for (_, mut row) in tx.range(&AGREEMENTS, .., super::ROWS_MAX)? {
+                if row.standing != Standing::Ended && !row.unconfirmed {
+                    row.unconfirmed = true;
+                    inner.put(tx, row)?;
+                    count += 1;
+                }
+            }
+            Ok::<_, BookError>(count)
+        });
+        write.await
+    }
+
+    /// Lets an agreement that came out of a backup count again. What the backup missed, later versions and statements,
+    /// its counterpart shows when they meet.
+    ///
+    /// # Errors
+    /// [`BookError::NothingToConfirm`], [`BookError::Unknown`], or when the store fails.
+    pub async fn confirm(&self, id: &AgreementId) -> Result<(), BookError> {
+        self.change(*id, |_, row| {
+            if !row.unconfirmed {
+                return Err(BookError::NothingToConfirm);
+            }
+            row.unconfirmed = false;
+            Ok(Outcome::Changed(()))
+        })
+        .await
+    }
+}
+
+/// What else changes with a statement of one side.
+fn follow(row: &mut AgreementRow, action: Action, own: bool, now: Time) {
+    match action {
+        Action::End => {
+            row.standing = Standing::Ended;
+            row.ended_at.get_or_insert(now);
+            (row.offered, row.received) = (None, None);
+        }
+        Action::Withdraw { terms } => {
+            let offer = if own { &mut row.offered } else { &mut row.received };
+            offer.take_if(|offer| offer.record.hash() == terms);
+        }
+        Action::Suspend | Action::Resume => {}
+    }
+}
+
+fn has_ended(chain: &StatementChain) -> bool {
+    matches!(chain.stated(), Stated::Ended(_))
+}
+
+/// One of this side's statements comes back: a confirmation, or what a restored backup had lost.
+fn take_own(
+    row: &mut AgreementRow,
+    signed: &Signed<AgreementStatement>,
+    entity: &Entity,
+    now: Time,
+) -> Result<Outcome<StatementAnswer>, BookError> {
+    let id = row.file.record.id;
+    match row.own.take(signed, &id, &entity.node()) {
+        Ok(Taken::Known(number)) => {
+            let answer = match has_ended(&row.own) && number == row.own.number() {
+                true => StatementAnswer::EndKnown,
+                false => StatementAnswer::Nothing,
+            };
+            row.end_confirmed |= answer == StatementAnswer::EndKnown;
+            row.own_known = row.own_known.max(number);
+            Ok(Outcome::Changed(answer))
+        }
+        Ok(Taken::New(action)) => {
+            row.own_known = row.own.number();
+            follow(row, action, true, now);
+            Ok(Outcome::Changed(StatementAnswer::Nothing))
+        }
+        Ok(Taken::Gap(after)) => Ok(Outcome::Same(StatementAnswer::Missing(after))),
+        // Signed by this entity's key, and not what is known here: a backup was used twice, or a key is abroad.
+        Err(RecordError::Field(_)) if !row.forked => {
+            tracing::warn!(agreement = %id, "this entity has stated two different things under one number");
+            row.forked = true;
+            Ok(Outcome::Changed(StatementAnswer::Nothing))
+        }
+        Err(RecordError::Field(_)) => Ok(Outcome::Same(StatementAnswer::Nothing)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn take_peer(
+    row: &mut AgreementRow,
+    signed: &Signed<AgreementStatement>,
+    known: bool,
+    now: Time,
+) -> Result<Outcome<StatementAnswer>, BookError> {
+    let id = row.file.record.id;
+    let node = row.chain.verify().map_err(HelloProblem::from)?;
+    match row.peer.take(signed, &id, &node)? {
+        // The counterpart knows that this side knows.
+        Taken::Known(_) if known && has_ended(&row.peer) => {
+            row.end_confirmed = true;
+            Ok(Outcome::Changed(StatementAnswer::EndKnown))
+        }
+        Taken::Known(_) => Ok(Outcome::Same(StatementAnswer::Known)),
+        Taken::New(action) => {
+            follow(row, action, false, now);
+            Ok(Outcome::Changed(StatementAnswer::Known))
+        }
+        Taken::Gap(after) => Ok(Outcome::Same(StatementAnswer::Missing(after))),
+    }
+}
+
+/// The same statement, signed by the current statement key if the one that signed it was replaced since.
+fn signed_today(signed: &Signed<AgreementStatement>, id: &AgreementId, entity: &Entity) -> Signed<AgreementStatement> {
+    let by_node = signed.peek().is_ok_and(|statement| !statement.action.needs_root());
+    if !by_node || verify(signed, id, &entity.node()).is_ok() {
+        return signed.clone();
+    }
+    let signatures = entity.current().statement().sign(Domain::AgreementStatement, signed.body());
+    Signed::from_parts(signed.body().to_vec(), signatures)
+}

@@ -1,0 +1,194 @@
+//! What is about the agreement itself: statements, later versions, and what follows from them for traffic.
+//!
+//! **Invariant:** what the counterpart shows is durable before it is told so.
+
+use pakt_protocol::delivery::{Input as DeliveryInput, Reason};
+use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::message::{Amend, Amended, Message, Statement, WantStatements};
+use pakt_protocol::policy::Footing;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::statement::AgreementStatement;
+use pakt_protocol::session::Input;
+
+use super::{PeerActor, Timer, now};
+use crate::book::{Agreement, AmendmentAnswer, Standing, StatementAnswer};
+
+impl PeerActor {
+    /// What this side shows about the agreement when a session starts; `version` is the one that the counterpart holds.
+    pub(super) fn shown_at_start(&self, agreement: &Agreement, version: u32) -> Vec<Message> {
+        let book = &self.context.book;
+        let (own, other) = (self.context.entity.id(), agreement.counterpart().entity);
+        if agreement.standing == Standing::Proposed || agreement.end_confirmed {
+            return Vec::new();
+        }
+        let newest = |party, after: u64| book.statements_after(&self.id, &party, after.saturating_sub(1));
+        let mut shown: Vec<Message> = Vec::new();
+        shown.extend(newest(own, agreement.own.number()).pop().map(|statement| say(statement, false)));
+        shown.extend(newest(other, agreement.peer.number()).pop().map(|statement| say(statement, true)));
+        if agreement.standing == Standing::Active {
+            shown.extend(self.versions_to_show(agreement, version));
+        }
+        shown
+    }
+
+    fn versions_to_show(&self, agreement: &Agreement, version: u32) -> Vec<Message> {
+        let mut files = Vec::new();
+        if !agreement.version_known || version < agreement.terms.version {
+            match self.context.book.current_file(&self.id) {
+                Ok(file) => files.push(file),
+                Err(error) => tracing::error!(agreement = %self.id, %error, "the agreement could not be read"),
+            }
+        }
+        files.extend(agreement.offered.as_ref().map(|offered| offered.file.to_bytes()));
+        files.into_iter().map(|file| Amend { file }.into()).collect()
+    }
+
+    /// Shows the terms that count here: the counterpart holds an older version.
+    pub(super) fn show_current(&mut self) {
+        match self.context.book.current_file(&self.id) {
+            Ok(file) => self.transmit(Amend { file }.into()),
+            Err(error) => tracing::error!(agreement = %self.id, %error, "the agreement could not be read"),
+        }
+    }
+
+    /// The agreement was completed, changed or ended on this side.
+    pub(super) async fn handle_agreement_changed(&mut self) {
+        let Some(agreement) = self.agreement() else { return };
+        if self.live.is_some() {
+            let own = self.context.entity.id();
+            let statements = self.context.book.statements_after(&self.id, &own, agreement.own_known);
+            for statement in statements {
+                self.transmit(say(statement, false));
+            }
+            if agreement.standing == Standing::Active {
+                self.versions_to_show(&agreement, agreement.terms.version)
+                    .into_iter()
+                    .for_each(|message| self.transmit(message));
+            }
+        }
+        self.follow_agreement().await;
+        if self.live.is_none() {
+            self.timers.set(Timer::Dial, now());
+        }
+    }
+
+    /// Whatever the agreement no longer allows ends, and whatever it allows again begins.
+    pub(super) async fn follow_agreement(&mut self) {
+        let ended = self.agreement().is_some_and(|agreement| agreement.standing == Standing::Ended);
+        if ended {
+            self.tell_session(Input::Ended).await;
+        }
+        self.enforce_terms().await;
+        if ended {
+            self.forget_stale().await;
+        }
+        self.context.mailroom.changed();
+    }
+
+    pub(super) async fn take_statement(&mut self, message: Statement) {
+        let Statement { statement, known } = message;
+        let Ok(party) = statement.peek().map(|statement| statement.party) else {
+            return self.close_session("a statement that cannot be read").await;
+        };
+        let answer = match self.context.book.take_statement(&self.id, statement.clone(), known).await {
+            Ok(answer) => answer,
+            Err(why) => return self.close_session(why).await,
+        };
+        match answer {
+            StatementAnswer::Known => self.transmit(say(statement, true)),
+            StatementAnswer::Missing(after) => self.transmit(WantStatements { party, after }.into()),
+            StatementAnswer::Nothing => {}
+            StatementAnswer::EndKnown => {
+                if party == self.context.entity.id() {
+                    // So that the counterpart need not wait for this either.
+                    self.transmit(say(statement, true));
+                }
+                return self.close_session("the agreement has ended").await;
+            }
+        }
+        self.follow_agreement().await;
+    }
+
+    pub(super) fn show_statements(&mut self, want: &WantStatements) {
+        for statement in self.context.book.statements_after(&self.id, &want.party, want.after) {
+            self.transmit(say(statement, false));
+        }
+    }
+
+    pub(super) async fn take_amendment(&mut self, amend: Amend) {
+        match self.context.book.take_amendment(&self.id, &amend.file).await {
+            Ok(AmendmentAnswer::Known(terms)) => self.transmit(Amended { terms }.into()),
+            Ok(AmendmentAnswer::ShowNewer) => self.show_current(),
+            Ok(AmendmentAnswer::Nothing) => {}
+            Err(why) => return self.close_session(why).await,
+        }
+        self.follow_agreement().await;
+    }
+
+    pub(super) async fn amendment_known(&mut self, amended: &Amended) {
+        let known = self.context.book.amendment_known(&self.id, amended.terms).await;
+        self.report(known.err(), "a confirmation could not be recorded");
+    }
+
+    /// Stops at once what the agreement no longer allows, lets go on what it allows again.
+    pub(super) async fn enforce_terms(&mut self) {
+        let Some(agreement) = self.agreement() else { return };
+        let footing = agreement.footing(now());
+        let before = self.footing.replace(footing);
+        let changed = before != Some(footing);
+        if let Some(at) = agreement.next_date(now()).filter(|_| changed || !self.timers.is_set(Timer::Terms)) {
+            self.timers.set(Timer::Terms, at);
+        }
+        if changed {
+            self.tell_session(Input::InForce(footing == Footing::InForce)).await;
+        }
+        match footing {
+            Footing::InForce => {}
+            _ if footing.may_return() => {
+                if changed {
+                    self.hold_traffic(footing).await;
+                }
+            }
+            Footing::Expired => {
+                self.stop_traffic(Reason::AgreementExpired).await;
+                if self.live.is_some() {
+                    self.close_session("the agreement has expired").await;
+                }
+            }
+            // A proposal has no traffic to stop.
+            _ if agreement.standing == Standing::Proposed => {}
+            _ => self.stop_traffic(Reason::AgreementEnded).await,
+        }
+    }
+
+    /// No content for now; what is queued waits while its hold time goes on.
+    async fn hold_traffic(&mut self, footing: Footing) {
+        self.end_content();
+        self.suspend_sending().await;
+        let reason = match footing {
+            Footing::NotBegun => Reason::AgreementNotBegun,
+            _ => Reason::AgreementSuspended,
+        };
+        let queued: Vec<EnvelopeId> = self.deliveries.keys().copied().collect();
+        for envelope in queued {
+            self.hold_delivery(envelope, reason).await;
+        }
+    }
+
+    async fn stop_traffic(&mut self, reason: Reason) {
+        let idle = self.deliveries.is_empty() && self.receiving.is_empty() && self.content_lanes.is_empty();
+        if idle && self.early.is_empty() {
+            return;
+        }
+        self.end_content();
+        self.stop_early().await;
+        let queued: Vec<EnvelopeId> = self.deliveries.keys().copied().collect();
+        for envelope in queued {
+            self.stop_delivery(envelope, DeliveryInput::Stopped(reason)).await;
+        }
+    }
+}
+
+fn say(statement: Signed<AgreementStatement>, known: bool) -> Message {
+    Statement { statement, known }.into()
+}
