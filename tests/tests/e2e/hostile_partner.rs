@@ -125,6 +125,7 @@ impl Scene {
             scene.bad[number].start();
             scene.agree(&scene.bad[number], &format!("bad-{number}"));
         }
+        scene.amend(1);
         scene.plant();
         for node in &mut scene.bad {
             node.terminate();
@@ -161,6 +162,23 @@ impl Scene {
             let peers = self.victim.json(&["peers"]);
             let peers = peers.as_array()?;
             peers.iter().any(|peer| peer["number"] == partner.number() && peer["online"] == true).then_some(())
+        });
+    }
+
+    /// Signs a second version with a bad partner, whose file on the desk stays the first.
+    fn amend(&self, number: usize) {
+        let partner = &self.bad[number];
+        let terms = self.at("second.toml");
+        fs::write(&terms, format!("{TERMS}max_message = \"50GB\"\n")).unwrap();
+        let list = partner.json(&["agreement", "list"]);
+        let id = list[0]["id"].as_str().unwrap().to_owned();
+        self.victim.cli(&["agreement", "amend", &id, "--terms", &terms]).expect(0);
+        until(secs(20), "the amendment is countersigned", || {
+            (partner.cli(&["agreement", "accept", &id]).code == 0).then_some(())
+        });
+        until(secs(20), "the victim holds the second version", || {
+            let list = self.victim.json(&["agreement", "list"]);
+            list.as_array()?.iter().any(|row| row["id"] == id && row["version"] == 2).then_some(())
         });
     }
 

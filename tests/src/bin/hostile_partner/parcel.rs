@@ -99,14 +99,14 @@ impl Parcel {
             submitted_at: ambient::now(),
             counts,
             agreement: partner.agreement(),
-            agreement_version: 1,
+            agreement_version: partner.checked.terms.version,
             root_hash,
         };
         let offer = Offer {
             envelope,
             group,
             priority,
-            agreement_version: 1,
+            agreement_version: partner.checked.terms.version,
             files: counts.files,
             plain_bytes: counts.plain_bytes,
             objects: entries.len() as u64,

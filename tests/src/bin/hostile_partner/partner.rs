@@ -19,10 +19,12 @@ use pakt_protocol::ids::AgreementId;
 use pakt_protocol::limits::OBJECT_BYTES_MAX;
 use pakt_protocol::message::lane::{LaneKind, LaneOpen};
 use pakt_protocol::message::{Message, RosterUpdate};
+use pakt_protocol::record::RecordError;
 use pakt_protocol::record::Signed;
-use pakt_protocol::record::agreement::{AgreementFile, VerifiedFile};
+use pakt_protocol::record::agreement::{AgreementFile, Side, VerifiedFile};
 use pakt_protocol::record::chain::{CertificateChain, NodeCertificate};
 use pakt_protocol::record::roster::{GroupId, Roster, RosterGroup};
+use pakt_protocol::record::statement::{Action, AgreementStatement, StatementChain};
 use pakt_protocol::time::Time;
 use rustls::crypto::SupportedKxGroup;
 
@@ -45,6 +47,8 @@ pub(crate) struct Partner {
     pub(crate) epoch: EpochKey,
     /// The roster that counts.
     pub(crate) roster: Signed<Roster>,
+    /// What it has stated about the agreement.
+    pub(crate) stated: StatementChain,
     /// The victim's door.
     pub(crate) victim: SocketAddr,
     /// What the victim granted.
@@ -85,7 +89,19 @@ impl Partner {
         let door = DoorSecret::from_bytes(*grant.open(&keys.contact).expect("it was granted to these keys"));
         let epoch = EpochKey::generate(&mut ambient::rng());
         let roster = Signed::from_parts(Vec::new(), Vec::new());
-        let mut partner = Partner { keys, chain, file, checked, epoch, roster, victim, door, counter: 0, ears };
+        let mut partner = Partner {
+            keys,
+            chain,
+            file,
+            checked,
+            epoch,
+            roster,
+            stated: StatementChain::default(),
+            victim,
+            door,
+            counter: 0,
+            ears,
+        };
         let roster = partner.fresh_roster();
         partner.roster = partner.sign_roster(&roster);
         partner
@@ -101,6 +117,17 @@ impl Partner {
         let own = self.entity();
         let [a, b] = [&self.checked.terms.proposer, &self.checked.terms.acceptor].map(|party| party.entity);
         if a == own { b } else { a }
+    }
+
+    /// Takes a later version of its agreement for the one that counts.
+    pub(crate) fn adopt(&mut self, (checked, file): (VerifiedFile, Vec<u8>)) {
+        self.file = codec::decode(1, &file, 320 << 10).expect("it was read before");
+        self.checked = checked;
+    }
+
+    /// Which side of the agreement it is.
+    pub(crate) fn side(&self) -> Side {
+        self.checked.terms.side_of(&self.entity()).expect("it is a party")
     }
 
     /// The agreement's id.
@@ -142,6 +169,22 @@ impl Partner {
         Signed::create(roster, |domain, bytes| self.sign(domain, bytes))
     }
 
+    /// Its next statement about the agreement.
+    ///
+    /// # Errors
+    /// When it cannot state this now.
+    pub(crate) fn next_statement(&self, action: Action) -> Result<AgreementStatement, RecordError> {
+        self.stated.next(self.agreement(), self.entity(), action, ambient::now())
+    }
+
+    /// Signs a statement with the key that its action needs.
+    pub(crate) fn sign_statement(&self, statement: &AgreementStatement) -> Signed<AgreementStatement> {
+        Signed::create(statement, |domain, bytes| match statement.action.needs_root() {
+            true => self.root().sign(domain, bytes),
+            false => self.sign(domain, bytes),
+        })
+    }
+
     /// A certificate of this node, changed and signed anew by its root.
     pub(crate) fn recertify(&self, change: impl FnOnce(&mut NodeCertificate)) -> CertificateChain {
         let mut certificate = self.chain.certificate.peek().expect("its chain was read before");
@@ -161,7 +204,7 @@ impl Partner {
             transport: *self.keys.transport.seed(),
             hello: self.hello(&self.chain, VersionRange::OURS),
             protocol: kind.protocol(),
-            open: open(kind).into(),
+            open: LaneOpen { agreement_version: self.checked.terms.version, ..open(kind) }.into(),
             exchange: tls::HYBRID,
         }
     }

@@ -88,6 +88,11 @@ impl Control {
         self.kept.iter().filter(move |message| wanted(message))
     }
 
+    /// Forgets the confirmations of statements that were heard so far.
+    pub(crate) fn forget_echoes(&mut self) {
+        self.kept.retain(|message| !matches!(message, Message::Statement(_)));
+    }
+
     /// Forgets what was heard about an envelope so far.
     pub(crate) fn forget(&mut self, envelope: EnvelopeId) {
         self.kept.retain(|message| message.envelope() != Some(envelope));

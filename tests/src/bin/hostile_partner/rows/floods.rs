@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::message::offer::ObjectEntry;
-use pakt_protocol::message::{Announce, Heartbeat, Message, Offer, RosterUpdate};
+use pakt_protocol::message::{Announce, Heartbeat, Message, RosterUpdate};
 
 use super::{Met, Row, Stage, answered, closed, honest, passed_over};
 use crate::parcel::{Fate, Parcel, entry};

@@ -1,6 +1,7 @@
 //! The table: what a partner gone bad tries, one function each, and what it has to meet.
 
 mod addresses;
+mod amendments;
 mod content;
 mod door;
 mod envelopes;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         frames::ROWS,
         rosters::ROWS,
         statements::ROWS,
+        amendments::ROWS,
         offers::ROWS,
         envelopes::ROWS,
         content::ROWS,

@@ -29,6 +29,20 @@ pub(crate) const ROWS: &[Row] = &[
         act: hidden_group,
     },
     Row {
+        name: "offer under a version to come",
+        does: "offers under version 99 of the agreement",
+        meets: "refuse other_agreement_version",
+        says: "",
+        act: |stage| offer(stage, |offer| offer.agreement_version = 99),
+    },
+    Row {
+        name: "offer under no version",
+        does: "offers under version 0 of the agreement",
+        meets: "refuse other_agreement_version",
+        says: "",
+        act: |stage| offer(stage, |offer| offer.agreement_version = 0),
+    },
+    Row {
         name: "offer too large",
         does: "offers more plain bytes than the agreement allows",
         meets: "refuse too_large",

@@ -14,8 +14,8 @@ use crate::wire::{End, Stop, Wire, frame};
 const ANSWERED_WITHIN: Duration = Duration::from_secs(13);
 /// How far the times of two answers may lie apart on a busy machine.
 const APART_MAX: Duration = Duration::from_millis(1_500);
-/// Connections that the victim forwards for one counterpart.
-const CIRCUITS: usize = 16;
+/// Connections that the victim forwards between the same two.
+const CIRCUITS: usize = 8;
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -48,8 +48,8 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "relay beyond its share",
-        does: "has more connections forwarded than one counterpart may have",
-        meets: "the 17th is not forwarded",
+        does: "has more connections forwarded to one other than two may have",
+        meets: "the ninth is not forwarded",
         says: "",
         act: beyond_its_share,
     },
@@ -163,7 +163,7 @@ fn beyond_its_share(stage: &mut Stage) -> Met {
     }
     let one_more = ask(&mut stage.first, to(&stage.second)).map(|mut wire| answer(&mut wire, ANSWERED_WITHIN));
     match one_more {
-        Ok(Ok(false)) => Met::Other("the 17th is not forwarded"),
+        Ok(Ok(false)) => Met::Other("the ninth is not forwarded"),
         other => Met::Astray(format!("{:?}", other.err())),
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pakt_node::ambient;
 use pakt_protocol::bulk::{BulkFrame, BulkKind};
-use pakt_protocol::message::Heartbeat;
 use pakt_protocol::message::lane::LaneKind;
+use pakt_protocol::message::{Heartbeat, Statement};
+use pakt_protocol::record::statement::{Action, AgreementStatement, STATEMENTS_MAX, statement_hash};
 
 use super::{Met, Row, Stage, honest};
 use crate::parcel::Parcel;
@@ -43,7 +45,42 @@ pub(crate) const ROWS: &[Row] = &[
         says: "a lane was not opened",
         act: no_open,
     },
+    Row {
+        name: "statements without end",
+        does: "suspends and resumes, both signed as they should be, until no more is taken",
+        meets: "session closed",
+        says: "only an end is left",
+        act: statements,
+    },
 ];
+
+fn statements(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let node = honest!(partner.chain.verify());
+    let mut session = honest!(partner.session());
+    for number in 1..=STATEMENTS_MAX as u64 {
+        let action = if number % 2 == 1 { Action::Suspend } else { Action::Resume };
+        let Ok(next) = partner.next_statement(action) else {
+            // What its own books do not allow any more is stated all the same.
+            let next = AgreementStatement {
+                agreement: partner.agreement(),
+                party: partner.entity(),
+                number,
+                previous: partner.stated.newest().map(statement_hash),
+                action,
+                at: ambient::now(),
+            };
+            session.control.say(Statement { statement: partner.sign_statement(&next), known: false });
+            return super::closed(session.control.is_closed());
+        };
+        let signed = partner.sign_statement(&next);
+        honest!(partner.stated.take(&signed, &partner.agreement(), &node));
+        session.control.say(Statement { statement: signed, known: false });
+        // Not faster than records may come.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Met::Astray("everything was taken".into())
+}
 
 fn drips(stage: &mut Stage) -> Met {
     let mut session = honest!(stage.first.session());

@@ -4,14 +4,17 @@ use pakt_keys::signing::RootKey;
 use pakt_node::ambient;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::contact::CONTACT_BYTES_MAX;
-use pakt_protocol::message::{Contact, Contacted, Statement};
+use pakt_protocol::message::lane::LaneKind;
+use pakt_protocol::message::{Contact, Contacted, Message, Statement, WantStatements};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::statement::{Action, AgreementStatement};
+use pakt_protocol::time::Time;
 
-use super::{Met, Row, Stage, closed, honest, passed_over};
+use super::{Met, Row, Stage, answered, closed, honest, passed_over};
+use crate::parcel::Parcel;
 use crate::partner::Partner;
 
-const NOT_VALID: &str = "this is not a valid end of this agreement";
+const NOT_VALID: &str = "this is not a valid statement about this agreement";
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -44,17 +47,80 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "end with a gap",
-        does: "numbers its first statement 2",
-        meets: "session closed",
-        says: NOT_VALID,
-        act: |stage| by_root(&mut stage.first, |statement| statement.number = 2),
+        does: "ends the agreement with its second statement, before the first",
+        meets: "asked for what is missing",
+        says: "",
+        act: gap,
     },
     Row {
-        name: "end echoed that was never stated",
-        does: "confirms an end that the victim has not stated",
+        name: "end confirmed that was never stated",
+        does: "shows, as known, an end that it says the victim has stated",
         meets: "session closed",
-        says: "the agreement has ended",
+        says: NOT_VALID,
         act: echo,
+    },
+    Row {
+        name: "suspension by another",
+        does: "suspends with a key that is not certified",
+        meets: "session closed",
+        says: NOT_VALID,
+        act: suspended_by_another,
+    },
+    Row {
+        name: "suspension by the root",
+        does: "suspends with the wrong one of its own keys",
+        meets: "session closed",
+        says: NOT_VALID,
+        act: suspended_by_root,
+    },
+    Row {
+        name: "resumption of what runs",
+        does: "resumes an agreement that nobody has suspended",
+        meets: "session closed",
+        says: "only the party that has suspended the agreement resumes it",
+        act: resumed,
+    },
+    Row {
+        name: "statements forked",
+        does: "suspends, and shows another suspension under the same number",
+        meets: "session closed",
+        says: "the party has stated two different things under one number",
+        act: forked,
+    },
+    Row {
+        name: "statement after another than the last",
+        does: "resumes with a statement that follows one which does not exist",
+        meets: "session closed",
+        says: "the party has stated two different things under one number",
+        act: other_previous,
+    },
+    Row {
+        name: "resumption by the statement key",
+        does: "takes its suspension back without its root",
+        meets: "session closed",
+        says: NOT_VALID,
+        act: resumed_by_statement_key,
+    },
+    Row {
+        name: "offer under a suspension",
+        does: "offers a message under an agreement that it has suspended itself",
+        meets: "refuse agreement_suspended",
+        says: "",
+        act: offer_suspended,
+    },
+    Row {
+        name: "content lane under a suspension",
+        does: "opens a bulk lane under an agreement that is suspended",
+        meets: "lane closed",
+        says: "",
+        act: lane_suspended,
+    },
+    Row {
+        name: "statements of a third party",
+        does: "asks for what its accomplice has stated about another agreement",
+        meets: "passed over",
+        says: "",
+        act: others_statements,
     },
     Row {
         name: "contact of noise",
@@ -131,10 +197,102 @@ fn in_the_victims_name(stage: &mut Stage) -> Met {
 
 fn echo(stage: &mut Stage) -> Met {
     let partner = &mut stage.first;
-    let signed = Signed::create(&statement(partner), |domain, bytes| partner.root().sign(domain, bytes));
+    let statement = AgreementStatement { party: partner.victim_entity(), ..statement(partner) };
+    let signed = Signed::create(&statement, |domain, bytes| partner.root().sign(domain, bytes));
     let mut session = honest!(partner.session());
     session.control.say(Statement { statement: signed, known: true });
     closed(session.control.is_closed())
+}
+
+fn gap(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let statement = AgreementStatement { number: 2, previous: Some([7; 32]), ..statement(partner) };
+    let signed = Signed::create(&statement, |domain, bytes| partner.root().sign(domain, bytes));
+    let mut session = honest!(partner.session());
+    session.control.say(Statement { statement: signed, known: false });
+    let missing = session.control.hear_until(|message| match message {
+        Message::WantStatements(want) => Some(want.after),
+        _ => None,
+    });
+    match (missing, session.control.stands()) {
+        (Ok(0), true) => Met::Other("asked for what is missing"),
+        other => Met::Astray(format!("{other:?}")),
+    }
+}
+
+fn suspended_by_another(stage: &mut Stage) -> Met {
+    let statement = AgreementStatement { action: Action::Suspend, ..statement(&stage.first) };
+    let key = Partner::foreign_statement();
+    state(&mut stage.first, Signed::create(&statement, |domain, bytes| key.sign(domain, bytes)))
+}
+
+fn suspended_by_root(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let statement = AgreementStatement { action: Action::Suspend, ..statement(partner) };
+    let signed = Signed::create(&statement, |domain, bytes| partner.root().sign(domain, bytes));
+    state(partner, signed)
+}
+
+fn resumed(stage: &mut Stage) -> Met {
+    by_root(&mut stage.first, |statement| statement.action = Action::Resume)
+}
+
+fn is_echo(message: &Message) -> Option<()> {
+    matches!(message, Message::Statement(Statement { known: true, .. })).then_some(())
+}
+
+fn forked(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let suspension = AgreementStatement { action: Action::Suspend, ..statement(partner) };
+    let fork = AgreementStatement { at: Time(suspension.at.0 + 1), ..suspension.clone() };
+    let signed = partner.sign_statement(&suspension);
+    honest!(partner.stated.take(&signed, &partner.agreement(), &honest!(partner.chain.verify())));
+    let fork = partner.sign_statement(&fork);
+    let mut session = honest!(partner.session());
+    session.control.say(Statement { statement: signed, known: false });
+    honest!(session.control.hear_until(is_echo));
+    session.control.say(Statement { statement: fork, known: false });
+    closed(session.control.is_closed())
+}
+
+fn other_previous(stage: &mut Stage) -> Met {
+    by_root(&mut stage.first, |statement| {
+        (statement.number, statement.previous, statement.action) = (2, Some([7; 32]), Action::Resume);
+    })
+}
+
+fn resumed_by_statement_key(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let next = honest!(partner.next_statement(Action::Resume));
+    let signed = Signed::create(&next, |domain, bytes| partner.sign(domain, bytes));
+    state(partner, signed)
+}
+
+fn offer_suspended(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    let parcel = Parcel::new(&stage.first, &session);
+    answered(session.offer(&parcel.offer))
+}
+
+fn lane_suspended(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    let mut session = honest!(partner.session());
+    let mut bulk = honest!(partner.bulk(LaneKind::Bulk));
+    let met = if bulk.is_closed() { Met::LaneClosed } else { Met::Astray("the lane stays".into()) };
+    // All that follows needs the agreement.
+    let next = honest!(partner.next_statement(Action::Resume));
+    let signed = partner.sign_statement(&next);
+    honest!(partner.stated.take(&signed, &partner.agreement(), &honest!(partner.chain.verify())));
+    session.control.forget_echoes();
+    session.control.say(Statement { statement: signed, known: false });
+    honest!(session.control.hear_until(is_echo));
+    met
+}
+
+fn others_statements(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    session.control.say(WantStatements { party: stage.second.entity(), after: 0 });
+    passed_over(session.control.stands())
 }
 
 fn contact(partner: &mut Partner, file: Vec<u8>) -> Met {
