@@ -1,5 +1,6 @@
 //! Who may read it: HPKE (RFC 9180) with the hybrid KEM X-Wing (X25519 and ML-KEM-768), HKDF-SHA256 and
-//! AES-256-GCM, in base mode and single shot. It never seals content, only keys: manifest keys and door secrets.
+//! AES-256-GCM, in base mode and single shot. It never seals content, only keys (manifest keys and door secrets) and the
+//! letters of an introduction, which hold signed records.
 //!
 //! **Invariant:** a public key that exists has the right length, canonical halves and an X25519 half that
 //! contributes; so does an encapsulation that is opened. Nobody can strip one half of the hybrid.
@@ -261,7 +262,7 @@ macro_rules! sealing_key {
 }
 
 sealing_key! {
-    /// The node's long-lived key, to which counterparts seal door grants and nothing else.
+    /// The node's long-lived key, to which others seal door grants and the letters of an introduction, nothing else.
     ContactKey,
     /// The public half of a [`ContactKey`]; certified in the node certificate.
     ContactPublic

@@ -43,11 +43,19 @@ pub enum Domain {
     AddressUpdate,
     /// The head of the audit log.
     LogHead,
+    /// What a receiver shows for the controls that an agreement asks for.
+    Attestation,
+    /// An entity agrees to be listed at a steward, or no longer.
+    Listing,
+    /// A steward answers who is listed.
+    DirectoryPage,
+    /// An entity does not want an agreement that was proposed to it.
+    Decline,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -59,6 +67,10 @@ impl Domain {
         Self::Receipt,
         Self::AddressUpdate,
         Self::LogHead,
+        Self::Attestation,
+        Self::Listing,
+        Self::DirectoryPage,
+        Self::Decline,
     ];
 
     /// The text that enters the signed input.
@@ -75,6 +87,10 @@ impl Domain {
             Self::Receipt => "pakt receipt v1",
             Self::AddressUpdate => "pakt address update v1",
             Self::LogHead => "pakt log head v1",
+            Self::Attestation => "pakt attestation v1",
+            Self::Listing => "pakt listing v1",
+            Self::DirectoryPage => "pakt directory page v1",
+            Self::Decline => "pakt decline v1",
         }
     }
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::ambient::{self, Machine};
 use crate::book::shift_epochs;
 use crate::mailroom::outbox::shift_deliveries;
+use crate::mailroom::rate::shift_rates;
 use crate::store::tables::CLOCK;
 use crate::store::{Store, StoreError};
 
@@ -66,6 +67,7 @@ fn settle_at(store: &Store, now: ClockRow) -> Result<Option<i64>, StoreError> {
         if jump != 0 {
             shift_deliveries(tx, jump)?;
             shift_epochs(tx, jump)?;
+            shift_rates(tx, jump)?;
         }
         tx.put(&CLOCK, &(), &now)?;
         Ok((jump != 0).then_some(jump / 1_000_000))

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::directory::DirectoryConfig;
 use crate::files;
+use crate::introductions::IntroductionsConfig;
 use crate::line::LineConfig;
 use crate::net::Proxy;
 use crate::relay::RelayConfig;
@@ -67,6 +69,9 @@ pub struct Config {
     /// Whether messages go only to counterparts whose fingerprint was compared.
     #[serde(default)]
     pub require_verified: bool,
+    /// How many persons must approve what the root signs, 1 or 2; with 2 nothing is signed before two approvers are named.
+    #[serde(default)]
+    pub approvals: Option<u8>,
     /// A fixed number of bulk lanes per peer, 1 to 8; adapted by measurement without it.
     #[serde(default)]
     pub bulk_lanes: Option<u8>,
@@ -79,6 +84,12 @@ pub struct Config {
     /// How much is forwarded between counterparts.
     #[serde(default)]
     pub relay: RelayConfig,
+    /// Whether this node keeps a directory for its counterparts.
+    #[serde(default)]
+    pub directory: DirectoryConfig,
+    /// What this node does with introductions.
+    #[serde(default)]
+    pub introductions: IntroductionsConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -183,6 +194,9 @@ impl Config {
             Some(_) => {}
         }
         let config: Config = toml::from_str(text).map_err(|e| broken(path, &toml_error(text, &e)))?;
+        if config.approvals.is_some_and(|count| !(1..=2).contains(&count)) {
+            return Err(broken(path, "`approvals` is 1 or 2"));
+        }
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
         }
@@ -255,10 +269,26 @@ impl Config {
     /// The file that `init` writes, with every key explained.
     pub fn render(&self) -> String {
         let mut text = String::new();
+        text.push_str("# Settings of this Pakt node. A change takes effect at the next start.\n");
+        for (comment, key, value) in self.rows() {
+            if !comment.is_empty() {
+                let _ = writeln!(text, "\n# {comment}");
+            }
+            let _ = match value {
+                Some(value) => writeln!(text, "{key} = {value}"),
+                None => writeln!(text, "# {key} ="),
+            };
+        }
+        text.push_str(CONFIG_TAIL);
+        text
+    }
+
+    /// The keys above all tables: what each is for, its name and its value.
+    fn rows(&self) -> [(&'static str, &'static str, Option<String>); 13] {
         let quoted = |value: &str| toml::Value::from(value).to_string();
         let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
         let path = |value: &Option<PathBuf>| value.as_ref().map(|p| quoted(&p.display().to_string()));
-        let rows: [(&str, &str, Option<String>); 12] = [
+        [
             ("Format of this data directory; never change it by hand.", "format", Some(self.format.to_string())),
             ("Name and registered number of the entity, as its card says them.", "name", Some(quoted(&self.name))),
             ("", "number", Some(quoted(&self.number))),
@@ -303,23 +333,16 @@ impl Config {
                 Some(self.require_verified.to_string()),
             ),
             (
+                "2: the root signs nothing before two approvers are named with `pakt approver add`, who then must both agree.",
+                "approvals",
+                self.approvals.map(|count| count.to_string()),
+            ),
+            (
                 "A fixed number of bulk lanes per peer, 1 to 8. Without it the node measures and adapts.",
                 "bulk_lanes",
                 self.bulk_lanes.map(|lanes| lanes.to_string()),
             ),
-        ];
-        text.push_str("# Settings of this Pakt node. A change takes effect at the next start.\n");
-        for (comment, key, value) in rows {
-            if !comment.is_empty() {
-                let _ = writeln!(text, "\n# {comment}");
-            }
-            let _ = match value {
-                Some(value) => writeln!(text, "{key} = {value}"),
-                None => writeln!(text, "# {key} ="),
-            };
-        }
-        text.push_str(CONFIG_TAIL);
-        text
+        ]
     }
 }
 
@@ -346,6 +369,19 @@ const CONFIG_TAIL: &str = r#"
 # circuits_per_peer = 16
 # bytes_per_hour = "20GB"
 # rate = "none"
+
+[directory]
+# true: this entity is a steward. Counterparts may have themselves listed here and may ask who is; nobody else may.
+# steward = false
+
+[introductions]
+# Whether counterparts are introduced to each other here; without it a steward does, others do not.
+# pass_on = false
+# What is done with proposals and requests that come through an introducer: "ask" the operator, or "never" take any.
+# receive = "ask"
+# Who gets this entity's card without the operator being asked: "listed" (who asks through a steward at which this
+# entity is listed), "always" or "ask" (nobody).
+# card = "listed"
 
 [api]
 # Unix group that may use the API socket besides this user.
@@ -408,10 +444,13 @@ mod tests {
             passphrase_file: Some("/etc/pakt/passphrase".into()),
             recovery_file: None,
             require_verified: false,
+            approvals: None,
             bulk_lanes: None,
             store: StoreConfig::default(),
             line: LineConfig::default(),
             relay: RelayConfig::default(),
+            directory: DirectoryConfig::default(),
+            introductions: IntroductionsConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

@@ -7,9 +7,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use pakt_keys::EntityId;
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::sealing::ContactKey;
-use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
+use pakt_keys::signing::{StatementKey, TransportKey};
 use pakt_protocol::codec::{self, CodecError};
 use pakt_protocol::record::agreement::Party;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode, ChainError};
@@ -72,8 +72,13 @@ impl Identity {
         &self.node
     }
 
-    /// The root key, unless it lives elsewhere.
-    pub fn root(&self) -> Option<&RootKey> {
+    /// All keys, to make the next keystore from.
+    pub fn keys(&self) -> &Keystore {
+        &self.keys
+    }
+
+    /// The root as it lies in the keystore, unless it is kept elsewhere.
+    pub fn root(&self) -> Option<&HeldRoot> {
         self.keys.root.as_ref()
     }
 

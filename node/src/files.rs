@@ -29,6 +29,26 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
     write_atomic(path, bytes, 0o600, |_| Ok(())).map_err(|e| write_error(path, &e))
 }
 
+/// Writes a file of mode 0600, durably, in the place of an older one whose bytes are overwritten afterwards, so that
+/// old keys do not stay behind; where the file system or the disk keeps copies, they do.
+///
+/// # Errors
+/// Those of the file system, as a sentence that names the file.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
+    let old = OpenOptions::new().write(true).open(path);
+    write_private(path, bytes)?;
+    let overwritten = old.and_then(|mut old| {
+        let length = usize::try_from(old.metadata()?.len()).unwrap_or(0);
+        old.write_all(&vec![0; length])?;
+        old.sync_all()
+    });
+    // The new file is in place; that the old bytes may be left is worth a word, but no failure.
+    if let Err(error) = overwritten.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
+        tracing::warn!(path = %path.display(), %error, "the bytes of the file before could not be overwritten");
+    }
+    Ok(())
+}
+
 /// Writes a file of mode 0644 whatever the umask, durably, taking the place of an older one in one step.
 ///
 /// # Errors
@@ -193,6 +213,19 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
         assert_eq!(create_private(&path, b"three").unwrap_err().code, ErrorCode::Conflict);
         assert_eq!(read_private(&path, 3).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_is_replaced_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        replace_private(&path, b"first").unwrap();
+        let old = File::open(&path).unwrap();
+        replace_private(&path, b"second").unwrap();
+        assert_eq!(read_private(&path, 9).unwrap(), b"second");
+        let mut bytes = Vec::new();
+        (&old).read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [0; 5]);
     }
 
     #[test]

@@ -2,21 +2,27 @@
 
 pub mod ambient;
 pub mod api;
+pub mod audit;
 pub mod blob;
 pub mod book;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod controls;
 pub mod demo;
+pub mod directory;
 pub mod disk;
 pub mod entity;
 pub mod exchange;
 pub mod files;
+pub mod introductions;
+pub mod keyring;
 pub mod line;
 pub mod mailroom;
 pub mod net;
 pub mod relay;
+pub mod root;
 pub mod service;
 pub mod setup;
 pub mod slots;

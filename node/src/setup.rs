@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use pakt_keys::codec;
-use pakt_keys::keystore::{self, Argon2Params, Keystore, KeystoreError, Protection, Recovery};
+use pakt_keys::keystore::{self, Argon2Params, HeldRoot, Keystore, KeystoreError, Protection, Recovery};
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
 use pakt_keys::store_seal::StoreKey;
@@ -23,8 +23,9 @@ use zeroize::Zeroizing;
 
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{self, ApiConfig, CONFIG_NAME, Config, LogConfig, StoreConfig};
+use crate::keyring::Keyring;
 use crate::net::Proxy;
-use crate::{ambient, files};
+use crate::{ambient, files, root};
 
 /// Name of the keys' folder in the data directory.
 pub const KEYS_NAME: &str = "keys";
@@ -64,6 +65,10 @@ pub struct InitOptions {
     pub passphrase_file: Option<PathBuf>,
     /// Where the recovery file goes.
     pub recovery_file: Option<PathBuf>,
+    /// Where the root goes, if not into the keystore.
+    pub root_file: Option<PathBuf>,
+    /// File with the passphrase that the root file gets.
+    pub root_passphrase_file: Option<PathBuf>,
 }
 
 /// What `init` made.
@@ -120,14 +125,19 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
             None => dir.path.join(RECOVERY_NAME),
         }),
         require_verified: false,
+        approvals: None,
         bulk_lanes: None,
         store: StoreConfig::default(),
         line: Default::default(),
         relay: Default::default(),
+        directory: Default::default(),
+        introductions: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };
-    let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice))?;
+    let root_passphrase = options.root_passphrase_file.as_deref().map(read_passphrase).transpose()?;
+    let root_file = options.root_file.as_deref().map(|file| (file, root_passphrase.as_deref().map(Vec::as_slice)));
+    let made = write_node(&config, passphrase.as_deref().map(Vec::as_slice), root_file)?;
     dir.keep();
     Ok(made)
 }
@@ -264,7 +274,11 @@ impl Drop for Undo<'_> {
 
 // ---------------------------------------------------------------------------------------------------------- writing
 
-fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised, ServiceError> {
+fn write_node(
+    config: &Config,
+    passphrase: Option<&[u8]>,
+    root_file: Option<(&Path, Option<&[u8]>)>,
+) -> Result<Initialised, ServiceError> {
     let mut rng = ambient::rng();
     let now = ambient::now();
     let root = RootKey::generate(&mut rng);
@@ -281,16 +295,25 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
     files::create_private(&recovery_path, recovery.as_bytes())?;
     let mut undo = Undo(Some(&recovery_path));
 
+    let mut held = Some(HeldRoot::open(root));
+    let mut undo_root = Undo(None);
+    if let (Some((path, passphrase)), Some(root)) = (root_file, &held) {
+        files::create_private(path, root::file_text(root, passphrase)?.as_bytes())?;
+        undo_root.0 = Some(path);
+        held = None;
+    }
+
     let card = sign_card(config, &chain, &statement)?;
     let store = StoreKey::generate(&mut rng);
     let chain = codec::encode(CHAIN_VERSION, &chain);
-    let keys = Keystore { root: Some(root), transport, statement, contact, store, chain };
+    let keys = Keystore { root: held, transport, statement, contact, store, chain };
     write_keystore(config, &keys, passphrase)?;
     let card_path = config.dir.join(CARD_NAME);
     files::write_public(&card_path, card.as_bytes())?;
     files::write_private(&config.dir.join(CONFIG_NAME), config.render().as_bytes())?;
     undo.0 = None;
-    drop(undo);
+    undo_root.0 = None;
+    drop((undo, undo_root));
     Ok(Initialised {
         entity: entity.to_string(),
         name: config.name.clone(),
@@ -307,7 +330,7 @@ fn write_node(config: &Config, passphrase: Option<&[u8]>) -> Result<Initialised,
 }
 
 /// The card that the configuration describes, signed now, as armoured text.
-fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> Result<String, ServiceError> {
+pub(crate) fn sign_card(config: &Config, chain: &CertificateChain, key: &StatementKey) -> Result<String, ServiceError> {
     let usage = |error: &dyn std::fmt::Display| {
         let message = format!("{} describes no card: {error}", config.dir.join(CONFIG_NAME).display());
         ServiceError::new(ErrorCode::Usage, message, "correct name, number, listen or advertise")
@@ -372,7 +395,7 @@ fn is_credential(file: &Path) -> bool {
 }
 
 /// Reads a passphrase: the file without its last line break.
-fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+pub(crate) fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     // The service manager guards its credentials by other means than the mode; a pipe has no rights worth a look.
     if lasts(file) {
         files::refuse_open_to_others(file)?;
@@ -416,14 +439,7 @@ pub fn keystore_path(dir: &Path) -> PathBuf {
 /// # Errors
 /// `locked` for a missing or wrong passphrase or a key file that others can read, `damaged` for a changed or newer one.
 pub fn unlock(config: &Config, passphrase_file: Option<&Path>) -> Result<Keystore, ServiceError> {
-    let path = keystore_path(&config.dir);
-    let bytes = read_keystore(&path)?;
-    if !keystore::is_protected(&bytes).map_err(|e| keystore_error(&path, e))? {
-        return keystore::unlock(&bytes, Protection::None).map_err(|e| keystore_error(&path, e));
-    }
-    let passphrase = passphrase(config, passphrase_file)?;
-    let protection = passphrase.as_deref().map_or(Protection::None, |bytes| Protection::Passphrase(bytes));
-    keystore::unlock(&bytes, protection).map_err(|e| keystore_error(&path, e))
+    Keyring::open(config, passphrase_file).map(|(keys, _)| keys)
 }
 
 /// Whether the keys of a node lie there without a passphrase.
@@ -436,7 +452,7 @@ pub fn is_unprotected(config: &Config) -> Result<bool, ServiceError> {
     Ok(!protected)
 }
 
-fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+pub(crate) fn read_keystore(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     if let Some(keys) = path.parent() {
         refuse_open_dir(keys, 0o077)?;
         keys.parent().map(|dir| refuse_open_dir(dir, 0o066)).transpose()?;
@@ -462,7 +478,7 @@ fn refuse_open_dir(dir: &Path, mask: u32) -> Result<(), ServiceError> {
     Err(ServiceError::new(ErrorCode::Locked, message, hint))
 }
 
-fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {
+pub(crate) fn keystore_error(path: &Path, error: KeystoreError) -> ServiceError {
     let (code, hint) = match error {
         KeystoreError::Locked | KeystoreError::WrongPassphrase | KeystoreError::EmptyPassphrase => {
             (ErrorCode::Locked, "give the file with the passphrase: --passphrase-file FILE")

@@ -27,10 +27,15 @@ pub enum Label {
     Receipt,
     /// The next root key, to be kept elsewhere.
     Recovery,
+    /// The head of an audit log.
+    LogHead,
+    /// The root key, kept elsewhere.
+    Root,
 }
 
 impl Label {
-    const ALL: [Label; 5] = [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery];
+    const ALL: [Label; 7] =
+        [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery, Label::LogHead, Label::Root];
 
     /// The words in the first and last line.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +45,8 @@ impl Label {
             Label::Agreement => "PAKT AGREEMENT",
             Label::Receipt => "PAKT RECEIPT",
             Label::Recovery => "PAKT RECOVERY KEY",
+            Label::LogHead => "PAKT LOG HEAD",
+            Label::Root => "PAKT ROOT KEY",
         }
     }
 }

@@ -16,6 +16,8 @@
 //! | transferring | - | - | refused, queued if it has left | queued | delivered | queued | withdraw, unless it has left |
 //! | delivered, refused, expired | - | - | - | - | - | - | - |
 //!
+//! Held, in any state that is not final: queued, with the owner's reason, until the counterpart is up again for it.
+//!
 //! **Invariant:** exactly one final state, and a report for every one that is not `delivered`.
 
 use std::time::Duration;
@@ -91,6 +93,12 @@ pub enum Reason {
     AgreementNotBegun,
     /// The agreement's time is over.
     AgreementExpired,
+    /// The counterpart has opened it, and its purpose is none that the agreement names.
+    PurposeNotAgreed,
+    /// The agreement asks for a control that the counterpart does not show.
+    ControlMissing,
+    /// As many messages as agreed have gone within the last hour.
+    RateReached,
 }
 
 impl Reason {
@@ -109,6 +117,9 @@ impl Reason {
             Reason::AgreementSuspended => "agreement_suspended",
             Reason::AgreementNotBegun => "agreement_not_begun",
             Reason::AgreementExpired => "agreement_expired",
+            Reason::PurposeNotAgreed => "purpose_not_agreed",
+            Reason::ControlMissing => "control_missing",
+            Reason::RateReached => "rate_reached",
         }
     }
 }
@@ -162,6 +173,8 @@ pub enum Input {
     Receipt(Verdict),
     /// The counterpart has dropped everything.
     Withdrawn,
+    /// The terms let nothing go now, for this reason; the owner says when they do. Nothing is written for it.
+    Waits(Reason),
     /// The agreement allows nothing for now; the hold time goes on.
     Held(Reason),
     /// The agreement ended or the group is gone; nothing can be sent any more.
@@ -260,7 +273,9 @@ impl Delivery {
             }
             Input::Receipt(Verdict::Unopenable) => self.end(State::Refused, Reason::Unopenable, now),
             Input::Receipt(Verdict::Conflict) => self.end(State::Refused, Reason::Conflict, now),
+            Input::Receipt(Verdict::PurposeNotAgreed) => self.end(State::Refused, Reason::PurposeNotAgreed, now),
             Input::Withdrawn => self.end(State::Expired, Reason::HoldTimeOver, now),
+            Input::Waits(reason) => self.handle_waits(reason, now),
             Input::Stopped(_) if self.record.left => self.report_unconfirmed(now),
             Input::Stopped(reason) => self.end(State::Refused, reason, now),
             Input::Tick => {}
@@ -324,6 +339,17 @@ impl Delivery {
         if self.record.state != State::Queued {
             self.enter(State::Queued, Some(reason), now);
         } else {
+            self.record.reason = Some(reason);
+        }
+    }
+
+    /// Kept back by this side: nothing is tried until the owner says that the counterpart is up.
+    fn handle_waits(&mut self, reason: Reason, now: Time) {
+        self.peer_up = false;
+        self.record.next_attempt_at = now;
+        if self.record.state != State::Queued {
+            self.enter(State::Queued, Some(reason), now);
+        } else if self.record.reason != Some(Reason::NotConfirmed) {
             self.record.reason = Some(reason);
         }
     }
@@ -418,6 +444,22 @@ mod tests {
         assert_eq!(events(&mut delivery), [], "delivered mail is not reported");
         delivery.handle_input(Input::Withdrawn, at(7));
         assert_eq!(delivery.record().state, State::Delivered, "final states stay");
+    }
+
+    #[test]
+    fn what_the_agreement_holds_back_waits_with_its_reason_and_expires_in_time() {
+        let mut delivery = start();
+        delivery.handle_input(Input::PeerUp, at(5));
+        assert_eq!(events(&mut delivery), [Event::Attempt]);
+        delivery.handle_input(Input::Waits(Reason::ControlMissing), at(6));
+        assert_eq!((delivery.record().state, delivery.record().reason), (State::Queued, Some(Reason::ControlMissing)));
+        delivery.handle_input(Input::Tick, at(1800));
+        assert_eq!(events(&mut delivery), [], "nothing is tried while it is held");
+        delivery.handle_input(Input::PeerUp, at(1900));
+        assert_eq!(events(&mut delivery), [Event::Attempt]);
+        delivery.handle_input(Input::Waits(Reason::RateReached), at(1901));
+        delivery.handle_input(Input::Tick, at(3600));
+        assert_eq!(events(&mut delivery), [Event::Report(Reason::HoldTimeOver)]);
     }
 
     #[test]

@@ -3,17 +3,23 @@
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
 pub mod armour;
+pub mod audit;
 pub mod bulk;
 pub mod content;
+pub mod controls;
 pub mod delivery;
 pub mod deposit;
+pub mod directory;
 pub mod door;
 pub mod hello;
 pub mod ids;
+pub mod introduction;
 pub mod limits;
 pub mod machine;
 pub mod message;
 pub mod policy;
+pub mod quota;
+pub mod rate;
 pub mod record;
 pub mod session;
 pub mod time;

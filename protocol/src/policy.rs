@@ -63,6 +63,8 @@ pub struct OfferView {
     pub agreement_version: u32,
     /// The agreement's largest message in plain bytes.
     pub message_bytes_max: u64,
+    /// The agreement's hold time in seconds.
+    pub hold_seconds: u32,
     /// Whether the counterpart is shown the group that it names.
     pub group_shown: bool,
     /// Bytes free for content, after a reserve.
@@ -95,6 +97,8 @@ pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
         || offer.sealed_bytes > offer.objects.saturating_mul(per_object)
     {
         Err(Refusal::TooLarge)
+    } else if offer.seconds_left > view.hold_seconds {
+        Err(Refusal::HoldTooLong)
     } else if view.rate_exceeded {
         Err(Refusal::RateExceeded)
     } else if view.incoming >= INCOMING_MAX || !has_room_for_objects(offer, view) {
@@ -141,6 +145,7 @@ mod tests {
             footing: Footing::InForce,
             agreement_version: 1,
             message_bytes_max: 1000,
+            hold_seconds: 60,
             group_shown: true,
             free_bytes: 900,
             incoming: 0,
@@ -157,6 +162,7 @@ mod tests {
             (OfferView { agreement_version: 2, ..view }, offer.clone(), Refusal::OtherVersion),
             (OfferView { group_shown: false, ..view }, offer.clone(), Refusal::UnknownGroup),
             (OfferView { message_bytes_max: 999, ..view }, offer.clone(), Refusal::TooLarge),
+            (OfferView { hold_seconds: 59, ..view }, offer.clone(), Refusal::HoldTooLong),
             (OfferView { free_bytes: 899, ..view }, offer.clone(), Refusal::NoSpace),
             (OfferView { incoming: INCOMING_MAX, ..view }, offer.clone(), Refusal::Busy),
             (OfferView { incoming_objects: OBJECTS_INCOMING_MAX - 1, ..view }, offer.clone(), Refusal::Busy),

@@ -311,6 +311,7 @@ mod tests {
             footing: Footing::InForce,
             agreement_version: 1,
             message_bytes_max: 10,
+            hold_seconds: 60,
             group_shown: true,
             free_bytes: 1000,
             incoming: 0,

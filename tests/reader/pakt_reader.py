@@ -304,6 +304,7 @@ def check_clauses(terms):
         raw = [word.encode() for word in words]
         want(len(raw) <= 32 and all(x < y for x, y in zip(raw, raw[1:])), "Field", "a list is too long or unordered")
         want(not any(map(UNTRIMMED.search, words)), "Field", "an empty or untrimmed word")
+    want(set(terms.controls) <= {"malware-scan", "journal", "retention"}, "Field", "a control that nobody can attest")
     for clause in (*terms.purposes, *terms.controls, terms.legal_basis, terms.urgent_contact):
         want(len(clause.encode()) <= 500 and not UNCLEAR.search(clause), "Field", "a clause")
 
@@ -350,7 +351,7 @@ def agreement(path, card_paths):
 TIERS = ("delivered", "released", "taken")  # people call them 1, 2, 3
 
 def verdict(c):
-    kind = c.enum(("held", "unopenable", "conflict"))
+    kind = c.enum(("held", "unopenable", "conflict", "purpose-not-agreed"))
     return c.enum(TIERS) if kind == "held" else kind
 
 def receipt_body(c):

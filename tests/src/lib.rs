@@ -9,6 +9,7 @@
 pub mod armour;
 pub mod binary;
 pub mod mesh;
+pub mod network;
 pub mod node;
 pub mod output;
 pub mod pair;

@@ -10,7 +10,9 @@ use super::{KEYSTORE_BYTES_MAX, KeystoreError, Protection, VERSION};
 pub(super) const HEAD_BYTES: usize = 8 + 1 + 1 + 12 + 32;
 pub(super) const CHECKSUM_BYTES: usize = 32;
 
-const MAGIC: &[u8; 8] = b"PAKTKEYS";
+pub(super) type Magic = &'static [u8; 8];
+pub(super) const KEYS_MAGIC: Magic = b"PAKTKEYS";
+pub(super) const ROOT_MAGIC: Magic = b"PAKTROOT";
 
 /// The cost of one guess at the passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,11 @@ impl Argon2Params {
             && memory_kib >= 8 * lanes;
         if in_bounds { Ok(Self { memory_kib, passes, lanes }) } else { Err(KeystoreError::BadParameters) }
     }
+
+    /// Memory in KiB, passes and lanes.
+    pub(super) fn to_array(self) -> [u32; 3] {
+        [self.memory_kib, self.passes, self.lanes]
+    }
 }
 
 impl Default for Argon2Params {
@@ -52,15 +59,16 @@ impl Default for Argon2Params {
 
 /// The plain head of the file.
 pub(super) struct Head {
+    pub(super) magic: Magic,
     pub(super) params: Option<Argon2Params>,
     pub(super) salt: [u8; 32],
 }
 
 impl Head {
     pub(super) fn encode(&self) -> [u8; HEAD_BYTES] {
-        let costs = self.params.map_or([0; 3], |p| [p.memory_kib, p.passes, p.lanes]);
+        let costs = self.params.map_or([0; 3], Argon2Params::to_array);
         let mut head = [0; HEAD_BYTES];
-        head[..8].copy_from_slice(MAGIC);
+        head[..8].copy_from_slice(self.magic);
         head[8] = VERSION;
         head[9] = u8::from(self.params.is_some());
         for (field, cost) in head[10..22].chunks_exact_mut(4).zip(costs) {
@@ -84,7 +92,12 @@ impl Head {
     }
 }
 
-fn harden(passphrase: &[u8], salt: &[u8; 32], params: Argon2Params) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+/// One guess at a passphrase.
+pub(super) fn harden(
+    passphrase: &[u8],
+    salt: &[u8; 32],
+    params: Argon2Params,
+) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     let params = Params::new(params.memory_kib, params.passes, params.lanes, Some(32))
         .map_err(|_| KeystoreError::BadParameters)?;
     let mut master = Zeroizing::new([0; 32]);
@@ -102,12 +115,12 @@ pub(super) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 /// Splits a file into head and sealed body, after checking all that needs no key.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Head, &[u8]), KeystoreError> {
+pub(super) fn parse(magic: Magic, bytes: &[u8]) -> Result<(Head, &[u8]), KeystoreError> {
     use KeystoreError::Damaged;
-    if bytes.len() > KEYSTORE_BYTES_MAX || !bytes.starts_with(MAGIC) {
+    if bytes.len() > KEYSTORE_BYTES_MAX || !bytes.starts_with(magic) {
         return Err(Damaged);
     }
-    match bytes.get(MAGIC.len()) {
+    match bytes.get(magic.len()) {
         Some(&VERSION) => {}
         Some(&found) if found > VERSION => {
             return Err(KeystoreError::Newer { found, supported: VERSION });
@@ -119,10 +132,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Head, &[u8]), KeystoreError> {
         return Err(Damaged);
     }
     let (head, sealed) = content.split_first_chunk::<HEAD_BYTES>().ok_or(Damaged)?;
-    Ok((parse_head(head)?, sealed))
+    Ok((parse_head(magic, head)?, sealed))
 }
 
-fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Result<Head, KeystoreError> {
+fn parse_head(magic: Magic, bytes: &[u8; HEAD_BYTES]) -> Result<Head, KeystoreError> {
     let mut costs = [0; 3];
     for (cost, field) in costs.iter_mut().zip(bytes[10..22].as_chunks::<4>().0) {
         *cost = u32::from_be_bytes(*field);
@@ -135,5 +148,10 @@ fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Result<Head, KeystoreError> {
         _ => return Err(KeystoreError::Damaged),
     };
     let salt = *bytes.last_chunk().ok_or(KeystoreError::Damaged)?;
-    Ok(Head { params, salt })
+    Ok(Head { magic, params, salt })
+}
+
+/// Whether the bytes of such a file need a passphrase.
+pub(super) fn is_protected_as(magic: Magic, bytes: &[u8]) -> Result<bool, KeystoreError> {
+    parse(magic, bytes).map(|(head, _)| head.params.is_some())
 }

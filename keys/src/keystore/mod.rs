@@ -11,23 +11,28 @@
 //! **Invariant:** what a file can ask of Argon2 is bounded, and bytes of any kind never cause a panic.
 
 mod head;
+mod held;
 mod recovery;
+mod root_file;
 
 use std::fmt;
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::codec;
 use crate::hedged;
 use crate::sealing::ContactKey;
-use crate::signing::{RootKey, StatementKey, TransportKey};
+use crate::signing::{StatementKey, TransportKey};
 use crate::store_seal::StoreKey;
-use head::{Head, checksum, parse};
+use head::{Head, KEYS_MAGIC, Magic, checksum, is_protected_as, parse};
+use held::HeldBody;
 
 pub use head::Argon2Params;
+pub use held::{APPROVALS, APPROVER_NAME_BYTES_MAX, APPROVERS_MAX, Approval, ApprovalError, Approver, HeldRoot};
 pub use recovery::Recovery;
+pub use root_file::{is_root_protected, lock_root, unlock_root};
 
 /// The longest keystore that is read, in bytes; certificate chains are far below it.
 pub const KEYSTORE_BYTES_MAX: usize = 1 << 20;
@@ -36,8 +41,8 @@ const VERSION: u8 = 1;
 
 /// The private keys of one node.
 pub struct Keystore {
-    /// The entity's root, unless it lives on another machine.
-    pub root: Option<RootKey>,
+    /// The entity's root, unless it is kept elsewhere.
+    pub root: Option<HeldRoot>,
     /// Proves the node in TLS.
     pub transport: TransportKey,
     /// Signs what the node states.
@@ -48,6 +53,20 @@ pub struct Keystore {
     pub store: StoreKey,
     /// The encoded certificate chain of these keys, opaque here.
     pub chain: Vec<u8>,
+}
+
+impl Keystore {
+    /// A copy, as secret as the original.
+    pub fn duplicate(&self) -> Keystore {
+        Keystore {
+            root: self.root.as_ref().map(HeldRoot::duplicate),
+            transport: TransportKey::from_seed(*self.transport.seed()),
+            statement: StatementKey::from_seed(*self.statement.seed()),
+            contact: ContactKey::from_bytes(&self.contact.to_bytes()),
+            store: StoreKey::from_bytes(*self.store.as_bytes()),
+            chain: self.chain.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Keystore {
@@ -111,7 +130,7 @@ pub enum KeystoreError {
 /// What is sealed; private, so that keys are serialisable nowhere else.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 struct Body {
-    root: Option<[u8; 32]>,
+    root: Option<HeldBody>,
     transport: [u8; 32],
     statement: [u8; 32],
     contact: [u8; 32],
@@ -123,7 +142,7 @@ struct Body {
 impl Body {
     fn of(keys: &Keystore) -> Self {
         Self {
-            root: keys.root.as_ref().map(|root| *root.seed()),
+            root: keys.root.as_ref().map(HeldBody::of),
             transport: *keys.transport.seed(),
             statement: *keys.statement.seed(),
             contact: *keys.contact.to_bytes(),
@@ -132,15 +151,19 @@ impl Body {
         }
     }
 
-    fn keystore(&self) -> Keystore {
-        Keystore {
-            root: self.root.map(RootKey::from_seed),
+    fn keystore(&self) -> Option<Keystore> {
+        let root = match &self.root {
+            Some(body) => Some(body.held()?),
+            None => None,
+        };
+        Some(Keystore {
+            root,
             transport: TransportKey::from_seed(self.transport),
             statement: StatementKey::from_seed(self.statement),
             contact: ContactKey::from_bytes(&self.contact),
             store: StoreKey::from_bytes(self.store),
             chain: self.chain.clone(),
-        }
+        })
     }
 }
 
@@ -154,18 +177,8 @@ pub fn lock(
     params: Argon2Params,
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<Vec<u8>, KeystoreError> {
-    let params = matches!(protection, Protection::Passphrase(_)).then_some(params);
-    let mut head = Head { params, salt: [0; 32] };
-    rng.fill_bytes(&mut head.salt);
-    let master = head.master(protection)?;
     let body = codec::encode_secret(VERSION, &Body::of(keys));
-    let mut bytes = head.encode().to_vec();
-    bytes.extend(hedged::seal(&master, &[b"keystore", &head.encode()], &body, rng));
-    bytes.extend(checksum(&bytes));
-    if bytes.len() > KEYSTORE_BYTES_MAX {
-        return Err(KeystoreError::ChainTooLong);
-    }
-    Ok(bytes)
+    seal_as(KEYS_MAGIC, &body, protection, params, rng).map(|(bytes, _)| bytes)
 }
 
 /// Opens the bytes of a keystore file; an unprotected one opens with any `protection`.
@@ -173,15 +186,79 @@ pub fn lock(
 /// # Errors
 /// [`KeystoreError`] says whether the passphrase or the file is to blame.
 pub fn unlock(bytes: &[u8], protection: Protection<'_>) -> Result<Keystore, KeystoreError> {
-    let (head, sealed) = parse(bytes)?;
+    unlock_for_change(bytes, protection).map(|(keys, _)| keys)
+}
+
+/// Opens the bytes of a keystore file and gives what writes a changed keystore under the same passphrase.
+///
+/// # Errors
+/// Those of [`unlock`].
+pub fn unlock_for_change(bytes: &[u8], protection: Protection<'_>) -> Result<(Keystore, Relock), KeystoreError> {
+    let (body, relock) = open_as(KEYS_MAGIC, bytes, protection)?;
+    let body: Body = codec::decode(VERSION, &body, KEYSTORE_BYTES_MAX).map_err(|_| KeystoreError::Damaged)?;
+    Ok((body.keystore().ok_or(KeystoreError::Damaged)?, relock))
+}
+
+/// Seals keystores under a passphrase that was checked before; as secret as the keys.
+pub struct Relock {
+    head: Head,
+    master: Zeroizing<[u8; 32]>,
+}
+
+impl Relock {
+    /// The bytes of a keystore file with these keys.
+    ///
+    /// # Errors
+    /// [`KeystoreError::ChainTooLong`].
+    pub fn lock(&self, keys: &Keystore, rng: &mut (impl CryptoRng + ?Sized)) -> Result<Vec<u8>, KeystoreError> {
+        self.seal(&codec::encode_secret(VERSION, &Body::of(keys)), rng)
+    }
+
+    fn seal(&self, body: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Result<Vec<u8>, KeystoreError> {
+        let head = self.head.encode();
+        let mut bytes = head.to_vec();
+        bytes.extend(hedged::seal(&self.master, &[b"keystore", &head], body, rng));
+        bytes.extend(checksum(&bytes));
+        if bytes.len() > KEYSTORE_BYTES_MAX { Err(KeystoreError::ChainTooLong) } else { Ok(bytes) }
+    }
+}
+
+impl fmt::Debug for Relock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Relock(..)")
+    }
+}
+
+/// Seals a body into a file that begins with `magic`.
+fn seal_as(
+    magic: Magic,
+    body: &[u8],
+    protection: Protection<'_>,
+    params: Argon2Params,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<(Vec<u8>, Relock), KeystoreError> {
+    let params = matches!(protection, Protection::Passphrase(_)).then_some(params);
+    let mut head = Head { magic, params, salt: [0; 32] };
+    rng.fill_bytes(&mut head.salt);
+    let master = head.master(protection)?;
+    let relock = Relock { head, master };
+    Ok((relock.seal(body, rng)?, relock))
+}
+
+/// The body of a file that begins with `magic`.
+fn open_as(
+    magic: Magic,
+    bytes: &[u8],
+    protection: Protection<'_>,
+) -> Result<(Zeroizing<Vec<u8>>, Relock), KeystoreError> {
+    let (head, sealed) = parse(magic, bytes)?;
     let master = head.master(protection)?;
     let refused = match head.params {
         Some(_) => KeystoreError::WrongPassphrase,
         None => KeystoreError::Damaged,
     };
     let body = hedged::open(&master, &[b"keystore", &head.encode()], sealed).ok_or(refused)?;
-    let body: Body = codec::decode(VERSION, &body, KEYSTORE_BYTES_MAX).map_err(|_| KeystoreError::Damaged)?;
-    Ok(body.keystore())
+    Ok((body, Relock { head, master }))
 }
 
 /// Whether the bytes of a keystore file need a passphrase.
@@ -189,13 +266,14 @@ pub fn unlock(bytes: &[u8], protection: Protection<'_>) -> Result<Keystore, Keys
 /// # Errors
 /// [`KeystoreError::Damaged`] or [`KeystoreError::Newer`].
 pub fn is_protected(bytes: &[u8]) -> Result<bool, KeystoreError> {
-    parse(bytes).map(|(head, _)| head.params.is_some())
+    is_protected_as(KEYS_MAGIC, bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::head::{CHECKSUM_BYTES, HEAD_BYTES};
     use super::*;
+    use crate::signing::RootKey;
     use crate::test_rng::TestRng;
 
     const CHEAP: Argon2Params = match Argon2Params::new(8, 1, 1) {
@@ -207,7 +285,7 @@ mod tests {
     fn keys(with_root: bool) -> Keystore {
         let rng = &mut TestRng::new(1);
         Keystore {
-            root: with_root.then(|| RootKey::generate(rng)),
+            root: with_root.then(|| HeldRoot::open(RootKey::generate(rng))),
             transport: TransportKey::generate(rng),
             statement: StatementKey::generate(rng),
             contact: ContactKey::generate(rng),
@@ -239,7 +317,8 @@ mod tests {
             let keys = keys(with_root);
             let bytes = lock(&keys, protection, CHEAP, &mut TestRng::new(2)).unwrap();
             let back = unlock(&bytes, protection).unwrap();
-            assert_eq!(back.root.map(|root| root.seed()), keys.root.map(|root| root.seed()));
+            let seed = |root: Option<HeldRoot>| root.map(|root| root.key(&[]).unwrap().seed());
+            assert_eq!(seed(back.root), seed(keys.root));
             assert_eq!(back.transport.seed(), keys.transport.seed());
             assert_eq!(back.statement.seed(), keys.statement.seed());
             assert_eq!(back.contact.to_bytes(), keys.contact.to_bytes());
@@ -352,7 +431,7 @@ mod tests {
             *keys.statement.seed(),
             *keys.contact.to_bytes(),
             *keys.store.as_bytes(),
-            *keys.root.as_ref().unwrap().seed(),
+            *keys.root.as_ref().unwrap().key(&[]).unwrap().seed(),
         ];
         for seed in seeds {
             assert!(!bytes.windows(8).any(|window| window == &seed[..8]));
@@ -372,6 +451,22 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_keystore_opens_under_the_passphrase_that_it_had() {
+        for protection in [WORD, Protection::None] {
+            let (mut keys, relock) = unlock_for_change(&locked(protection), protection).unwrap();
+            keys.chain = b"longer chain".to_vec();
+            keys.root = None;
+            let bytes = relock.lock(&keys, &mut TestRng::new(9)).unwrap();
+            let back = unlock(&bytes, protection).unwrap();
+            assert_eq!((back.chain.as_slice(), back.root.is_none()), (&b"longer chain"[..], true));
+            assert_eq!(format!("{relock:?}"), "Relock(..)");
+            if matches!(protection, Protection::Passphrase(_)) {
+                check(&bytes, Protection::Passphrase(b"other"), KeystoreError::WrongPassphrase);
+            }
+        }
+    }
+
+    #[test]
     fn the_default_is_what_the_design_asks_for() {
         assert_eq!(Argon2Params::new(64 << 10, 3, 1), Ok(Argon2Params::default()));
     }
@@ -379,7 +474,7 @@ mod tests {
     #[test]
     fn the_format_has_not_changed() {
         for (protection, expected) in [
-            (WORD, "494bd8b7896736692caae4038cee4943988b0e46fd49628b7fb6083dd7b7d3c6"),
+            (WORD, "638b78fcdd2d181ca2f73b215c5cb3e3c307460c7c15b08dfec9e1ab88c4efc6"),
             (Protection::None, "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745"),
         ] {
             assert_eq!(blake3::hash(&locked(protection)).to_hex().as_str(), expected);

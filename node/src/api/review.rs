@@ -25,93 +25,59 @@ pub fn changes(before: &Terms, after: &Terms) -> Vec<String> {
     changes
 }
 
-fn clauses(terms: &Terms) -> Vec<(&'static str, String)> {
-    let or = |text: &str, with: &dyn Fn(&str) -> String, without: &str| match text.is_empty() {
-        true => without.to_owned(),
-        false => with(text),
-    };
-    let seconds = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+type Clause = (&'static str, String);
+
+fn clauses(terms: &Terms) -> Vec<Clause> {
+    [scope(terms), limits(terms), duties(terms)].concat()
+}
+
+/// What is exchanged, why and when.
+fn scope(terms: &Terms) -> Vec<Clause> {
+    let list = terms.purposes.join(", ");
+    let purposes = format!("it sends and takes only messages for one of these purposes: {list}");
+    let basis = format!("both state that the exchange rests on: {}; the node does nothing with it", terms.legal_basis);
+    let (from, until) = (day(&terms.valid_from), day(&terms.valid_until));
     vec![
-        (
-            "purposes",
-            or(
-                &terms.purposes.join(", "),
-                &|list| format!("it sends and takes only messages for one of these purposes: {list}"),
-                "it sends and takes messages for any purpose",
-            ),
-        ),
-        (
-            "legal basis",
-            or(
-                &terms.legal_basis,
-                &|text| format!("both state that the exchange rests on: {text}; the node does nothing with it"),
-                "no legal basis is stated",
-            ),
-        ),
-        (
-            "validity",
-            format!(
-                "it sends and takes nothing before {} and nothing from {} on",
-                day(&terms.valid_from),
-                day(&terms.valid_until)
-            ),
-        ),
+        ("purposes", unless_empty(&list, purposes, "it sends and takes messages for any purpose")),
+        ("legal basis", unless_empty(&terms.legal_basis, basis, "no legal basis is stated")),
+        ("validity", format!("it sends and takes nothing before {from} and nothing from {until} on")),
         ("accept by", format!("after {} this can no longer be accepted", day(&terms.accept_by))),
-        (
-            "largest message",
-            format!(
-                "it refuses a message of more than {} bytes before it starts, both ways",
-                grouped(terms.max_message_bytes)
-            ),
-        ),
-        (
-            "hold time",
-            format!(
-                "it tries for {} to deliver a message, then the sending group gets a report",
-                seconds(terms.hold_s)
-            ),
-        ),
-        (
-            "retention",
-            or(
-                &terms.retention,
-                &|span| format!("what it receives is kept for at least {span}"),
-                "nothing is agreed about how long what it receives is kept",
-            ),
-        ),
-        (
-            "rate",
-            or(
-                &terms.rate,
-                &|rate| format!("it sends and takes at most {rate} messages"),
-                "there is no limit to the number of messages",
-            ),
-        ),
-        (
-            "controls",
-            or(
-                &terms.controls.join(", "),
-                &|list| format!("whoever receives must have these controls: {list}"),
-                "no controls are demanded of the receiver",
-            ),
-        ),
-        (
-            "urgent contact",
-            or(
-                &terms.urgent_contact,
-                &|text| format!("when something is urgent, people call {text}"),
-                "nobody is named for urgent calls",
-            ),
-        ),
-        (
-            "relay",
-            match terms.relay {
-                true => "it forwards connections of the counterpart, which stay encrypted from end to end",
-                false => "it forwards nothing for the counterpart",
-            }
-            .to_owned(),
-        ),
     ]
+}
+
+/// How much, how often, and for how long it is tried.
+fn limits(terms: &Terms) -> Vec<Clause> {
+    let largest = grouped(terms.max_message_bytes);
+    let hold = humantime::format_duration(Duration::from_secs(terms.hold_s));
+    let rate = format!("it sends and takes at most {} messages", terms.rate);
+    vec![
+        ("largest message", format!("it refuses a message of more than {largest} bytes before it starts, both ways")),
+        ("hold time", format!("it tries for {hold} to deliver a message, then the sending group gets a report")),
+        ("rate", unless_empty(&terms.rate, rate, "there is no limit to the number of messages")),
+    ]
+}
+
+/// What the receiver must do and have, and what is done for the counterpart.
+fn duties(terms: &Terms) -> Vec<Clause> {
+    let list = terms.controls.join(", ");
+    let kept = format!("what it receives is kept for at least {}", terms.retention);
+    let kept_freely = "nothing is agreed about how long what it receives is kept";
+    let controls = format!("whoever receives must have these controls: {list}");
+    let call = format!("when something is urgent, people call {}", terms.urgent_contact);
+    let relay = match terms.relay {
+        true => "it forwards connections of the counterpart, which stay encrypted from end to end",
+        false => "it forwards nothing for the counterpart",
+    };
+    vec![
+        ("retention", unless_empty(&terms.retention, kept, kept_freely)),
+        ("controls", unless_empty(&list, controls, "no controls are demanded of the receiver")),
+        ("urgent contact", unless_empty(&terms.urgent_contact, call, "nobody is named for urgent calls")),
+        ("relay", relay.to_owned()),
+    ]
+}
+
+fn unless_empty(clause: &str, sentence: String, without: &str) -> String {
+    if clause.is_empty() { without.to_owned() } else { sentence }
 }
 
 /// A time of the API without its fraction.

@@ -218,6 +218,127 @@ pub async fn verify(
     Ok(Json(api.node.verify(id, request).await?))
 }
 
+/// Whose head.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct HeadQuery {
+    /// Id, number or name of a counterpart; this node's own without it.
+    of: Option<String>,
+}
+
+/// The signed head of the audit log, or the newest one held of a counterpart's.
+#[utoipa::path(get, path = "/v1/log/head", params(HeadQuery),
+    responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn log_head(
+    State(api): State<ApiState>,
+    query: Result<Query<HeadQuery>, QueryRejection>,
+) -> Answer<ArmouredFile> {
+    let Query(HeadQuery { of }) = query?;
+    Ok(Json(api.node.log_head(of).await?))
+}
+
+/// Read the whole audit log again, and compare it with what others hold of it.
+#[utoipa::path(post, path = "/v1/log/verification", request_body = LogVerifyRequest,
+    responses((status = 200, body = LogVerified), (status = "default", body = Problem)))]
+pub async fn log_verify(State(api): State<ApiState>, body: JsonBody<LogVerifyRequest>) -> Answer<LogVerified> {
+    let Json(request) = body?;
+    Ok(Json(api.node.log_verify(request.held).await?))
+}
+
+/// Replace the node's transport, statement and contact key.
+#[utoipa::path(post, path = "/v1/rotate", request_body = SignedRequest,
+    responses((status = 200, body = Rotated), (status = "default", body = Problem)))]
+pub async fn rotate(State(api): State<ApiState>, body: JsonBody<SignedRequest>) -> Answer<Rotated> {
+    let Json(request) = body?;
+    Ok(Json(api.node.rotate(request).await?))
+}
+
+/// How far the proposals of one bundle are.
+#[utoipa::path(get, path = "/v1/bundles/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = Bundle), (status = "default", body = Problem)))]
+pub async fn bundle(State(api): State<ApiState>, Path(name): Path<String>) -> Answer<Bundle> {
+    Ok(Json(api.node.bundle(name).await?))
+}
+
+/// Which directory is asked for, and what is looked for in it.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct DirectoryQuery {
+    /// The steward; without it all stewards that list this entity.
+    pub with: Option<String>,
+    /// Only entities in whose name, number, town or offers this stands. It is not told to the steward.
+    pub search: Option<String>,
+}
+
+/// Who is listed at a steward.
+#[utoipa::path(get, path = "/v1/directory", params(DirectoryQuery),
+    responses((status = 200, body = Vec<ListedEntity>), (status = "default", body = Problem)))]
+pub async fn directory(
+    State(api): State<ApiState>,
+    query: Result<Query<DirectoryQuery>, QueryRejection>,
+) -> Answer<Vec<ListedEntity>> {
+    let Query(query) = query?;
+    Ok(Json(api.node.directory_list(query.with, query.search).await?))
+}
+
+/// Have this entity listed at a steward, or no longer.
+#[utoipa::path(post, path = "/v1/directory/listings", request_body = PublishRequest,
+    responses((status = 200, body = OwnListing), (status = "default", body = Problem)))]
+pub async fn directory_publish(State(api): State<ApiState>, body: JsonBody<PublishRequest>) -> Answer<OwnListing> {
+    let Json(request) = body?;
+    Ok(Json(api.node.directory_publish(request).await?))
+}
+
+/// What came through introducers, and what this entity has asked for.
+#[utoipa::path(get, path = "/v1/introductions",
+    responses((status = 200, body = Vec<Introduction>), (status = "default", body = Problem)))]
+pub async fn introductions(State(api): State<ApiState>) -> Answer<Vec<Introduction>> {
+    Ok(Json(api.node.introductions().await?))
+}
+
+/// Get an entity's card through an introducer.
+#[utoipa::path(post, path = "/v1/introductions/cards", request_body = CardRequest,
+    responses((status = 200, body = CardAnswer), (status = "default", body = Problem)))]
+pub async fn introduce_card(State(api): State<ApiState>, body: JsonBody<CardRequest>) -> Answer<CardAnswer> {
+    let Json(request) = body?;
+    Ok(Json(api.node.introduce_card(request).await?))
+}
+
+/// Propose an agreement to the entity of each card through an introducer.
+#[utoipa::path(post, path = "/v1/introductions/proposals", request_body = IntroduceRequest,
+    responses((status = 200, body = Vec<IntroducedProposal>), (status = "default", body = Problem)))]
+pub async fn introduce(
+    State(api): State<ApiState>,
+    body: JsonBody<IntroduceRequest>,
+) -> Answer<Vec<IntroducedProposal>> {
+    let Json(request) = body?;
+    Ok(Json(api.node.introduce(request).await?))
+}
+
+/// Countersign a proposal that came through an introducer.
+#[utoipa::path(post, path = "/v1/introductions/{id}/accept", params(("id" = String, Path)), request_body = AcceptReceived,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub async fn accept_received(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+    body: JsonBody<AcceptReceived>,
+) -> Answer<Accepted> {
+    let Json(request) = body?;
+    Ok(Json(api.node.accept_received(id, request).await?))
+}
+
+/// Decline a proposal, or a request for the card, that came through an introducer.
+#[utoipa::path(post, path = "/v1/introductions/{id}/decline", params(("id" = String, Path)),
+    responses((status = 200, body = Vec<Introduction>), (status = "default", body = Problem)))]
+pub async fn decline_received(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<Vec<Introduction>> {
+    Ok(Json(api.node.decline_received(id).await?))
+}
+
+/// Give this entity's card to one that asked for it through an introducer.
+#[utoipa::path(post, path = "/v1/introductions/{id}/card", params(("id" = String, Path)),
+    responses((status = 200, body = Vec<Introduction>), (status = "default", body = Problem)))]
+pub async fn give_card(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<Vec<Introduction>> {
+    Ok(Json(api.node.give_card(id).await?))
+}
+
 /// The groups of this entity.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>), (status = "default", body = Problem)))]
 pub async fn groups(State(api): State<ApiState>) -> Answer<Vec<Group>> {

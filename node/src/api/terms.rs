@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, tz::TimeZone};
+use pakt_protocol::controls::Control;
 use pakt_protocol::record::agreement::AgreementTerms;
 use pakt_protocol::time::Time;
 use serde::Deserialize;
@@ -49,7 +50,11 @@ retention = ""
 # How many messages may go in each direction, such as "200/h". Empty: no limit.
 rate = ""
 
-# Controls that the receiver must have.
+# Controls that the receiver must have; nothing is sent to it before it has attested each as on. There are:
+#   malware-scan   content is scanned before anybody sees it
+#   journal        what arrives is taken into the journal by a routine
+#   retention      what arrives is kept as long as `retention` says
+# A node attests only what it really does. Ask the other side before you write one here.
 controls = []
 
 # Whom to call when it is urgent.
@@ -219,6 +224,10 @@ impl TermsInput {
         if self.accept_by <= now {
             return Err(wrong("`accept_by` must lie in the future"));
         }
+        if let Some(word) = self.controls.iter().find(|word| Control::named(word).is_none()) {
+            let known = Control::ALL.map(Control::as_str).join(", ");
+            return Err(wrong(&format!("`controls`: nobody can attest {word:?}; there are {known}")));
+        }
         if self.max_message_bytes == 0 {
             return Err(wrong("`max_message` is 0: such an agreement would allow nothing"));
         }
@@ -378,6 +387,7 @@ mod tests {
         };
         check("retention = \"long\"", "retention");
         check("rate = \"0/h\"", "rate");
+        check("controls = [\"guard-dog\"]", "malware-scan, journal, retention");
         check("rate = \"many\"", "rate");
         check("hold = \"59s\"", "hold");
         check("hold = \"49h\"", "hold");

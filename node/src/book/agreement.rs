@@ -153,6 +153,10 @@ pub struct Agreement {
     pub acceptor_card: SignedCard,
     /// When this node made or took up the agreement.
     pub made_at: Time,
+    /// When the counterpart's certificates were found to contradict each other; nothing is exchanged since.
+    pub frozen_at: Option<Time>,
+    /// Generation and highest serial known of the counterpart's root before the current one.
+    pub(super) outrun: Option<(u32, u64)>,
     holds_grant: bool,
 }
 
@@ -186,7 +190,8 @@ impl Agreement {
         let is_ended = stated.iter().any(|stated| matches!(stated, Stated::Ended(_)));
         if self.standing != Standing::Active || !self.record.is_complete() || is_ended {
             Footing::None
-        } else if self.unconfirmed {
+        } else if self.unconfirmed || self.frozen_at.is_some() {
+            // Nothing moves before people have acted.
             Footing::Unconfirmed
         } else if now >= self.terms.valid_until {
             Footing::Expired
@@ -235,7 +240,7 @@ impl Agreement {
 
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
     pub fn door_open(&self, now: Time) -> bool {
-        if self.unconfirmed {
+        if self.unconfirmed || self.frozen_at.is_some() {
             return false;
         }
         match self.standing {
@@ -252,7 +257,7 @@ impl Agreement {
             Standing::Active => now < self.terms.valid_until,
             Standing::Ended => self.ended_here() && self.end_open(now),
         };
-        reason && self.holds_grant && !self.unconfirmed
+        reason && self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
     }
 
     fn end_open(&self, now: Time) -> bool {
@@ -314,6 +319,8 @@ impl Agreement {
             proposer_card: proposer.clone(),
             acceptor_card: acceptor.clone(),
             made_at: row.made_at,
+            frozen_at: None,
+            outrun: None,
             holds_grant: !row.held.is_empty(),
         })
     }
@@ -327,6 +334,8 @@ impl Agreement {
             roster: before.roster.clone(),
             last_contact: before.last_contact,
             clock_difference_s: before.clock_difference_s,
+            frozen_at: before.frozen_at,
+            outrun: before.outrun,
             ..self
         }
     }

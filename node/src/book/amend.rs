@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use pakt_keys::signing::RootKey;
 use pakt_protocol::armour::{self, Label};
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::agreement::{
     AgreementFile, AgreementRecord, AgreementTerms, Side, Succession, VerifiedFile, succession,
@@ -23,10 +24,11 @@ use pakt_protocol::time::Time;
 use super::draft::TermsDraft;
 use super::peer::check_chain;
 use super::rows::AgreementRow;
-use super::sign::read_file;
+use super::sign::{note, read_file};
 use super::{Agreement, Amendment, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
 use crate::entity::Entity;
+use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
 
 /// What became of a later version that the counterpart showed.
@@ -72,12 +74,13 @@ impl Book {
         AgreementFile::verify(&file.to_bytes())?;
         let (base, signed, hash) = (row.file.record.hash(), row.signed, file.record.hash());
         let text = armour::encode(Label::Proposal, &file.to_bytes());
-        self.change(*id, move |_, row| {
+        self.change(*id, move |tx, row| {
             if row.signed != signed || row.file.record.hash() != base || row.standing != Standing::Active {
                 return Err(BookError::ChangedMeanwhile);
             }
             row.signed = (number, hash);
             (row.offered, row.offer_known) = (Some(file), false);
+            note(tx, row, AgreementStep::Offered)?;
             Ok(Outcome::Changed(()))
         })
         .await?;
@@ -107,12 +110,12 @@ impl Book {
         let complete = self.file_with(file.record.countersign(root), &row, card)?;
         AgreementFile::verify(&complete.to_bytes())?;
         let entity = self.inner.entity.clone();
-        self.change(*id, move |_, row| {
+        self.change(*id, move |tx, row| {
             may_sign(row, &terms, signing, now)?;
             row.signed = signing;
             let checked = AgreementFile::verify(&complete.to_bytes())?;
             let chain = counterpart_chain(row.side, &checked);
-            install(row, complete, &entity, chain, now)?;
+            install((tx, row), complete, &entity, chain, now)?;
             Ok(Outcome::Changed(()))
         })
         .await?;
@@ -175,7 +178,7 @@ impl Book {
         checked: VerifiedFile,
     ) -> Result<AmendmentAnswer, BookError> {
         let (entity, now) = (self.inner.entity.clone(), ambient::now());
-        self.change(file.record.id, move |_, row| {
+        self.change(file.record.id, move |tx, row| {
             check_parties(row, &checked, &entity)?;
             match row.standing {
                 Standing::Ended => return Err(BookError::Ended),
@@ -183,9 +186,9 @@ impl Book {
                 Standing::Active => {}
             }
             if file.record.is_complete() {
-                take_complete(row, file, &checked, &entity, now)
+                take_complete((tx, row), file, &checked, &entity, now)
             } else {
-                take_offer(row, file, &checked, now)
+                take_offer((tx, row), file, &checked, now)
             }
         })
         .await
@@ -199,7 +202,7 @@ impl Book {
         self.change(*id, move |_, row| {
             let counts = row.file.record.hash() == hash;
             let offers = row.offered.as_ref().is_some_and(|offered| offered.record.hash() == hash);
-            if !(counts && !row.version_known) && !(offers && !row.offer_known) {
+            if (!counts || row.version_known) && (!offers || row.offer_known) {
                 return Ok(Outcome::Same(()));
             }
             row.version_known |= counts;
@@ -286,7 +289,7 @@ fn check_parties(row: &AgreementRow, checked: &VerifiedFile, entity: &Entity) ->
 }
 
 fn take_complete(
-    row: &mut AgreementRow,
+    (tx, row): (&mut WriteTx, &mut AgreementRow),
     file: AgreementFile,
     checked: &VerifiedFile,
     entity: &Entity,
@@ -303,6 +306,7 @@ fn take_complete(
         Succession::Loses => {
             if !row.forked {
                 tracing::warn!(agreement = %id, "both have signed two texts under one version; the known one counts");
+                note(tx, row, AgreementStep::Forked)?;
             }
             row.forked = true;
             Ok(Outcome::Changed(AmendmentAnswer::ShowNewer))
@@ -312,7 +316,8 @@ fn take_complete(
                 tracing::warn!(agreement = %id, "both have signed two texts under one version; another one counts now");
             }
             row.forked |= forked;
-            install(row, file, entity, counterpart_chain(row.side, checked), now)?;
+            let chain = counterpart_chain(row.side, checked);
+            install((tx, row), file, entity, chain, now)?;
             row.version_known = true;
             tracing::info!(agreement = %id, version = checked.terms.version, "the agreement was amended");
             Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
@@ -322,7 +327,7 @@ fn take_complete(
 
 /// Keeps an offer of the counterpart, if it can still be accepted.
 fn take_offer(
-    row: &mut AgreementRow,
+    (tx, row): (&mut WriteTx, &mut AgreementRow),
     file: AgreementFile,
     checked: &VerifiedFile,
     now: Time,
@@ -344,6 +349,7 @@ fn take_offer(
         if version == terms.version {
             tracing::warn!(agreement = %file.record.id, "the counterpart has signed two texts under one version");
             row.forked = true;
+            note(tx, row, AgreementStep::Forked)?;
             return Ok(Outcome::Changed(AmendmentAnswer::Nothing));
         }
         if version > terms.version {
@@ -354,12 +360,13 @@ fn take_offer(
         return Ok(Outcome::Same(AmendmentAnswer::Nothing));
     }
     row.received = Some(file);
+    note(tx, row, AgreementStep::OfferedByPeer)?;
     Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
 }
 
 /// Lets complete terms count from now on; offers that followed the terms before are void.
 fn install(
-    row: &mut AgreementRow,
+    (tx, row): (&mut WriteTx, &mut AgreementRow),
     file: AgreementFile,
     entity: &Entity,
     chain: &CertificateChain,
@@ -374,8 +381,24 @@ fn install(
     if signed.0 > row.signed.0 {
         row.signed = signed;
     }
+    let step = step_between(&row.file.record.peek()?, &file.record.peek()?);
     row.file = file;
+    note(tx, row, step)?;
     (row.version_at, row.version_known) = (now, false);
     (row.offered, row.received, row.offer_known) = (None, None, false);
     Ok(())
+}
+
+/// What the log calls the way from one version to another: terms that only last longer were renewed.
+fn step_between(before: &AgreementTerms, after: &AgreementTerms) -> AgreementStep {
+    let as_before = AgreementTerms {
+        version: before.version,
+        previous: before.previous,
+        nonce: before.nonce,
+        accept_by: before.accept_by,
+        valid_from: before.valid_from,
+        valid_until: before.valid_until,
+        ..after.clone()
+    };
+    if as_before == *before { AgreementStep::Renewed } else { AgreementStep::Amended }
 }

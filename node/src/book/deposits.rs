@@ -142,12 +142,12 @@ impl Book {
 
     /// The tag under which `wanted` has left its addresses for this node at the entity `keeper`.
     pub fn seek_tag(&self, wanted: &AgreementId, keeper: &EntityId) -> Option<[u8; 16]> {
-        self.state().held.get(wanted).map(|secret| deposit::tag(secret, keeper))
+        self.state().held.get(wanted)?.first().map(|secret| deposit::tag(secret, keeper))
     }
 
     /// Opens what was found at `keeper` under the tag of `wanted`.
     pub fn open_deposit(&self, wanted: &AgreementId, keeper: &EntityId, found: &[u8]) -> Option<Signed<AddressUpdate>> {
-        let secret = self.state().held.get(wanted).cloned()?;
+        let secret = self.state().held.get(wanted)?.first().cloned()?;
         deposit::open(&secret, keeper, found)
     }
 }

@@ -77,7 +77,7 @@ impl Book {
     /// # Errors
     /// A [`FlightProblem`].
     pub async fn seal_flight(&self, id: &AgreementId, hello: &[u8]) -> Result<Box<Flight>, FlightProblem> {
-        let secret = self.state().held.get(id).cloned().ok_or(FlightProblem::NoGrant)?;
+        let secret = self.secret_to_dial_with(id, ambient::service_now()).ok_or(FlightProblem::NoGrant)?;
         let counter = match self.take_reserved(id) {
             Some(counter) => counter,
             None => self.reserve(*id, ambient::now()).await?,

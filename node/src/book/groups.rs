@@ -2,6 +2,7 @@
 
 use pakt_keys::EntityId;
 use pakt_keys::object::SealBase;
+use pakt_protocol::audit::{AdministratorStep, Event};
 use pakt_protocol::record::roster::{GroupId, ROSTER_GROUPS_MAX, check_group_name};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::rows::{DedupRow, StoredGroup};
 use super::{Book, BookError, ROWS_MAX};
 use crate::ambient;
+use crate::audit;
 use crate::store::tables::{DEDUP_SECRETS, GROUPS};
 use crate::store::{Store, StoreError};
 
@@ -103,6 +105,7 @@ impl Book {
             let id = ambient::random();
             let stored = StoredGroup { name, shown: Shown::To(vec![]) };
             tx.put(&GROUPS, &id, &stored)?;
+            audit::append(tx, Event::Administrator(AdministratorStep::GroupAdded(GroupId(id))))?;
             let group = GroupRow::of_row(id, stored);
             let added = group.clone();
             inner.on_commit(tx, move |state| {
@@ -119,7 +122,8 @@ impl Book {
     /// # Errors
     /// [`BookError::NoSuchGroup`], or when the store fails.
     pub async fn group_show(&self, name: &str, to: Option<EntityId>) -> Result<GroupRow, BookError> {
-        self.change_group(name, move |shown| match (to, shown) {
+        let step = move |id| AdministratorStep::GroupShown(id, to);
+        self.change_group(name, step, move |shown| match (to, shown) {
             (None, shown) => *shown = Shown::All,
             (Some(_), Shown::All) => {}
             (Some(entity), Shown::To(entities)) => {
@@ -141,7 +145,8 @@ impl Book {
         let mut known: Vec<EntityId> = self.all().iter().map(|agreement| agreement.counterpart().entity).collect();
         known.sort_unstable();
         known.dedup();
-        self.change_group(name, move |shown| {
+        let step = move |id| AdministratorStep::GroupHidden(id, from);
+        self.change_group(name, step, move |shown| {
             let left = match (from, &*shown) {
                 (None, _) => vec![],
                 (Some(entity), Shown::All) => known.into_iter().filter(|other| *other != entity).collect(),
@@ -155,6 +160,7 @@ impl Book {
     async fn change_group(
         &self,
         name: &str,
+        step: impl FnOnce(GroupId) -> AdministratorStep + Send + 'static,
         change: impl FnOnce(&mut Shown) + Send + 'static,
     ) -> Result<GroupRow, BookError> {
         let (inner, name) = (self.inner.clone(), name.to_owned());
@@ -164,6 +170,7 @@ impl Book {
                 groups.into_iter().find(|(_, group)| group.name == name).ok_or(BookError::NoSuchGroup)?;
             change(&mut stored.shown);
             tx.put(&GROUPS, &id, &stored)?;
+            audit::append(tx, Event::Administrator(step(GroupId(id))))?;
             let group = GroupRow::of_row(id, stored);
             let changed = group.clone();
             inner.on_commit(tx, move |state| {

@@ -5,15 +5,19 @@
 
 use pakt_keys::EntityId;
 use pakt_keys::signing::{Domain, RootKey, Signature};
+use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken, verify};
 use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::time::Time;
 
 use super::rows::AgreementRow;
+use super::sign::note;
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
+use crate::audit;
 use crate::entity::Entity;
+use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
 
 /// What is to be answered to a statement that was shown.
@@ -109,11 +113,12 @@ impl Book {
         let (id, now, entity) = (agreement.id, ambient::now(), self.inner.entity.clone());
         let statement = agreement.own.next(id, entity.id(), action, now)?;
         let signed = Signed::create(&statement, sign);
-        self.change(id, move |_, row| {
+        self.change(id, move |tx, row| {
             if row.own.number() + 1 != statement.number {
                 return Err(BookError::ChangedMeanwhile);
             }
             row.own.take(&signed, &id, &entity.node())?;
+            note(tx, row, step_of(row, action, true))?;
             follow(row, action, true, now);
             Ok(Outcome::Changed(()))
         })
@@ -133,11 +138,11 @@ impl Book {
     ) -> Result<StatementAnswer, &'static str> {
         let party = signed.peek().map_err(|_| NOT_VALID)?.party;
         let (id, entity, now) = (*id, self.inner.entity.clone(), ambient::now());
-        let change = self.change(id, move |_, row| {
+        let change = self.change(id, move |tx, row| {
             if party == entity.id() {
-                take_own(row, &signed, &entity, now)
+                take_own((tx, row), &signed, &entity, now)
             } else {
-                take_peer(row, &signed, known, now)
+                take_peer((tx, row), &signed, known, now)
             }
         });
         change.await.map_err(|error| match error {
@@ -157,7 +162,7 @@ impl Book {
         let Some(agreement) = self.get(id) else { return Vec::new() };
         let entity = &self.inner.entity;
         if *party == entity.id() {
-            agreement.own.after(after).iter().map(|signed| signed_today(signed, &id, entity)).collect()
+            agreement.own.after(after).iter().map(|signed| signed_today(signed, id, entity)).collect()
         } else if *party == agreement.counterpart().entity {
             agreement.peer.after(after).to_vec()
         } else {
@@ -198,6 +203,7 @@ impl Book {
         let inner = self.inner.clone();
         let write = self.inner.store.write(move |tx| {
             let mut count = 0;
+            audit::append(tx, Event::Restored)?;
             for (_, mut row) in tx.range(&AGREEMENTS, .., super::ROWS_MAX)? {
                 if row.standing != Standing::Ended && !row.unconfirmed {
                     row.unconfirmed = true;
@@ -216,11 +222,12 @@ impl Book {
     /// # Errors
     /// [`BookError::NothingToConfirm`], [`BookError::Unknown`], or when the store fails.
     pub async fn confirm(&self, id: &AgreementId) -> Result<(), BookError> {
-        self.change(*id, |_, row| {
+        self.change(*id, |tx, row| {
             if !row.unconfirmed {
                 return Err(BookError::NothingToConfirm);
             }
             row.unconfirmed = false;
+            note(tx, row, AgreementStep::Confirmed)?;
             Ok(Outcome::Changed(()))
         })
         .await
@@ -243,13 +250,28 @@ fn follow(row: &mut AgreementRow, action: Action, own: bool, now: Time) {
     }
 }
 
+/// What the log calls a statement, before anything follows from it.
+fn step_of(row: &AgreementRow, action: Action, own: bool) -> AgreementStep {
+    match (action, own) {
+        (Action::End, true) if row.standing == Standing::Proposed => AgreementStep::Withdrawn,
+        (Action::End, true) => AgreementStep::Ended,
+        (Action::End, false) => AgreementStep::EndedByPeer,
+        (Action::Suspend, true) => AgreementStep::Suspended,
+        (Action::Suspend, false) => AgreementStep::SuspendedByPeer,
+        (Action::Resume, true) => AgreementStep::Resumed,
+        (Action::Resume, false) => AgreementStep::ResumedByPeer,
+        (Action::Withdraw { .. }, true) => AgreementStep::Withdrawn,
+        (Action::Withdraw { .. }, false) => AgreementStep::WithdrawnByPeer,
+    }
+}
+
 fn has_ended(chain: &StatementChain) -> bool {
     matches!(chain.stated(), Stated::Ended(_))
 }
 
 /// One of this side's statements comes back: a confirmation, or what a restored backup had lost.
 fn take_own(
-    row: &mut AgreementRow,
+    (tx, row): (&mut WriteTx, &mut AgreementRow),
     signed: &Signed<AgreementStatement>,
     entity: &Entity,
     now: Time,
@@ -267,6 +289,7 @@ fn take_own(
         }
         Ok(Taken::New(action)) => {
             row.own_known = row.own.number();
+            note(tx, row, step_of(row, action, true))?;
             follow(row, action, true, now);
             Ok(Outcome::Changed(StatementAnswer::Nothing))
         }
@@ -275,6 +298,7 @@ fn take_own(
         Err(RecordError::Field(_)) if !row.forked => {
             tracing::warn!(agreement = %id, "this entity has stated two different things under one number");
             row.forked = true;
+            note(tx, row, AgreementStep::Forked)?;
             Ok(Outcome::Changed(StatementAnswer::Nothing))
         }
         Err(RecordError::Field(_)) => Ok(Outcome::Same(StatementAnswer::Nothing)),
@@ -283,7 +307,7 @@ fn take_own(
 }
 
 fn take_peer(
-    row: &mut AgreementRow,
+    (tx, row): (&mut WriteTx, &mut AgreementRow),
     signed: &Signed<AgreementStatement>,
     known: bool,
     now: Time,
@@ -298,6 +322,7 @@ fn take_peer(
         }
         Taken::Known(_) => Ok(Outcome::Same(StatementAnswer::Known)),
         Taken::New(action) => {
+            note(tx, row, step_of(row, action, false))?;
             follow(row, action, false, now);
             Ok(Outcome::Changed(StatementAnswer::Known))
         }

@@ -11,12 +11,15 @@
 mod addresses;
 mod agreement;
 mod amend;
+pub(crate) mod attest;
 mod deposits;
 mod doors;
 mod draft;
 mod epochs;
 mod error;
 mod find;
+mod frozen;
+mod grants;
 mod groups;
 mod life;
 mod peer;
@@ -40,10 +43,12 @@ use tokio::sync::watch;
 
 pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
 pub use amend::AmendmentAnswer;
+pub use attest::PeerAttestation;
 pub(crate) use deposits::random;
 pub use draft::TermsDraft;
 pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
+pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
 pub use life::StatementAnswer;
 pub use sign::read_card;
@@ -51,7 +56,9 @@ pub use sign::read_card;
 use crate::ambient;
 use crate::entity::Entity;
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{AGREEMENTS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ROSTERS};
+use crate::store::tables::{
+    AGREEMENTS, CHAINS, CONTACTS, EPOCHS, GROUPS, OWN_ROSTERS, PEER_ADDRESSES, PEER_ATTESTATIONS, PEER_ROSTERS,
+};
 use crate::store::{Store, StoreError, WriteTx};
 use peer::Refusal;
 use rows::{AddressRow, AgreementRow, ContactRow, EpochRow};
@@ -72,22 +79,26 @@ struct Inner {
     addresses: RwLock<Vec<Address>>,
     state: RwLock<State>,
     dial_counters: Mutex<HashMap<AgreementId, doors::Reserved>>,
+    tries: Mutex<HashMap<AgreementId, grants::Tries>>,
     /// Why the last node that came as a counterpart was not believed; gone once one was.
     turned_away: Mutex<HashMap<AgreementId, HelloProblem>>,
     changes: watch::Sender<u64>,
+    frozen: watch::Sender<u64>,
 }
 
 /// The copy in memory of what the store holds.
 #[derive(Default)]
 struct State {
     agreements: BTreeMap<AgreementId, Arc<Agreement>>,
-    /// The newest secret for each counterpart's door.
-    held: HashMap<AgreementId, DoorSecret>,
+    /// The secrets for each counterpart's door, newest first.
+    held: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The secrets that open this node's door, per agreement.
     granted: HashMap<AgreementId, Vec<DoorSecret>>,
     /// The doors of this node.
     doors: DoorTable,
     own_rosters: HashMap<AgreementId, Signed<Roster>>,
+    /// The newest of each counterpart.
+    attestations: HashMap<AgreementId, PeerAttestation>,
     /// Ordered by name.
     groups: Vec<GroupRow>,
     /// The newest is the current one.
@@ -117,6 +128,7 @@ impl Book {
         epochs::make_first(&store, &slots, ambient::now())?;
         let state = RwLock::new(load(&store, &slots)?);
         let (changes, _) = watch::channel(0);
+        let (frozen, _) = watch::channel(0);
         let inner = Inner {
             store,
             slots,
@@ -124,8 +136,10 @@ impl Book {
             addresses: RwLock::new(own_addresses),
             state,
             dial_counters: Mutex::default(),
+            tries: Mutex::default(),
             turned_away: Mutex::default(),
             changes,
+            frozen,
         };
         Ok(Book { inner: Arc::new(inner) })
     }
@@ -231,9 +245,11 @@ impl Inner {
 impl State {
     fn install(&mut self, view: Agreement, row: &AgreementRow) {
         let id = view.id;
-        match row.held.first() {
-            Some(newest) => self.held.insert(id, newest.secret.clone()),
-            None => self.held.remove(&id),
+        let held: Vec<_> = row.held.iter().map(|held| held.secret.clone()).collect();
+        if held.is_empty() {
+            self.held.remove(&id)
+        } else {
+            self.held.insert(id, held)
         };
         if view.has_door() {
             let secrets: Vec<_> = row.granted.iter().map(|granted| granted.secret.clone()).collect();
@@ -270,9 +286,16 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
                 view.last_contact = Some(at);
                 view.clock_difference_s = Some(clock_difference_s);
             }
+            if let Some(known) = tx.get(&CHAINS, &id)? {
+                view.frozen_at = known.frozen.map(|evidence| evidence.at);
+                view.outrun = known.outrun;
+            }
             state.install(view, &row);
         }
         state.own_rosters = tx.range(&OWN_ROSTERS, .., ROWS_MAX)?.into_iter().collect();
+        for (id, row) in tx.range(&PEER_ATTESTATIONS, .., ROWS_MAX)? {
+            state.attestations.insert(id, row.to_view()?);
+        }
         let groups = tx.range(&GROUPS, .., ROWS_MAX)?;
         state.groups = groups.into_iter().map(|(id, stored)| GroupRow::of_row(id, stored)).collect();
         tx.range(&EPOCHS, .., ROWS_MAX)

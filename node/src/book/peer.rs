@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** an older certificate, roster or statement than the one stored is refused, whatever signs it.
 
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
@@ -10,6 +11,7 @@ use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
 use pakt_protocol::time::Time;
 
+use super::frozen::is_late;
 use super::rows::ContactRow;
 use super::sign::read_file;
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
@@ -58,7 +60,7 @@ impl Book {
         if file.record.id != *id || !file.record.is_complete() {
             return Err(BookError::NotCountersigned.for_peer());
         }
-        self.complete(file, checked, now).await.map_err(|error| {
+        self.complete(file, checked, AgreementStep::Completed, now).await.map_err(|error| {
             tracing::info!(agreement = %id, %error, "a countersigned agreement was refused");
             error.for_peer()
         })
@@ -122,9 +124,11 @@ impl Book {
             let mut row = tx.get(&AGREEMENTS, &id)?.ok_or(BookError::Unknown)?;
             if row.chain != chain {
                 let known = row.chain.verify().map_err(HelloProblem::from)?;
-                if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
+                let node = check_chain(&row.chain, &known, &chain)?;
+                if node.is_newer_than(&known) {
                     row.chain = chain;
                     inner.put(tx, row)?;
+                    inner.note_outrun(tx, id, &known, &node)?;
                 }
             }
             tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;
@@ -167,10 +171,16 @@ impl Book {
         if agreement.counterpart().entity != *entity || !(agreement.door_open(now) || agreement.should_dial(now)) {
             return Err(HelloProblem::NoAgreement);
         }
-        let node = check_chain(&agreement.chain, &agreement.node, &hello.chain)?;
+        let node = check_chain(&agreement.chain, &agreement.node, &hello.chain).map_err(|problem| {
+            let shown = hello.chain.verify().ok().filter(|shown| shown.transport.0 == tls_key);
+            let late =
+                problem == HelloProblem::Superseded && shown.is_some_and(|node| is_late(agreement.outrun, &node));
+            if late { HelloProblem::Forked } else { problem }
+        })?;
         if node.transport.0 != tls_key {
             return Err(HelloProblem::OtherKey);
         }
+        self.dialled_well(id);
         match VersionRange::OURS.common(hello.versions) {
             Some(_) => Ok(node),
             None if hello.versions.oldest > VersionRange::OURS.newest => Err(HelloProblem::PeerNewer),

@@ -14,6 +14,8 @@ use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::Standing;
+pub(crate) use super::frozen::ChainRow;
+pub(crate) use super::grants::GrantRow;
 use super::groups::Shown;
 use crate::slots::SlotId;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pakt_keys::signing::RootKey;
 use pakt_protocol::armour::{self, Label};
+use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::codec;
 use pakt_protocol::door::DoorSecret;
 use pakt_protocol::ids::AgreementId;
@@ -26,6 +27,7 @@ use super::peer::check_chain;
 use super::rows::{AgreementRow, SecretRow};
 use super::{Agreement, AmendmentAnswer, Book, BookError, Inner, Outcome, ROWS_MAX, Standing};
 use crate::ambient;
+use crate::audit;
 use crate::entity::Entity;
 use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
@@ -70,7 +72,7 @@ impl Book {
             verified: fingerprint_ok,
             ..new_row(file, Side::Proposer, other.body.chain, now)
         };
-        self.keep(row, now).await
+        self.keep(row, AgreementStep::Proposed, now).await
     }
 
     /// Countersigns an armoured proposal and answers the armoured agreement; the same proposal gives the same file again.
@@ -113,7 +115,7 @@ impl Book {
             return Err(BookError::AcceptByPassed);
         }
         let row = self.countersigned(file, checked, root, now)?;
-        self.keep(AgreementRow { verified, ..row }, now).await
+        self.keep(AgreementRow { verified, ..row }, AgreementStep::Accepted, now).await
     }
 
     async fn accept_again(&self, known: &Agreement, verified: bool) -> Result<(Arc<Agreement>, String), BookError> {
@@ -174,13 +176,15 @@ impl Book {
         if let Some(known) = self.get(&id) {
             match known.standing {
                 // One that was withdrawn or ended stays so, and says that rather than anything else.
-                Standing::Proposed | Standing::Ended => self.complete(file, checked, now).await?,
+                Standing::Proposed | Standing::Ended => {
+                    self.complete(file, checked, AgreementStep::Imported, now).await?
+                }
                 Standing::Active => self.import_later(file, checked).await?,
             }
             self.note_verified(id, verified).await?;
         } else {
             let row = self.regained(file, checked, side, now)?;
-            self.keep(AgreementRow { verified, ..row }, now).await?;
+            self.keep(AgreementRow { verified, ..row }, AgreementStep::Imported, now).await?;
         }
         self.get(&id).ok_or(BookError::Unknown)
     }
@@ -226,6 +230,7 @@ impl Book {
         &self,
         file: AgreementFile,
         checked: VerifiedFile,
+        step: AgreementStep,
         now: Time,
     ) -> Result<(), BookError> {
         let entity = self.inner.entity.clone();
@@ -244,7 +249,12 @@ impl Book {
                 return Err(BookError::AcceptByPassed);
             }
             check_only_one(tx, &checked.terms, &entity, now)?;
-            row.held = vec![open_grant(&checked, &checked.acceptor, &entity)?];
+            row.held = match open_grant(&checked, &checked.acceptor, &entity) {
+                Ok(held) => vec![held],
+                // Made for keys that were replaced since: a grant for the new ones comes once the acceptor is here.
+                Err(_) if checked.proposer.node != entity.node() => vec![],
+                Err(error) => return Err(error),
+            };
             let known = row.chain.verify().map_err(super::HelloProblem::from)?;
             let chain = checked.acceptor.body.chain;
             if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
@@ -252,24 +262,31 @@ impl Book {
             }
             row.file = file;
             row.standing = Standing::Active;
+            note(tx, row, step)?;
             Ok(Outcome::Changed(()))
         })
         .await
     }
 
     pub(super) async fn note_verified(&self, id: AgreementId, verified: bool) -> Result<(), BookError> {
-        self.change(id, move |_, row| {
+        self.change(id, move |tx, row| {
             if !verified || row.verified {
                 return Ok(Outcome::Same(()));
             }
             row.verified = true;
+            note(tx, row, AgreementStep::Verified)?;
             Ok(Outcome::Changed(()))
         })
         .await
     }
 
     /// Stores a row whose agreement is new here; if another call was faster, that one's row stays.
-    async fn keep(&self, row: AgreementRow, now: Time) -> Result<(Arc<Agreement>, String), BookError> {
+    async fn keep(
+        &self,
+        row: AgreementRow,
+        step: AgreementStep,
+        now: Time,
+    ) -> Result<(Arc<Agreement>, String), BookError> {
         let inner: Arc<Inner> = self.inner.clone();
         let id = row.file.record.id;
         let write = self.inner.store.write(move |tx| {
@@ -277,6 +294,10 @@ impl Book {
                 return Ok(());
             }
             check_only_one(tx, &row.file.record.peek()?, &inner.entity, now)?;
+            note(tx, &row, step)?;
+            if row.verified {
+                note(tx, &row, AgreementStep::Verified)?;
+            }
             inner.put(tx, row)
         });
         write.await?;
@@ -297,6 +318,14 @@ impl Book {
         let signed = Signed::create(&grant, |domain, bytes| entity.current().statement().sign(domain, bytes));
         (signed, SecretRow { counter: 1, secret })
     }
+}
+
+/// Adds a step of an agreement to the audit log.
+pub(super) fn note(tx: &mut WriteTx, row: &AgreementRow, step: AgreementStep) -> Result<(), BookError> {
+    let terms = row.file.record.peek()?;
+    let entity = terms.party(row.side.other()).entity;
+    let event = Event::Agreement { agreement: row.file.record.id, entity, version: terms.version, step };
+    Ok(audit::append(tx, event)?)
 }
 
 fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {

@@ -13,7 +13,7 @@ use super::args::{AgreementCommand, CardArgs, CardCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe, table};
 use super::records::{self, ShownAgreement, ShownCard, agreement_text, review_text};
-use super::{Exit, life, read_text};
+use super::{Exit, introduce, life, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
 use crate::config::Config;
@@ -50,13 +50,23 @@ pub async fn agreement(
         AgreementCommand::Terms => {
             output.file(&TermsFile { file: TEMPLATE }, TEMPLATE, None)?;
         }
-        AgreementCommand::Propose { with, terms, out, fingerprint, signing } => {
-            let signing = signing.read()?;
-            propose(client, dir, output, &with, terms.as_deref(), out.as_deref(), (fingerprint, signing)).await?;
+        AgreementCommand::Propose { with, terms, out, fingerprint, bundle, signing } => {
+            let request = ProposeRequest {
+                cards: vec![],
+                terms_toml: read_terms(terms.as_deref())?,
+                fingerprint,
+                signing: signing.read()?,
+                bundle,
+            };
+            propose(client, dir, output, &with, out.as_deref(), request).await?;
         }
         AgreementCommand::Show { what } => show(client, output, &what).await?,
         AgreementCommand::Accept { file, out, fingerprint, signing } => {
-            accept(client, output, &file, out.as_deref(), fingerprint, signing.read()?).await?;
+            let how = (fingerprint, signing.read()?);
+            match received_id(client, &file).await {
+                Some(id) => accept_received(client, output, &id, out.as_deref(), how).await?,
+                None => accept(client, output, &file, out.as_deref(), how).await?,
+            }
         }
         AgreementCommand::Import { file, fingerprint } => {
             let (_, text) = records::read_text(&file, &[Label::Agreement])?;
@@ -69,8 +79,13 @@ pub async fn agreement(
             let file: ArmouredFile = client.get(&format!("/v1/agreements/{}/file", escaped(&id))).await?;
             output.file(&file, &file.file, out.as_deref())?;
         }
-        AgreementCommand::List => {
-            let agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
+        AgreementCommand::Bundle { name } => {
+            let bundle: Bundle = client.get(&format!("/v1/bundles/{}", escaped(&name))).await?;
+            output.result(&bundle, introduce::bundle_text);
+        }
+        AgreementCommand::List { bundle } => {
+            let mut agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
+            agreements.retain(|agreement| bundle.is_none() || agreement.bundle == bundle);
             output.result(&agreements, |agreements| list(agreements));
         }
         AgreementCommand::Life(command) => life::run(client, output, command).await?,
@@ -96,27 +111,20 @@ async fn propose(
     dir: &Path,
     output: Output,
     with: &[PathBuf],
-    terms: Option<&Path>,
     out: Option<&Path>,
-    (fingerprint, signing): (Option<String>, Signing),
+    mut request: ProposeRequest,
 ) -> Result<(), ServiceError> {
-    if fingerprint.is_some() && with.len() > 1 {
+    if request.fingerprint.is_some() && with.len() > 1 {
         let message = "--fingerprint goes with one card";
         return Err(ServiceError::new(ErrorCode::Usage, message, "propose to one entity at a time"));
     }
-    let terms_toml = terms.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
-    if let Some(text) = &terms_toml {
-        TermsInput::parse(text, ambient::now())?;
-    }
-    let mut cards = Vec::new();
     for path in with {
         let card = records::read_card(path)?;
         show_card_before_signing(dir, output, &card);
-        check_fingerprint(&card.node.entity, fingerprint.as_deref())?;
-        cards.push(records::read_text(path, &[Label::Card])?.1);
+        check_fingerprint(&card.node.entity, request.fingerprint.as_deref())?;
+        request.cards.push(records::read_text(path, &[Label::Card])?.1);
     }
     output.confirm("Sign?")?;
-    let request = ProposeRequest { cards, terms_toml, fingerprint, signing };
     let proposals: Vec<Proposal> = client.post("/v1/agreements/proposals", &request).await?;
     match (proposals.as_slice(), out) {
         ([one], out) if with.len() == 1 => output.file(one, &one.file, out),
@@ -139,8 +147,45 @@ async fn propose(
     }
 }
 
+/// Terms as typed, checked before anything else happens.
+pub(super) fn read_terms(path: Option<&Path>) -> Result<Option<String>, ServiceError> {
+    let text = path.map(|path| read_text(path, TERMS_BYTES_MAX)).transpose()?;
+    if let Some(text) = &text {
+        TermsInput::parse(text, ambient::now())?;
+    }
+    Ok(text)
+}
+
+/// The id of a proposal that came through an introducer, if that is what was named.
+async fn received_id(client: &Client, what: &Path) -> Option<String> {
+    let id = what.to_str().filter(|id| !what.exists() && life::check_id(id).is_ok())?;
+    let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await.ok()?;
+    (detail.summary.state == AgreementState::Received).then_some(detail.summary.id)
+}
+
+/// Countersigns a proposal that came through an introducer, after it was shown.
+async fn accept_received(
+    client: &Client,
+    output: Output,
+    id: &str,
+    out: Option<&Path>,
+    how: (Option<String>, Signing),
+) -> Result<(), ServiceError> {
+    let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await?;
+    let AgreementDetail { summary, proposer, accepter, terms, review } = &detail;
+    let text = agreement_text(&summary.id, summary.version, proposer, accepter, terms);
+    output.note(&format!("{text}\n{}", review_text(review)));
+    let entity = proposer
+        .entity
+        .parse()
+        .map_err(|_| ServiceError::new(ErrorCode::Damaged, "the proposal names no entity", "ask for a new one"))?;
+    check_fingerprint(&entity, how.0.as_deref())?;
+    output.confirm("Countersign?")?;
+    introduce::accept_received(client, output, id, out, how).await
+}
+
 /// The counterpart's card and our own fingerprint, for two people on the telephone.
-fn show_card_before_signing(dir: &Path, output: Output, card: &Card) {
+pub(super) fn show_card_before_signing(dir: &Path, output: Output, card: &Card) {
     output.note(&ShownCard::of(card).text());
     let ours = Config::load(dir).ok().map(|config| config.dir.join(setup::CARD_NAME));
     if let Some(ours) = ours.and_then(|path| records::read_card(&path).ok()) {
@@ -152,7 +197,7 @@ fn show_before_signing(output: Output, agreement: &ShownAgreement) {
     output.note(&agreement.text());
 }
 
-fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Result<(), ServiceError> {
+pub(super) fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str>) -> Result<(), ServiceError> {
     if typed.is_none_or(|typed| words::matches(entity, typed)) {
         return Ok(());
     }
@@ -185,8 +230,7 @@ async fn accept(
     output: Output,
     file: &Path,
     out: Option<&Path>,
-    fingerprint: Option<String>,
-    signing: Signing,
+    (fingerprint, signing): (Option<String>, Signing),
 ) -> Result<(), ServiceError> {
     if !file.exists() && file.as_os_str() != "-" {
         return life::accept(client, output, &file.to_string_lossy(), out, (fingerprint, signing)).await;

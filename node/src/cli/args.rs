@@ -8,7 +8,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
+use super::directory::DirectoryCommand;
+use super::introduce::IntroduceArgs;
+use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
+use super::log::LogCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -71,6 +75,40 @@ pub enum Command {
   pakt agreement list"
     )]
     Agreement(AgreementCommand),
+    /// Replace the node's keys; agreements stay, and what is on its way goes on.
+    #[command(after_help = "Examples:\n  pakt rotate\n  pakt rotate --root /media/usb/nord.root")]
+    Rotate(RotateArgs),
+    /// Replace the root by its successor from the recovery file, also when it is lost; the node must not run.
+    #[command(after_help = "Examples:
+  pakt recover --recovery-file /media/usb/nord.pakt --new-recovery-file /media/usb/nord-2.pakt")]
+    Recover(RecoverArgs),
+    /// Keep the root elsewhere.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Who must approve what the root signs.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt approver add Anna --approver-passphrase-file anna
+  pakt approver add Ole --approver-passphrase-file ole
+  pakt agreement accept FILE --approval Anna=anna --approval Ole=ole"
+    )]
+    Approver(ApproverCommand),
+    /// Who is listed at a steward; for its participants only.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt directory publish --with NO:ORGNR:999000103 --town Fjordbyen --offers MR,CT
+  pakt directory list
+  pakt directory join --with NO:ORGNR:999000103 --all --terms terms.toml --bundle network-2027"
+    )]
+    Directory(DirectoryCommand),
+    /// Reach an entity through a steward or a common partner: cards, and a proposal that the introducer cannot read.
+    #[command(after_help = "Examples:
+  pakt introduce --to NL:KVK:99000102 --via NO:ORGNR:999000103
+  pakt introduce --to ENTITY --via NO:ORGNR:999000103 --out sor.card
+  pakt introduce list")]
+    Introduce(IntroduceArgs),
     /// The groups of this entity and who sees them.
     #[command(
         subcommand,
@@ -112,6 +150,9 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// The audit log: its head, and whether it is what it was.
+    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    Log(LogCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
     Status,
@@ -157,6 +198,12 @@ pub struct InitArgs {
     /// Where the recovery file is written; it belongs on another machine or medium.
     #[arg(long, value_name = "FILE")]
     pub recovery_file: Option<PathBuf>,
+    /// Where the root is written instead of into the keystore; it belongs on another machine or medium.
+    #[arg(long, value_name = "FILE")]
+    pub root_file: Option<PathBuf>,
+    /// File with the passphrase that the root file gets.
+    #[arg(long, value_name = "FILE", requires = "root_file")]
+    pub root_passphrase_file: Option<PathBuf>,
     /// Private address range that may be dialled in addition; may be repeated.
     #[arg(long, value_name = "CIDR")]
     pub allow_range: Vec<String>,
@@ -227,6 +274,9 @@ pub enum AgreementCommand {
         /// The counterpart's fingerprint as you were told it.
         #[arg(long, value_name = "WORDS")]
         fingerprint: Option<String>,
+        /// Name under which these proposals are followed: `pakt agreement bundle NAME`.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
         /// How the root is opened.
         #[command(flatten)]
         signing: SigningArgs,
@@ -244,7 +294,7 @@ pub enum AgreementCommand {
   pakt agreement accept nord-sor.proposal --fingerprint 'ten words read over the telephone'
   pakt agreement accept ID")]
     Accept {
-        /// The proposal or offered amendment as a file, or the id of an agreement whose amendment is accepted.
+        /// The proposal or offered amendment as a file, or the id of an amendment offered or of a proposal received.
         #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Write the agreement here instead of to stdout.
@@ -275,9 +325,19 @@ pub enum AgreementCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// List all agreements.
-    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --json")]
-    List,
+    /// List all agreements, own proposals, and proposals received through an introducer.
+    #[command(after_help = "Examples:\n  pakt agreement list\n  pakt agreement list --bundle network-2027 --json")]
+    List {
+        /// Only those proposed in this bundle.
+        #[arg(long, value_name = "NAME")]
+        bundle: Option<String>,
+    },
+    /// How far the proposals of one bundle are.
+    #[command(after_help = "Examples:\n  pakt agreement bundle network-2027")]
+    Bundle {
+        /// The bundle's name.
+        name: String,
+    },
     /// What becomes of an agreement.
     #[command(flatten)]
     Life(LifeCommand),

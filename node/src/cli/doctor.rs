@@ -13,6 +13,7 @@ use super::output::{Output, moment, safe, size, span, table};
 use super::records;
 use crate::api::types::*;
 use crate::config::{CONFIG_NAME, Config, LISTEN_NONE};
+use crate::service::root_place;
 use crate::{ambient, files, setup};
 
 /// Below this a node refuses large messages before anything else helps.
@@ -144,6 +145,9 @@ impl Findings {
     fn keystore(&mut self, config: &Config, passphrase: Option<&Path>, running: bool) {
         match setup::is_unprotected(config) {
             Ok(true) => {
+                if let Ok(keys) = setup::unlock(config, None) {
+                    self.root(root_place(keys.root.as_ref()), config);
+                }
                 let finding = "unprotected: the keys lie on disk without a passphrase".into();
                 self.bad(
                     "keystore",
@@ -155,11 +159,27 @@ impl Findings {
                 self.fine("keystore", "protected; the running node was given the passphrase".into());
             }
             Ok(false) => match setup::unlock(config, passphrase) {
-                Ok(_) => self.fine("keystore", "protected, and the passphrase opens it".into()),
+                Ok(keys) => {
+                    self.fine("keystore", "protected, and the passphrase opens it".into());
+                    self.root(root_place(keys.root.as_ref()), config);
+                }
                 Err(error) => self.bad_unless_known("keystore", error),
             },
             Err(error) => self.bad_unless_known("keystore", error),
         }
+    }
+
+    fn root(&mut self, place: RootPlace, config: &Config) {
+        let finding = match place {
+            RootPlace::Elsewhere => "it is kept elsewhere",
+            RootPlace::Approved => "it lies in the keystore, and two approvers must open it",
+            RootPlace::Here if config.approvals == Some(2) => {
+                let finding = "the settings demand two approvals, but fewer than two approvers are named".into();
+                return self.bad("root", finding, "nothing can be signed: name them with `pakt approver add`");
+            }
+            RootPlace::Here => "it lies in the keystore, and opens with it",
+        };
+        self.fine("root", finding.into());
     }
 
     /// A finding that another check has not made already: open files are found by more than one.
@@ -226,6 +246,9 @@ impl Findings {
 
     async fn online(&mut self, client: &Client, status: &Status) {
         self.fine("node", format!("running for {}", span(Duration::from_secs(status.uptime_s))));
+        for alarm in status.warnings.iter().filter_map(|warning| warning.strip_prefix("ALARM: ")) {
+            self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
+        }
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),
@@ -251,6 +274,18 @@ impl Findings {
         for ignored in &peer.addresses_ignored {
             let remedy = "if it is right, allow its range: allow_range in config.toml";
             self.bad("peer", format!("{}: not dialled: {ignored}", peer.name), remedy);
+        }
+        if !peer.controls_lacking.is_empty() {
+            let finding = format!(
+                "the agreement with {} asks this node for {}, which it cannot attest: nothing is sent to it",
+                peer.name,
+                peer.controls_lacking.join(" and ")
+            );
+            self.bad("controls", finding, "set the control up, or agree on terms without it");
+        }
+        if let Some(why) = &peer.holding {
+            let finding = format!("what is queued for {} waits: {why}", peer.name);
+            self.bad("controls", finding, "ask its operator; it goes by itself once that is so");
         }
         if let Some(difference) = peer.clock_difference_s.filter(|s| s.unsigned_abs() > CLOCK_DIFFERENCE_S_MAX) {
             let apart = span(Duration::from_secs(difference.unsigned_abs()));

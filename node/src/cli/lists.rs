@@ -113,6 +113,12 @@ fn peer_text(peer: &Peer) -> String {
     if let Some(reason) = &peer.reason {
         rows.insert(2, ("why", safe(reason)));
     }
+    if let Some(why) = &peer.holding {
+        rows.push(("queued", format!("waits: {}", safe(why))));
+    }
+    if !peer.controls_lacking.is_empty() {
+        rows.push(("controls", format!("this node cannot attest {}", safe(&peer.controls_lacking.join(" and ")))));
+    }
     if let Some(difference) = peer.clock_difference_s.filter(|seconds| seconds.unsigned_abs() >= 60) {
         let apart = span(std::time::Duration::from_secs(difference.unsigned_abs()));
         let direction = if difference > 0 { "ahead of" } else { "behind" };
@@ -192,6 +198,9 @@ fn inbox_text(detail: &InboxDetail) -> String {
     ];
     if let Some(purpose) = detail.purpose.as_deref().filter(|purpose| !purpose.is_empty()) {
         head.push(("purpose", safe(purpose)));
+    }
+    if let Some(until) = &detail.keep_until {
+        head.push(("kept", format!("until {} at least", moment(until))));
     }
     head.push(("content", format!("{}, {}", counted(item.files, "file"), size(item.bytes))));
     let text: Vec<String> = detail.text.lines().map(safe).collect();
@@ -509,6 +518,7 @@ mod tests {
             known: true,
             forked: false,
             amendments: vec![],
+            bundle: None,
         }
     }
 

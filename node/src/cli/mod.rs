@@ -12,9 +12,13 @@ pub mod address;
 pub mod agreement;
 pub mod args;
 pub mod client;
+pub mod directory;
 pub mod doctor;
+pub mod introduce;
+pub mod keys;
 pub mod life;
 pub mod lists;
+pub mod log;
 pub mod output;
 pub mod progress;
 pub mod records;
@@ -86,6 +90,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<Exit, ServiceError> {
         Command::Init(args) => init(dir, output, args),
         Command::Card(args) => agreement::card(&dir, output, &args),
         Command::Run(args) => run::run(&dir, output, args),
+        Command::Recover(args) => keys::recover(&dir, output, &args),
+        Command::Root(command) => keys::root(&dir, output, command),
+        Command::Approver(command) => keys::approver(&dir, output, command),
         Command::Demo(args) => runtime()?.block_on(demo::run(output, &args)),
         command => runtime()?.block_on(ask(&dir, output, command)),
     }
@@ -96,6 +103,8 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
     let client = Client::new(dir);
     match command {
         Command::Agreement(command) => agreement::agreement(&client, dir, output, command).await,
+        Command::Directory(command) => directory::directory(&client, dir, output, command).await,
+        Command::Introduce(args) => introduce::introduce(&client, dir, output, args).await,
         Command::Group(command) => lists::group(&client, output, command).await,
         Command::Address(command) => address::address(&client, output, command).await,
         Command::Peers => lists::peers(&client, output).await,
@@ -103,9 +112,17 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
+        Command::Log(command) => log::log(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,
-        Command::Init(_) | Command::Card(_) | Command::Run(_) | Command::Demo(_) => Ok(Exit::DONE),
+        Command::Rotate(args) => keys::rotate(&client, dir, output, &args).await,
+        Command::Init(_)
+        | Command::Card(_)
+        | Command::Run(_)
+        | Command::Demo(_)
+        | Command::Recover(_)
+        | Command::Root(_)
+        | Command::Approver(_) => Ok(Exit::DONE),
     }
 }
 
@@ -159,6 +176,8 @@ fn init(dir: PathBuf, output: Output, args: InitArgs) -> Result<Exit, ServiceErr
         proxy_credentials_file: args.proxy_credentials_file,
         passphrase_file: args.passphrase_file,
         recovery_file: args.recovery_file,
+        root_file: args.root_file,
+        root_passphrase_file: args.root_passphrase_file,
     };
     let made = setup::init(&options)?;
     output.result(&made, init_text);

@@ -313,6 +313,7 @@ impl ShownReceipt {
             Verdict::Held(tier) => (tier.as_str(), Some(tier.number())),
             Verdict::Unopenable => ("unopenable", None),
             Verdict::Conflict => ("conflict", None),
+            Verdict::PurposeNotAgreed => ("purpose_not_agreed", None),
         };
         Self {
             valid: true,

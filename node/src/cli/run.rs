@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use pakt_keys::keystore::Keystore;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -17,6 +18,7 @@ use super::output::Output;
 use crate::api::listen::{ApiServer, give_to_group};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{Config, LogFormat};
+use crate::keyring::Keyring;
 use crate::service::{self, Node};
 use crate::{files, setup};
 
@@ -32,7 +34,7 @@ const LOG_DEFAULT: &str = "warn,pakt_node=info,pakt_protocol=info";
 pub fn run(dir: &Path, output: Output, args: RunArgs) -> Result<Exit, ServiceError> {
     let config = Config::load(dir)?;
     start_log(args.log_format.unwrap_or(config.log.format));
-    let keys = setup::unlock(&config, args.passphrase_file.as_deref())?;
+    let keys = Keyring::open(&config, args.passphrase_file.as_deref())?;
     if setup::is_unprotected(&config)? {
         tracing::warn!("the keys lie on disk without a passphrase");
     }
@@ -44,7 +46,7 @@ pub fn run(dir: &Path, output: Output, args: RunArgs) -> Result<Exit, ServiceErr
     result
 }
 
-async fn serve(config: Config, keys: pakt_keys::keystore::Keystore, output: Output) -> Result<Exit, ServiceError> {
+async fn serve(config: Config, keys: (Keystore, Keyring), output: Output) -> Result<Exit, ServiceError> {
     let shutdown = CancellationToken::new();
     let signals = Signals::listen()?;
     let dir = config.dir.clone();

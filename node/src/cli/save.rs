@@ -367,6 +367,7 @@ mod tests {
             },
             message: "m".into(),
             purpose: None,
+            keep_until: None,
             text: String::new(),
             tree,
             folders: folders.iter().map(|f| (*f).to_owned()).collect(),

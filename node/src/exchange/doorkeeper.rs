@@ -6,6 +6,9 @@ use pakt_keys::EntityId;
 use pakt_protocol::hello::{Hello, VersionRange};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::limits::FLIGHT_BYTES;
+use pakt_protocol::record::chain::CertificateChain;
+
+use tokio_util::task::TaskTracker;
 
 use crate::ambient;
 use crate::book::{Book, FlightProblem, HelloProblem};
@@ -16,12 +19,24 @@ use crate::net::{Admission, DialError, DialTarget, Doorkeeper, HelloRefusal, Pee
 pub struct Keeper {
     book: Book,
     entity: Entity,
+    /// Contradictions that are being stored.
+    freezing: TaskTracker,
 }
 
 impl Keeper {
     /// A doorkeeper that knows what the book knows.
     pub fn new(book: Book, entity: Entity) -> Keeper {
-        Keeper { book, entity }
+        Keeper { book, entity, freezing: TaskTracker::new() }
+    }
+
+    /// Stores a contradiction; the connection that showed it is refused meanwhile.
+    fn freeze(&self, agreement: AgreementId, shown: CertificateChain) {
+        let book = self.book.clone();
+        self.freezing.spawn(async move {
+            if let Err(error) = book.freeze(&agreement, &shown).await {
+                tracing::error!(%agreement, %error, "contradicting certificates could not be stored");
+            }
+        });
     }
 
     /// Also this node's operator is to read what was wrong, whichever side had dialled.
@@ -70,8 +85,12 @@ impl Doorkeeper for Keeper {
     ) -> Result<PeerNode, HelloRefusal> {
         let hello_bytes = hello;
         let hello = Hello::from_bytes(hello).map_err(|_| HelloRefusal::Malformed)?;
-        let checked = self.book.check_hello(agreement, entity, tls_key, &hello);
-        let node = checked.map_err(|problem| self.turn_away(agreement, problem))?;
+        let node = self.book.check_hello(agreement, entity, tls_key, &hello).map_err(|problem| {
+            if problem.freezes() {
+                self.freeze(*agreement, hello.chain.clone());
+            }
+            self.turn_away(agreement, problem)
+        })?;
         Ok(PeerNode {
             entity: node.entity,
             agreement: *agreement,

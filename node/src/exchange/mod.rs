@@ -12,6 +12,7 @@ mod bulk;
 mod control;
 mod credit;
 mod doorkeeper;
+mod errands;
 mod fair;
 mod frames;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod pull;
 mod relay;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_introductions;
 mod urgent;
 
 use std::collections::HashMap;
@@ -40,15 +43,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use doorkeeper::Keeper;
+pub use errands::AskError;
 
 use crate::ambient;
+use crate::audit::Log;
 use crate::book::{Agreement, Book, HelloProblem};
+use crate::controls::Controls;
+use crate::directory::Directory;
 use crate::entity::Entity;
+use crate::introductions::Introductions;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
 use crate::relay::RelayConfig;
 use buffers::Buffers;
+use errands::Errand;
 use limit::NodeLimits;
 use memory::NodeMemory;
 use meter::SendMeter;
@@ -57,6 +66,8 @@ use peer::{Command, PeerActor};
 use relay::Relay;
 pub use relay::RelayCounts;
 
+/// Lanes that were being dialled when keys were replaced are up by then.
+const LANES_CHANGE_OVER: Duration = Duration::from_secs(3);
 /// Commands that wait for one actor.
 const INBOX_MAX: usize = 256;
 
@@ -79,10 +90,16 @@ pub struct Parts {
     pub book: Book,
     /// Messages.
     pub mailroom: Mailroom,
+    /// Who is listed where.
+    pub directory: Directory,
+    /// What is passed on, and what came through others.
+    pub introductions: Introductions,
     /// Lanes out.
     pub net: Net,
     /// Lanes in.
     pub lanes: mpsc::Receiver<Lane>,
+    /// What this node can show for the controls that agreements ask for.
+    pub controls: Controls,
     /// What the operator set.
     pub settings: Settings,
 }
@@ -104,6 +121,15 @@ pub struct LaneInfo {
     pub received: u64,
 }
 
+/// Why what is queued for a counterpart that is online does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// For people.
+    pub why: String,
+    /// When it goes on, if that is known.
+    pub until: Option<Time>,
+}
+
 /// How a counterpart can be reached right now.
 #[derive(Debug, Clone, Default)]
 pub struct PeerState {
@@ -121,6 +147,8 @@ pub struct PeerState {
     pub lanes: Vec<LaneInfo>,
     /// Bytes per second that bulk lanes to it carried lately, if enough was sent to tell.
     pub line_rate: Option<u64>,
+    /// Why what is queued does not go although the control lane is up.
+    pub holding: Option<Holding>,
 }
 
 /// Why a proposer does not hold the countersigned agreement yet.
@@ -146,7 +174,12 @@ struct Context {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
+    errands: mpsc::Sender<Errand>,
     net: Net,
+    controls: Controls,
+    log: Log,
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
@@ -184,11 +217,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Exchange {
     /// Starts one actor per agreement, and takes the lanes that others dial.
     pub fn start(parts: Parts) -> Exchange {
+        let (errands, orders) = mpsc::channel(errands::ERRANDS_MAX);
         let context = Context {
+            log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
+            directory: parts.directory,
+            introductions: parts.introductions,
+            errands,
             net: parts.net,
+            controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             memory: Arc::default(),
             buffers: Arc::default(),
@@ -205,6 +244,8 @@ impl Exchange {
             exchange.ensure(&agreement.id);
         }
         exchange.inner.tasks.spawn(take_lanes(exchange.clone(), parts.lanes));
+        exchange.inner.tasks.spawn(end_frozen(exchange.clone()));
+        exchange.inner.tasks.spawn(errands::run(exchange.clone(), orders));
         exchange
     }
 
@@ -253,9 +294,35 @@ impl Exchange {
 
     /// Tells every counterpart the groups and the epoch as they are now.
     pub async fn rosters_changed(&self) {
+        self.tell_all(|| Command::RosterChanged).await;
+    }
+
+    /// Tells these counterparts their new door grants, where they are online.
+    pub async fn grants_changed(&self, agreements: &[AgreementId]) {
+        for id in agreements {
+            self.tell(id, Command::GrantsChanged).await;
+        }
+    }
+
+    /// This node's keys were replaced: every lane is opened anew and shows the new ones.
+    pub async fn identity_changed(&self) {
+        self.tell_all(|| Command::IdentityChanged { again: false }).await;
+        let exchange = self.clone();
+        let stop = self.inner.context.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANES_CHANGE_OVER) => {
+                    exchange.tell_all(|| Command::IdentityChanged { again: true }).await;
+                }
+            }
+        });
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
         let all: Vec<AgreementId> = lock(&self.inner.context.peers).keys().copied().collect();
         for id in all {
-            self.tell(&id, Command::RosterChanged).await;
+            self.tell(&id, command()).await;
         }
     }
 
@@ -330,6 +397,16 @@ impl Exchange {
         self.inner.context.relay.counts()
     }
 
+    /// What this node can show for the controls that agreements ask for.
+    pub fn controls(&self) -> &Controls {
+        &self.inner.context.controls
+    }
+
+    /// The audit log and the heads of it.
+    pub fn log(&self) -> &Log {
+        &self.inner.context.log
+    }
+
     /// How far an envelope is that is under way now.
     pub fn progress(&self, envelope: &EnvelopeId) -> Option<Progress> {
         lock(&self.inner.context.progress).get(envelope).copied()
@@ -370,6 +447,21 @@ async fn take_lanes(exchange: Exchange, mut lanes: mpsc::Receiver<Lane>) {
                 Err(error) => tracing::debug!(agreement = %id, %error, "a lane was not opened"),
             }
         });
+    }
+}
+
+/// Ends what goes on with a counterpart as soon as its agreement is frozen.
+async fn end_frozen(exchange: Exchange) {
+    let context = exchange.inner.context.clone();
+    let mut frozen = context.book.frozen();
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            changed = frozen.changed() => if changed.is_err() { return },
+        }
+        for agreement in context.book.all().iter().filter(|agreement| agreement.frozen_at.is_some()) {
+            exchange.agreement_changed(&agreement.id).await;
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Two nodes in one process, over real sockets and real files: from a proposal to a receipt.
 
+mod terms;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::object::SealBase;
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
@@ -36,17 +38,22 @@ use crate::slots::Slots;
 use crate::store::Store;
 
 #[derive(Clone)]
-struct TestNode {
+pub(super) struct TestNode {
     _folder: Arc<TempDir>,
-    entity: Entity,
-    book: Book,
+    pub(super) entity: Entity,
+    pub(super) book: Book,
     mailroom: Mailroom,
     net: Net,
     exchange: Exchange,
     pool: ContentPool,
+    pub(super) introductions: Introductions,
 }
 
-async fn node(name: &str, number: &str) -> TestNode {
+pub(super) async fn node(name: &str, number: &str) -> TestNode {
+    node_with(name, number, Controls::of_this_node()).await
+}
+
+async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = ambient::rng();
     let (root, next) = (RootKey::generate(&mut rng), RootKey::generate(&mut rng));
@@ -57,7 +64,7 @@ async fn node(name: &str, number: &str) -> TestNode {
     let seed = *transport.seed();
     let store_key = [7; 32];
     let keystore = Keystore {
-        root: Some(root),
+        root: Some(HeldRoot::open(root)),
         transport,
         statement,
         contact,
@@ -74,7 +81,10 @@ async fn node(name: &str, number: &str) -> TestNode {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address: Address = format!("127.0.0.1:{port}").parse().unwrap();
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), vec![address]).unwrap();
-    let mailroom = Mailroom::new(store, blobs, slots);
+    let mailroom = Mailroom::new(store.clone(), blobs, slots);
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), Default::default()).unwrap();
+    let introductions =
+        Introductions::open(store, book.clone(), entity.clone(), directory.clone(), Default::default()).unwrap();
     let mut config = NetConfig::new(seed);
     config.listen = Some(format!("127.0.0.1:{port}").parse().unwrap());
     config.dial_rules = DialRules { own: vec!["127.0.0.1".parse().unwrap()], allowed: vec![] }.into();
@@ -83,20 +93,24 @@ async fn node(name: &str, number: &str) -> TestNode {
         entity: entity.clone(),
         book: book.clone(),
         mailroom: mailroom.clone(),
+        directory,
+        introductions: introductions.clone(),
         net: net.clone(),
         lanes,
+        controls,
         settings: Settings::default(),
     };
     let exchange = Exchange::start(parts);
-    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool: ContentPool::start().unwrap() }
+    let pool = ContentPool::start().unwrap();
+    TestNode { _folder: Arc::new(folder), entity, book, mailroom, net, exchange, pool, introductions }
 }
 
 impl TestNode {
     fn root(&self) -> RootKey {
-        RootKey::from_seed(*self.entity.current().root().unwrap().seed())
+        self.entity.current().root().unwrap().key(&[]).unwrap()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.exchange.shutdown().await;
         self.net.shutdown().await;
     }
@@ -251,10 +265,15 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Two nodes whose agreement was completed over the wire.
-async fn pair() -> (TestNode, TestNode, AgreementId) {
-    let (a, b) = (node("Clinic A", "NO:ORGNR:1").await, node("Clinic B", "NO:ORGNR:2").await);
+pub(super) async fn pair() -> (TestNode, TestNode, AgreementId) {
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    pair_with(b, TermsDraft::standard(ambient::now())).await
+}
+
+/// The same with this acceptor and these terms.
+async fn pair_with(b: TestNode, draft: TermsDraft) -> (TestNode, TestNode, AgreementId) {
+    let a = node("Clinic A", "NO:ORGNR:1").await;
     let card = b.book.own_card().unwrap();
-    let draft = TermsDraft::standard(ambient::now());
     let (proposed, file) = a.book.propose(&card, draft, true, &a.root()).await.unwrap();
     let id = proposed.id;
     a.exchange.agreement_changed(&id).await;
@@ -283,6 +302,30 @@ async fn an_acceptance_completes_the_agreement_and_a_message_arrives() {
         assert_eq!(message.counts.plain_bytes, bytes as u64);
         assert!(row.wire_bytes >= bytes as u64, "{} for {bytes}", row.wire_bytes);
     }
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_epochs_that_roll_and_are_erased_under_load_lose_nothing() {
+    let (a, b, id) = pair().await;
+    let day = Duration::from_secs(86_400);
+    let start = ambient::service_now();
+    let mut sent = Vec::new();
+    for round in 1..=6 {
+        sent.push(a.send(&id, 3 << 20).await);
+        // Four days later: a new epoch begins, and the one before the last is erased.
+        let before = b.book.current_epoch();
+        assert!(b.book.roll_epoch_if_due(start + day * 4 * round).await.unwrap());
+        assert!(b.book.current_epoch() > before);
+        b.exchange.rosters_changed().await;
+    }
+    for envelope in &sent {
+        let delivered = || a.mailroom.envelope(envelope).unwrap().delivery.state == State::Delivered;
+        until("delivered", delivered).await;
+        assert!(b.mailroom.item(&envelope.0).is_ok());
+    }
+    assert!(b.book.slots_in_use().len() <= 2, "the erased ones are gone");
     a.stop().await;
     b.stop().await;
 }

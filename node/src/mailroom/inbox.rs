@@ -1,15 +1,18 @@
 //! What arrived: messages and reports, newest first.
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::{BlindedHead, Event, MessageStep};
 use pakt_protocol::content::manifest::ManifestKey;
-use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::Offer;
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
+use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
+use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
@@ -34,16 +37,47 @@ pub struct Arrival {
     pub key: Zeroizing<[u8; 32]>,
     /// Its segments in order.
     pub segments: Vec<ObjectId>,
-    /// What is answered, now and to every duplicate.
-    pub settled: SettledRow,
+    /// What the log notes about it.
+    pub note: ArrivalNote,
+    /// Makes what is answered, now and to every duplicate, from the blinded head of the log with the note in it.
+    pub answer: Answer,
+}
+
+/// Makes a signed receipt.
+pub type Answer = Box<dyn FnOnce(BlindedHead) -> Vec<u8> + Send>;
+
+/// What the log notes about an envelope that was settled here.
+#[derive(Debug, Clone, Copy)]
+pub struct ArrivalNote {
+    /// The message.
+    pub message: MessageId,
+    /// The agreement.
+    pub agreement: AgreementId,
+    /// The core that the receipt is about.
+    pub core: CoreHash,
+}
+
+impl ArrivalNote {
+    fn event(self, (entity, envelope): (EntityId, EnvelopeId), received: bool, blinder: [u8; 32]) -> Event {
+        let ArrivalNote { message, agreement, core } = self;
+        let step =
+            if received { MessageStep::Received { core, blinder } } else { MessageStep::RefusedHere { core, blinder } };
+        Event::Message { envelope, message, agreement, entity, step }
+    }
 }
 
 impl Mailroom {
-    /// Keeps an accepted offer, or finds the one that was kept before.
+    /// Keeps an accepted offer, or finds the one that was kept before; it is counted where the rate is limited.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub async fn begin_incoming(&self, from: EntityId, offer: Offer, now: Time) -> Result<IncomingRow, MailError> {
+    pub async fn begin_incoming(
+        &self,
+        from: EntityId,
+        offer: Offer,
+        now: Time,
+        counted: Option<Counted>,
+    ) -> Result<IncomingRow, MailError> {
         let key = (from, offer.envelope);
         let row = self.store.write(move |tx| {
             let offered_at = tx.get(&INCOMING, &key)?.map_or(now, |row: IncomingRow| row.offered_at);
@@ -51,6 +85,9 @@ impl Mailroom {
             // It may have been refused and dropped before: that must not take away what comes now.
             Blobs::take_back(tx, incoming_owner(&from, &offer.envelope))?;
             tx.put(&INCOMING, &key, &row)?;
+            if let Some(counted) = &counted {
+                rate::count(tx, (from, Direction::Received), offer.envelope, counted)?;
+            }
             Ok::<_, StoreError>(row)
         });
         Ok(row.await?)
@@ -110,7 +147,8 @@ impl Mailroom {
         Ok(self.store.read(|tx| tx.get(&SETTLED, &(*from, *envelope)))?)
     }
 
-    /// Commits an envelope: its key in a slot first, then message, receipt and the mark against duplicates in one commit.
+    /// Commits an envelope: its key in a slot first, then message, receipt, the log's entry and the mark against duplicates
+    /// in one commit.
     ///
     /// # Errors
     /// [`MailError`]; nothing of it is then visible.
@@ -129,7 +167,9 @@ impl Mailroom {
                     return Ok(earlier.receipt);
                 }
                 tx.remove(&INCOMING, &key)?;
-                tx.put(&SETTLED, &key, &arrival.settled)?;
+                let head = audit::append_blinded(tx, |blinder| arrival.note.event(key, slot.is_some(), blinder))?;
+                let settled = SettledRow { core: arrival.note.core, receipt: (arrival.answer)(head) };
+                tx.put(&SETTLED, &key, &settled)?;
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
@@ -137,7 +177,7 @@ impl Mailroom {
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
-                Ok(arrival.settled.receipt)
+                Ok(settled.receipt)
             })
             .await;
         if let (Err(error), Some(slot)) = (&committed, slot) {
@@ -145,6 +185,16 @@ impl Mailroom {
         }
         self.changed();
         Ok(committed?)
+    }
+
+    /// Notes in the log that somebody looked into a message or took its files; only then may it be shown.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn note_access(&self, message: &InMessage, step: MessageStep) -> Result<(), MailError> {
+        let &InMessage { envelope, message, agreement, from: entity, .. } = message;
+        let event = Event::Message { envelope, message, agreement, entity, step };
+        Ok(self.store.write_blocking(move |tx| audit::append(tx, event))?)
     }
 
     async fn put_key(&self, key: Zeroizing<[u8; 32]>) -> Result<SlotId, MailError> {

@@ -8,6 +8,7 @@
 pub mod early;
 pub mod inbox;
 pub mod outbox;
+pub mod rate;
 pub mod rows;
 #[cfg(test)]
 mod tests;

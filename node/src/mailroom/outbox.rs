@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::{Reason, Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 use super::rows::{HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
 use super::{MailError, Mailroom, outgoing_owner};
 use crate::ambient;
+use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
@@ -54,6 +56,7 @@ impl Mailroom {
                     tx.put(&OUT_ENVELOPES, &envelope.id, envelope)?;
                     tx.put(&OPEN_ENVELOPES, &(envelope.agreement, envelope.sequence), &envelope.id)?;
                     tx.remove(&EARLY, &(envelope.agreement, envelope.id))?;
+                    audit::append(tx, event(envelope, MessageStep::Sent))?;
                 }
                 tx.put(&OUT_MESSAGES, &message.id, &message)
             })
@@ -171,6 +174,7 @@ impl Mailroom {
                 let is_final = row.delivery.state.is_final();
                 if is_final {
                     tx.remove(&OPEN_ENVELOPES, &(row.agreement, row.sequence))?;
+                    audit::append(tx, event(&row, final_step(row.delivery.state)))?;
                 }
                 tx.put(&OUT_ENVELOPES, &id, &row)?;
                 if is_final { end_message(tx, &blobs, &row.message) } else { Ok::<_, StoreError>(None) }
@@ -225,6 +229,20 @@ impl Mailroom {
     }
 }
 
+/// What the log notes about an envelope.
+fn event(row: &OutEnvelope, step: MessageStep) -> Event {
+    let &OutEnvelope { id: envelope, message, agreement, entity, .. } = row;
+    Event::Message { envelope, message, agreement, entity, step }
+}
+
+fn final_step(state: State) -> MessageStep {
+    match state {
+        State::Delivered => MessageStep::Delivered,
+        State::Expired => MessageStep::Expired,
+        _ => MessageStep::Refused,
+    }
+}
+
 /// Moves the deadlines of everything that is under way by a jump of the clock, in microseconds.
 pub(crate) fn shift_deliveries(tx: &mut WriteTx, jump: i64) -> Result<(), StoreError> {
     for (_, id) in tx.prefix(&OPEN_ENVELOPES, &(), usize::MAX)? {
@@ -239,7 +257,7 @@ pub(crate) fn shift_deliveries(tx: &mut WriteTx, jump: i64) -> Result<(), StoreE
 fn add_receipt(row: &mut OutEnvelope, bytes: Vec<u8>, receipt: &Receipt) {
     let tier = match receipt.verdict {
         Verdict::Held(tier) => tier.number(),
-        Verdict::Unopenable | Verdict::Conflict => 0,
+        Verdict::Unopenable | Verdict::Conflict | Verdict::PurposeNotAgreed => 0,
     };
     if row.receipts.iter().all(|held| held.tier != tier) {
         row.receipts.push(HeldReceipt { tier, at: receipt.at, bytes });
@@ -324,6 +342,9 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::AgreementSuspended => "the agreement is suspended; it waits",
         Reason::AgreementNotBegun => "the agreement has not begun; it waits",
         Reason::AgreementExpired => "the agreement has run out",
+        Reason::PurposeNotAgreed => "the recipient says that its purpose is none that the agreement names",
+        Reason::ControlMissing => "the recipient does not attest the controls that the agreement asks for",
+        Reason::RateReached => "as many messages as agreed have gone within the last hour",
         Reason::Refused(Refusal::NoAgreement) => "the recipient has no agreement in force with this entity",
         Reason::Refused(Refusal::UnknownGroup) => "the recipient has no such group",
         Reason::Refused(Refusal::TooLarge) => "the message is larger than the agreement allows",
@@ -338,5 +359,6 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::Refused(Refusal::Forged) => "the recipient does not believe this node's signature",
         Reason::Refused(Refusal::Unopenable) => "the recipient cannot open it",
         Reason::Refused(Refusal::Conflict) => "the recipient holds another message under the same id",
+        Reason::Refused(Refusal::HoldTooLong) => "it would be held longer than the agreement allows",
     }
 }

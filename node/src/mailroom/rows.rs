@@ -139,6 +139,8 @@ pub struct InMessage {
     pub priority: Priority,
     /// When it was complete and durable here.
     pub received_at: Time,
+    /// It must not be deleted before, where the agreement says how long it is kept.
+    pub keep_until: Option<Time>,
     /// What it holds.
     pub counts: Counts,
     /// The slot of its manifest key; none until it is committed.

@@ -25,8 +25,8 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
-use super::inbox::Arrival;
-use super::rows::{InItem, InMessage, OutEnvelope, OutMessage, SettledRow};
+use super::inbox::{Arrival, ArrivalNote};
+use super::rows::{InItem, InMessage, OutEnvelope, OutMessage};
 use super::{Mailroom, incoming_owner, outgoing_owner};
 use crate::blob::Blobs;
 use crate::content::{ContentPool, SealTree, SealedTree, read_manifest, seal_tree, tar_stream};
@@ -190,6 +190,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         purpose: None,
         priority: Priority::Normal,
         received_at: Time(1),
+        keep_until: None,
         counts: counts(&sealed.tree),
         key: None,
     };
@@ -197,7 +198,11 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         message: Some(message),
         key: Zeroizing::new(*sealed.tree.manifest_key.as_bytes()),
         segments: sealed.objects.iter().skip(first).map(|(entry, _)| entry.id).collect(),
-        settled: SettledRow { core: CoreHash([0; 32]), receipt: receipt.to_vec() },
+        note: ArrivalNote { message: MESSAGE, agreement: AGREEMENT, core: CoreHash([0; 32]) },
+        answer: {
+            let receipt = receipt.to_vec();
+            Box::new(move |_| receipt)
+        },
     }
 }
 
@@ -217,7 +222,7 @@ fn offer(sealed: &Sealed) -> Offer {
 
 /// Receives one message, as the exchange does; whether the receipt could leave.
 async fn receive(mailroom: &Mailroom, sealed: &Sealed) -> bool {
-    if mailroom.begin_incoming(PEER, offer(sealed), Time(1)).await.is_err() {
+    if mailroom.begin_incoming(PEER, offer(sealed), Time(1), None).await.is_err() {
         return false;
     }
     for batch in sealed.objects.chunks(2) {
@@ -328,7 +333,7 @@ async fn what_arrives_after_its_envelope_was_dropped_is_let_go_and_nothing_else(
     let sealed = sealed(&ContentPool::start().unwrap()).await;
     let mailroom = open(&FaultDisk::new()).unwrap();
     let late: Vec<(ObjectId, Bytes)> = sealed.objects.iter().map(|(entry, bytes)| (entry.id, bytes.clone())).collect();
-    mailroom.begin_incoming(PEER, offer(&sealed), Time(1)).await.unwrap();
+    mailroom.begin_incoming(PEER, offer(&sealed), Time(1), None).await.unwrap();
     mailroom.drop_incoming(PEER, ENVELOPE).await.unwrap();
     mailroom.blobs.reap().await.unwrap();
     mailroom.blobs.write_batch_pinned(PEER, incoming_owner(&PEER, &ENVELOPE), &late).await.unwrap();

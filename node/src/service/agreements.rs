@@ -10,6 +10,7 @@ use pakt_protocol::record::agreement::{self, AgreementFile, AgreementTerms, Side
 use pakt_protocol::record::card::Card;
 use pakt_protocol::time::Time;
 
+use super::introductions::check_bundle;
 use super::peers::not_in_force;
 use super::{Answer, Node, ids, words as text};
 use crate::ambient;
@@ -40,7 +41,10 @@ impl Node {
     pub async fn agreements(&self) -> Answer<Vec<AgreementSummary>> {
         let mut all = self.inner.book.all();
         all.sort_by_key(|agreement| std::cmp::Reverse(agreement.made_at));
-        Ok(all.iter().map(|agreement| summary(agreement, ambient::now())).collect())
+        let mut summaries: Vec<_> = all.iter().map(|agreement| summary(agreement, ambient::now())).collect();
+        self.decorate(&mut summaries)?;
+        summaries.extend(self.received_summaries()?);
+        Ok(summaries)
     }
 
     /// Proposes an agreement to the entity of each card; all cards and the terms are checked before any is signed.
@@ -64,13 +68,18 @@ impl Node {
             check_fingerprint(&entity, request.fingerprint.as_deref())?;
             cards.push(signed);
         }
+        check_bundle(request.bundle.as_deref())?;
         let verified = request.fingerprint.is_some();
         let root = self.root(&request.signing).await?;
         let mut proposals = Vec::with_capacity(cards.len());
         for card in &cards {
             let (agreement, file) = self.inner.book.propose(card, terms.clone(), verified, &root).await?;
             self.inner.exchange.agreement_changed(&agreement.id).await;
-            proposals.push(Proposal { summary: summary(&agreement, now), file });
+            if let Some(name) = &request.bundle {
+                self.inner.introductions.bundle(vec![agreement.id], name.clone()).await?;
+            }
+            let summary = AgreementSummary { bundle: request.bundle.clone(), ..summary(&agreement, now) };
+            proposals.push(Proposal { summary, file });
         }
         Ok(proposals)
     }
@@ -127,7 +136,11 @@ impl Node {
     /// # Errors
     /// `not_found`.
     pub async fn agreement(&self, id: String) -> Answer<AgreementDetail> {
-        let agreement = self.agreement_named(&id)?;
+        let agreement = match self.agreement_named(&id) {
+            Ok(agreement) => agreement,
+            // Not an agreement of this node yet: perhaps it came through an introducer.
+            Err(unknown) => return self.received_detail(&id).map_err(|_| unknown),
+        };
         let AgreementTerms { proposer, acceptor, .. } = &agreement.terms;
         Ok(AgreementDetail {
             summary: summary(&agreement, ambient::now()),
@@ -189,7 +202,7 @@ pub(super) fn check_fingerprint(entity: &EntityId, typed: Option<&str>) -> Answe
     ))
 }
 
-fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
+pub(super) fn terms_draft(toml: Option<&str>, now: Time) -> Answer<TermsDraft> {
     let Some(toml) = toml else { return Ok(TermsDraft::standard(now)) };
     Ok(draft_of(TermsInput::parse(toml, now)?))
 }
@@ -233,6 +246,7 @@ pub(super) fn summary(agreement: &Agreement, now: Time) -> AgreementSummary {
         known: agreement.version_known && agreement.standing == Standing::Active,
         forked: agreement.forked,
         amendments: amendments(agreement),
+        bundle: None,
     }
 }
 
@@ -276,7 +290,7 @@ pub(super) fn state_of(agreement: &Agreement, now: Time) -> AgreementState {
     }
 }
 
-fn party(party: &agreement::Party, signed: bool) -> Party {
+pub(super) fn party(party: &agreement::Party, signed: bool) -> Party {
     Party {
         entity: party.entity.to_string(),
         name: party.name.clone(),
@@ -286,7 +300,7 @@ fn party(party: &agreement::Party, signed: bool) -> Party {
     }
 }
 
-fn shown_terms(terms: &AgreementTerms) -> Terms {
+pub(super) fn shown_terms(terms: &AgreementTerms) -> Terms {
     let retention = terms.retention_seconds.map(|seconds| text::span(Duration::from_secs(seconds)));
     Terms {
         purposes: terms.purposes.clone(),

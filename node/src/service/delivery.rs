@@ -65,12 +65,13 @@ pub(super) fn shown(
 }
 
 /// When an envelope that waits is tried next, never in the past. While the counterpart is away that is when it is
-/// dialled; none when it has to dial this node.
+/// dialled; none when it has to dial this node, or while nobody knows when the agreement lets it go.
 fn next_attempt(row: &OutEnvelope, peer: Option<&PeerState>, now: Time) -> Option<Time> {
     let due = row.delivery.next_attempt_at.max(now);
-    match peer.filter(|peer| !peer.online) {
-        Some(away) => away.next_dial_at.map(|dial| due.max(dial)),
-        None => Some(due),
+    match peer {
+        Some(away) if !away.online => away.next_dial_at.map(|dial| due.max(dial)),
+        Some(PeerState { holding: Some(holding), .. }) => holding.until.map(|until| due.max(until)),
+        _ => Some(due),
     }
 }
 
@@ -133,13 +134,21 @@ fn receipts_of(row: &OutEnvelope) -> Vec<ReceiptAt> {
 fn row_reason(row: &OutEnvelope, peer: Option<&PeerState>) -> Option<String> {
     let reason = row.delivery.reason;
     let away = peer.filter(|peer| !peer.online);
+    let holding = peer.and_then(|peer| peer.holding.as_ref());
     match (reason, away) {
         (None | Some(Reason::Unreachable | Reason::ConnectionLost), Some(peer)) => {
             let text = reason_text(Reason::Unreachable);
             Some(peer.reason.as_ref().map_or_else(|| text.to_owned(), |why| format!("{text}: {why}")))
         }
+        (_, None) if row.delivery.state == State::Queued && holding.is_some() => {
+            holding.map(|holding| holding.why.clone())
+        }
         // The counterpart is back: what was is no reason any more.
-        (Some(Reason::Unreachable), None) if !row.delivery.state.is_final() => None,
+        (Some(Reason::Unreachable | Reason::ControlMissing | Reason::RateReached), None)
+            if !row.delivery.state.is_final() =>
+        {
+            None
+        }
         (reason, _) => reason.map(|reason| reason_text(reason).to_owned()),
     }
 }
@@ -155,8 +164,13 @@ fn code_of(reason: Reason) -> ErrorCode {
             ErrorCode::NoAgreement
         }
         Reason::GroupGone | Reason::Refused(Refusal::UnknownGroup) => ErrorCode::NotFound,
-        Reason::Refused(_) | Reason::Unopenable | Reason::Conflict => ErrorCode::Refused,
-        Reason::Unreachable | Reason::ConnectionLost | Reason::HoldTimeOver | Reason::NotConfirmed => ErrorCode::Failed,
+        Reason::Refused(_) | Reason::Unopenable | Reason::Conflict | Reason::PurposeNotAgreed => ErrorCode::Refused,
+        Reason::Unreachable
+        | Reason::ConnectionLost
+        | Reason::HoldTimeOver
+        | Reason::NotConfirmed
+        | Reason::ControlMissing
+        | Reason::RateReached => ErrorCode::Failed,
     }
 }
 
@@ -169,6 +183,7 @@ mod tests {
     use pakt_protocol::record::roster::GroupId;
 
     use super::*;
+    use crate::exchange::Holding;
     use crate::mailroom::rows::HeldReceipt;
 
     const NOW: Time = Time(1_790_000_000_000_000);
@@ -254,6 +269,11 @@ mod tests {
         check(Some(Reason::Refused(Refusal::Busy)), Some(&away), Some("busy"));
         check(Some(Reason::Unreachable), Some(&peer(true, None)), None);
         check(Some(Reason::Refused(Refusal::Busy)), Some(&peer(true, None)), Some("busy"));
+        let holding = Some(Holding { why: "the agreement asks for malware-scan".into(), until: None });
+        let held = PeerState { holding, ..peer(true, None) };
+        check(Some(Reason::ControlMissing), Some(&held), Some("malware-scan"));
+        assert_eq!(view(&row(State::Queued, None, &[]), Some(&held)).next_attempt_at, None);
+        check(Some(Reason::ControlMissing), Some(&peer(true, None)), None);
         check(None, Some(&peer(true, None)), None);
         check(None, Some(&peer(false, None)), Some("cannot be reached"));
         let delivered = view(&row(State::Delivered, Some(Reason::ConnectionLost), &[1]), None);

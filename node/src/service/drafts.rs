@@ -241,6 +241,7 @@ impl Node {
                 Standing::Proposed => {
                     "see `pakt agreement list`; wait until it is accepted, or import the file that came back"
                 }
+                _ if agreement.frozen_at.is_some() => "call it, then end this agreement with `pakt agreement end`",
                 _ => match agreement.footing(now) {
                     Footing::Suspended => "see `pakt agreement list`; whoever suspended it resumes it",
                     Footing::Expired => "renew it with `pakt agreement renew`",

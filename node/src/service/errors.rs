@@ -9,6 +9,7 @@ use crate::blob::BlobError;
 use crate::book::BookError;
 use crate::content::{ReadManifestError, SealTreeError};
 use crate::entity::EntityError;
+use crate::introductions::IntroductionError;
 use crate::mailroom::MailError;
 use crate::slots::SlotsError;
 use crate::store::StoreError;
@@ -151,6 +152,22 @@ impl From<BookError> for ServiceError {
             | BookError::GroupExists
             | BookError::TooManyGroups
             | BookError::Hello(_) => ErrorCode::Conflict,
+        };
+        split(code, &error.to_string())
+    }
+}
+
+impl From<IntroductionError> for ServiceError {
+    fn from(error: IntroductionError) -> Self {
+        let code = match error {
+            IntroductionError::Book(error) => return error.into(),
+            IntroductionError::Store(error) => return error.into(),
+            IntroductionError::Record(error) => return error.into(),
+            IntroductionError::Unknown => ErrorCode::NotFound,
+            IntroductionError::Decided => ErrorCode::Conflict,
+            IntroductionError::TooMany => ErrorCode::Busy,
+            IntroductionError::TooLong => ErrorCode::TooLarge,
+            IntroductionError::NoIntroducer => ErrorCode::NoAgreement,
         };
         split(code, &error.to_string())
     }

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use pakt_protocol::audit::MessageStep;
 use pakt_protocol::content::manifest::{Bounds, EntryKind, Manifest, Tree};
 use tokio::io::AsyncRead;
 
@@ -44,11 +45,13 @@ impl Node {
             match &item {
                 InItem::Message(message) => {
                     let manifest = node.manifest(message)?;
+                    node.inner.mailroom.note_access(message, MessageStep::Read)?;
                     let (tree, folders) = listed(&manifest.tree);
                     Ok(InboxDetail {
                         item: row,
                         message: message.message.to_string(),
                         purpose: message.purpose.clone(),
+                        keep_until: message.keep_until.map(time_text),
                         text: message.text.clone(),
                         tree,
                         folders,
@@ -68,7 +71,11 @@ impl Node {
     pub async fn inbox_content(&self, id: String) -> Answer<Pin<Box<dyn AsyncRead + Send>>> {
         let node = self.clone();
         let opened = blocking(move || match node.inbox_named(&id)? {
-            InItem::Message(message) => Ok(Some((message.from, node.manifest(&message)?))),
+            InItem::Message(message) => {
+                let manifest = node.manifest(&message)?;
+                node.inner.mailroom.note_access(&message, MessageStep::Saved)?;
+                Ok(Some((message.from, manifest)))
+            }
             InItem::Report(_) => Ok(None),
         });
         Ok(match opened.await? {
@@ -127,6 +134,7 @@ impl Node {
             item,
             message: about.unwrap_or_else(|_| report.envelope.to_string()),
             purpose: None,
+            keep_until: None,
             text: report.text.clone(),
             tree: Vec::new(),
             folders: Vec::new(),
@@ -227,6 +235,7 @@ mod tests {
             purpose: None,
             priority: envelope::Priority::Urgent,
             received_at: Time(0),
+            keep_until: None,
             counts: Counts { files: 3, plain_bytes: 9, ..Counts::default() },
             key: slot,
         };

@@ -8,8 +8,10 @@
 //! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `addresses` | where this node can be dialled |
+//! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `log` | the audit log and heads of it |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -18,12 +20,16 @@
 mod addresses;
 mod agreements;
 mod delivery;
+mod directory;
 mod drafts;
 mod errors;
 mod groups;
 mod ids;
 mod inbox;
+mod introductions;
+mod keys;
 mod life;
+mod log;
 mod outbox;
 mod peers;
 mod root;
@@ -46,13 +52,18 @@ use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
 use crate::content::{ContentPool, KnownContent};
+use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::exchange::Exchange;
+use crate::introductions::Introductions;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
-use crate::net::SharedRules;
+use crate::net::{Net, SharedRules};
 use drafts::Drafts;
 
-pub use start::start;
+pub use log::verify_log;
+pub use start::{STORE_NAME, start};
+pub(crate) use status::{peer_id, root_place};
 
 /// What a call of the API gets.
 type Answer<T> = Result<T, ServiceError>;
@@ -71,9 +82,14 @@ struct Inner {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     blobs: Blobs,
     known: KnownContent,
+    net: Net,
     exchange: Exchange,
+    /// Held while keys are replaced.
+    keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,

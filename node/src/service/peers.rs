@@ -24,10 +24,17 @@ impl Node {
         let now = ambient::now();
         let state = |agreement: &Arc<Agreement>| self.inner.exchange.peer(&agreement.id);
         let peers = self.counterparts(now);
-        Ok(peers
-            .iter()
-            .map(|agreement| peer(agreement, &state(agreement), (&self.inner.book, &self.inner.dial_rules), now))
-            .collect())
+        let shown = |agreement: &Arc<Agreement>| Peer {
+            controls_lacking: self.controls_lacking(agreement),
+            ..peer(agreement, &state(agreement), (&self.inner.book, &self.inner.dial_rules), now)
+        };
+        Ok(peers.iter().map(shown).collect())
+    }
+
+    /// Controls that an agreement asks for and that this node cannot attest.
+    pub(super) fn controls_lacking(&self, agreement: &Agreement) -> Vec<String> {
+        let terms = &agreement.terms;
+        self.inner.exchange.controls().lacking(&terms.controls, terms.retention_seconds)
     }
 
     /// The agreement that counts with each counterpart, ordered by name.
@@ -79,6 +86,8 @@ fn peer(agreement: &Agreement, state: &PeerState, (book, rules): (&Book, &Shared
         addresses_told_at: agreement.addresses_told_at.map(time_text),
         clock_difference_s: agreement.clock_difference_s,
         last_contact: agreement.last_contact.map(time_text),
+        holding: state.holding.as_ref().map(|holding| holding.why.clone()),
+        controls_lacking: Vec::new(),
     }
 }
 
@@ -101,6 +110,9 @@ pub(super) fn reason_of(agreement: &Agreement, state: &PeerState, now: Time) -> 
 pub(super) fn not_in_force(agreement: &Agreement, now: Time) -> Option<String> {
     if agreement.in_force(now) {
         return None;
+    }
+    if agreement.frozen_at.is_some() && agreement.standing == Standing::Active {
+        return Some("its certificates contradict each other: call it, then end this agreement".to_owned());
     }
     let terms = &agreement.terms;
     Some(match state_of(agreement, now) {

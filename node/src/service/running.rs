@@ -30,6 +30,7 @@ use crate::book::{Book, Standing};
 use crate::clock;
 use crate::content::KnownContent;
 use crate::exchange::Exchange;
+use crate::introductions::Introductions;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
@@ -43,6 +44,8 @@ const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
 /// How often the log says which agreements end soon.
 const ENDS_WARNED_EVERY: Duration = Duration::from_secs(86_400);
+/// How often introduction messages are looked through whose time may be over.
+const INTRODUCTIONS_TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// How often is looked whether known content must make room, or cannot be found again.
 const KNOWN_UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked whether what is under way has moved, while somebody watches.
@@ -60,6 +63,7 @@ pub(super) struct Running {
     pub(super) store: Store,
     pub(super) slots: Slots,
     pub(super) book: Book,
+    pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
     pub(super) net: Net,
     pub(super) exchange: Exchange,
@@ -75,6 +79,7 @@ impl Running {
     pub(super) fn start(self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
         let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
+        let tidying = tokio::spawn(tidy_introductions(self.introductions.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
@@ -83,6 +88,7 @@ impl Running {
             ("watching", watching),
             ("epochs", epochs),
             ("slots", rewriting),
+            ("introductions", tidying),
             ("clock", noting),
             ("known content", keeping),
         ];
@@ -133,7 +139,7 @@ async fn within(step: &'static str, limit: Duration, work: impl Future<Output = 
     }
 }
 
-/// Begins an epoch a day, and tells the counterparts.
+/// Begins an epoch a day and replaces old door grants, and tells the counterparts.
 async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
     let mut ticks = interval(EPOCH_CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,6 +152,25 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(true) => exchange.rosters_changed().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot begin a new epoch; trying again in an hour"),
+        }
+        match book.renew_grants_if_due(ambient::service_now()).await {
+            Ok(renewed) => exchange.grants_changed(&renewed).await,
+            Err(error) => tracing::warn!(%error, "cannot make new door grants; trying again in an hour"),
+        }
+    }
+}
+
+/// Gives up introduction messages whose time is over.
+async fn tidy_introductions(introductions: Introductions, stop: CancellationToken) {
+    let mut ticks = interval(INTRODUCTIONS_TIDY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = introductions.tidy(ambient::service_now()).await {
+            tracing::warn!(%error, "cannot clear away old introductions; trying again in an hour");
         }
     }
 }

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use pakt_keys::keystore::Keystore;
 use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::armour::{self, Label};
+use pakt_protocol::audit::{AdministratorStep, Event};
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::card::{Card, card_bytes};
 use tokio::sync::watch;
@@ -27,23 +28,30 @@ use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::Blobs;
 use crate::book::Book;
-use crate::config::Config;
+use crate::config::{CONFIG_NAME, Config};
 use crate::content::{ContentPool, KnownContent};
+use crate::controls::Controls;
+use crate::directory::Directory;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
+use crate::introductions::Introductions;
+use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{clock, files, setup};
+use crate::store::tables::STARTED_WITH;
+use crate::{ambient, audit, clock, files, setup};
 
 /// Name of the database in the data directory.
-const STORE_NAME: &str = "pakt.redb";
+pub const STORE_NAME: &str = "pakt.redb";
 /// Name of the objects' folder in the data directory.
 const CHUNKS_NAME: &str = "chunks";
 /// Name of the key slots in the keys' folder.
 const SLOTS_NAME: &str = "slots";
+/// A configuration is a page of text.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// A card is a page of text.
 const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -56,6 +64,8 @@ struct Opened {
     entity: Entity,
     book: Book,
     mailroom: Mailroom,
+    directory: Directory,
+    introductions: Introductions,
     /// Seconds by which the clock jumped while the node was down.
     clock_jump: Option<i64>,
 }
@@ -64,7 +74,11 @@ struct Opened {
 ///
 /// # Errors
 /// What is wrong with the data directory, the keys or the listen address.
-pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationToken) -> anyhow::Result<Node> {
+pub async fn start(
+    config: Config,
+    (keystore, keyring): (Keystore, Keyring),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
     let listen = config.listen_address()?;
     let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
@@ -72,7 +86,7 @@ pub async fn start(config: Config, keystore: Keystore, shutdown: CancellationTok
     let seed = *keystore.transport.seed();
     let opening = config.clone();
     let opened = blocking(move || open(&opening, keystore, addresses)).await?;
-    let started = bring_up(config, opened, (seed, listen, dial_rules), unprotected, shutdown).await;
+    let started = bring_up(config, opened, (seed, listen, dial_rules), (unprotected, keyring), shutdown).await;
     started.map_err(|(store, error)| {
         store.close();
         error
@@ -85,10 +99,10 @@ async fn bring_up(
     config: Config,
     opened: Opened,
     (seed, listen, dial_rules): Network,
-    unprotected: bool,
+    (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
-    let Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump } = opened;
+    let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
@@ -96,7 +110,8 @@ async fn bring_up(
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
-    let (net, exchange) = connect(net_config, settings, &entity, &book, &mailroom).await.map_err(fail)?;
+    let lists = (&directory, &introductions);
+    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -106,6 +121,7 @@ async fn bring_up(
         store,
         slots,
         book: book.clone(),
+        introductions: introductions.clone(),
         known: known.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
@@ -120,9 +136,13 @@ async fn bring_up(
         entity,
         book,
         mailroom,
+        directory,
+        introductions,
         blobs,
         known,
+        net,
         exchange,
+        keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
         dial_rules,
         card: Mutex::new(card),
@@ -144,13 +164,22 @@ async fn connect(
     config: NetConfig,
     settings: Settings,
     entity: &Entity,
-    book: &Book,
-    mailroom: &Mailroom,
+    (book, mailroom): (&Book, &Mailroom),
+    (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
     let (net, lanes) = Net::start(config, keeper).await?;
-    let (entity, book, mailroom) = (entity.clone(), book.clone(), mailroom.clone());
-    let exchange = Exchange::start(Parts { entity, book, mailroom, net: net.clone(), lanes, settings });
+    let exchange = Exchange::start(Parts {
+        entity: entity.clone(),
+        book: book.clone(),
+        mailroom: mailroom.clone(),
+        directory: directory.clone(),
+        introductions: introductions.clone(),
+        net: net.clone(),
+        lanes,
+        controls: Controls::of_this_node(),
+        settings,
+    });
     Ok((net, exchange))
 }
 
@@ -166,12 +195,30 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     if let Some(seconds) = clock_jump {
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
+    note_configuration(&store, config)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, clock_jump })
+    let directory = Directory::open(store.clone(), book.clone(), entity.clone(), config.directory)?;
+    let introductions =
+        Introductions::open(store.clone(), book.clone(), entity.clone(), directory.clone(), config.introductions)?;
+    Ok(Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump })
+}
+
+/// Adds to the audit log that this is another configuration than at the last start.
+fn note_configuration(store: &Store, config: &Config) -> Answer<()> {
+    let text = files::read_bounded(&config.dir.join(CONFIG_NAME), CONFIG_BYTES_MAX)?;
+    let hash = *blake3::hash(&text).as_bytes();
+    let noted = store.write_blocking(move |tx| {
+        if tx.get(&STARTED_WITH, &())? == Some(hash) {
+            return Ok(());
+        }
+        tx.put(&STARTED_WITH, &(), &hash)?;
+        audit::append(tx, Event::Administrator(AdministratorStep::ConfigurationChanged(hash)))
+    });
+    Ok(noted?)
 }
 
 /// Every file of the keys' folder is for its owner only.
@@ -190,6 +237,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 /// Takes away what a crash left between two steps that belong together.
 async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
     mailroom.erase_orphans(book.slots_in_use()).await?;
+    // Where keys were replaced and the node ended before it had told.
+    book.renew_grants_if_due(ambient::service_now()).await?;
     let released = release_orphans(mailroom).await?;
     let removed = blobs.remove_unpinned().await?;
     if released + removed > 0 {

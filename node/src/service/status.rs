@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use pakt_keys::keystore::HeldRoot;
 use pakt_keys::signing::TransportPublic;
 
 use super::life::life_warnings;
 use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
-use crate::book::Agreement;
+use crate::book::{Agreement, Standing};
 use crate::exchange::RelayCounts;
 use crate::line::Limits;
 use crate::setup;
@@ -57,6 +58,7 @@ impl Node {
             held,
             peers_online,
             unprotected: inner.unprotected,
+            root: root_place(inner.entity.current().root()),
             relay: relay_of(inner.exchange.relay_counts()),
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
@@ -86,13 +88,26 @@ impl Node {
         if free < FREE_BYTES_MIN {
             warnings.push(format!("only {} are free: large messages are refused before they start", words::size(free)));
         }
+        let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
+        warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
         for agreement in self.inner.book.all() {
             if agreement.in_force(now) {
                 warnings.extend(agreement_warnings(&agreement));
+                warnings.extend(self.controls_warning(&agreement));
             }
+            warnings.extend(self.log_warning(&agreement));
             warnings.extend(life_warnings(&agreement, now, ENDS_SOON));
         }
         warnings
+    }
+
+    /// What the operator must know about controls that this node lacks.
+    fn controls_warning(&self, agreement: &Agreement) -> Option<String> {
+        let lacking = self.controls_lacking(agreement);
+        let (name, lacking) = (&agreement.counterpart().name, (!lacking.is_empty()).then(|| lacking.join(" and "))?);
+        Some(format!(
+            "the agreement with {name} asks this node for {lacking}, which it cannot attest: {name} sends nothing"
+        ))
     }
 
     /// The recovery file while it lies in the data directory.
@@ -100,6 +115,15 @@ impl Node {
         let config = &self.inner.config;
         let named = config.recovery_file.iter().cloned().chain([config.dir.join(setup::RECOVERY_NAME)]);
         named.into_iter().find(|file| file.starts_with(&config.dir) && file.exists())
+    }
+}
+
+/// Where the root is that lies in the keystore, or not.
+pub(crate) fn root_place(held: Option<&HeldRoot>) -> RootPlace {
+    match held {
+        None => RootPlace::Elsewhere,
+        Some(held) if held.needs_approvals() => RootPlace::Approved,
+        Some(_) => RootPlace::Here,
     }
 }
 
@@ -113,6 +137,18 @@ fn agreement_warnings(agreement: &Agreement) -> Vec<String> {
     warnings
 }
 
+/// The alarm of an agreement whose counterpart's certificates contradict each other, until it is ended.
+fn frozen_warning(agreement: &Agreement) -> Option<String> {
+    let at = agreement.frozen_at.filter(|_| agreement.standing != Standing::Ended)?;
+    let name = &agreement.counterpart().name;
+    Some(format!(
+        "ALARM: {name} has shown certificates that contradict each other ({}): its root key is in other hands, nothing is \
+         exchanged with it. Call it, then end agreement {} and make a new one",
+        words::moment(at),
+        agreement.id
+    ))
+}
+
 /// Names a clock that is far from ours; `seconds` is the counterpart's minus ours.
 fn clock_warning(name: &str, seconds: i64) -> Option<String> {
     let apart = Duration::from_secs(seconds.unsigned_abs());
@@ -122,7 +158,7 @@ fn clock_warning(name: &str, seconds: i64) -> Option<String> {
 }
 
 /// The text form of a libp2p peer id: base58 of the identity multihash over the public key's protobuf.
-fn peer_id(key: &TransportPublic) -> String {
+pub(crate) fn peer_id(key: &TransportPublic) -> String {
     const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
     base58(&[&HEAD[..], &key.0].concat())
 }

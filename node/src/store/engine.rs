@@ -94,7 +94,7 @@ impl Engine {
         migrations: &[Migration],
     ) -> Result<Engine, StoreError> {
         disk.create_dir_all(folder(path))?;
-        let lock = disk.lock(&folder(path).join("lock"))?;
+        let lock = disk.lock(&folder(path).join(super::LOCK_NAME))?;
         let engine = Engine {
             disk,
             path: path.to_owned(),

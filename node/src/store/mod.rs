@@ -30,6 +30,9 @@ pub use rows::Rows;
 pub use tx::{ReadTx, WriteTx};
 pub use writer::Store;
 
+/// Name of the file beside the database that a running node keeps locked.
+pub const LOCK_NAME: &str = "lock";
+
 /// Bytes of one encoded value at most; content lies in objects, so that rows stay small.
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 

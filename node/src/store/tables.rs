@@ -6,19 +6,26 @@
 //! **Invariant:** names and keys lie on disk unsealed, values sealed: what a thief may not read belongs in the value.
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::LogHead;
 use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::address_update::AddressUpdate;
 use pakt_protocol::record::roster::Roster;
+use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Table;
+use crate::audit::AuditRow;
+use crate::audit::heads::{GivenRow, HeadAlarm};
 use crate::blob::{ObjectRow, Owner, Usage};
-use crate::book::rows::{AddressRow, AgreementRow, ContactRow, DedupRow, EpochRow, StoredGroup};
+use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
+use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
 use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
+use crate::directory::{ListingRow, OwnListing};
+use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -141,3 +148,60 @@ pub(crate) const DEPOSIT_TAGS: Table<([u8; 16], AgreementId), ()> = Table::new("
 
 /// The name of the whole set that a counterpart left.
 pub(crate) const DEPOSITS_WHOLE: Table<AgreementId, [u8; 32]> = Table::new("deposits-whole-1");
+
+/// When each envelope of the last hour came (0) or went (1), per counterpart, under agreements that limit the rate.
+pub(crate) const RATES: Table<(EntityId, u8, EnvelopeId), Time> = Table::new("rates-1");
+
+/// What was attested to each counterpart last.
+pub(crate) const OWN_ATTESTATIONS: Table<AgreementId, OwnAttestationRow> = Table::new("own-attestations-1");
+
+/// The newest attestation of each counterpart.
+pub(crate) const PEER_ATTESTATIONS: Table<AgreementId, PeerAttestationRow> = Table::new("peer-attestations-1");
+
+/// The audit log: entries by their number from 0 on, each with the hashes of the subtrees that it completes.
+pub(crate) const AUDIT: Table<u64, AuditRow> = Table::new("audit-1");
+
+/// The number of its entries.
+pub(crate) const AUDIT_SIZE: Table<(), u64> = Table::new("audit-size-1");
+
+/// Heads of it that were signed, by size.
+pub(crate) const OWN_HEADS: Table<u64, Signed<LogHead>> = Table::new("own-heads-1");
+
+/// Which head each counterpart was given last.
+pub(crate) const HEADS_GIVEN: Table<AgreementId, GivenRow> = Table::new("heads-given-1");
+
+/// The newest heads of each counterpart, by size.
+pub(crate) const PEER_HEADS: Table<(AgreementId, u64), Signed<LogHead>> = Table::new("peer-heads-1");
+
+/// Counterparts whose heads contradict each other.
+pub(crate) const HEAD_ALARMS: Table<AgreementId, HeadAlarm> = Table::new("head-alarms-1");
+
+/// The hash of the configuration that the node last started with.
+pub(crate) const STARTED_WITH: Table<(), [u8; 32]> = Table::new("started-with-1");
+
+/// The newest door grant to each counterpart, where it is not the one of the agreement's file.
+pub(crate) const GRANTS: Table<AgreementId, GrantRow> = Table::new("grants-1");
+
+/// What is known of each counterpart's certificates beside the newest chain.
+pub(crate) const CHAINS: Table<AgreementId, ChainRow> = Table::new("chains-1");
+
+/// At a steward: the newest listing of each counterpart.
+pub(crate) const LISTINGS: Table<EntityId, ListingRow> = Table::new("listings-1");
+
+/// This entity's own listing at each of its stewards.
+pub(crate) const OWN_LISTINGS: Table<AgreementId, OwnListing> = Table::new("own-listings-1");
+
+/// Introduction messages that leave under an agreement, in their order.
+pub(crate) const INTRODUCTIONS_OUT: Table<(AgreementId, u64), OutRow> = Table::new("introductions-out-1");
+
+/// Cards that were asked for, by the entity asked.
+pub(crate) const CARDS_ASKED: Table<EntityId, AskedRow> = Table::new("cards-asked-1");
+
+/// Entities that ask for this entity's card.
+pub(crate) const CARD_REQUESTS: Table<EntityId, CardRequestRow> = Table::new("card-requests-1");
+
+/// Proposals that came through an introducer and are not agreements of this node.
+pub(crate) const RECEIVED: Table<AgreementId, ReceivedRow> = Table::new("received-1");
+
+/// What is known about own proposals beside the agreement itself.
+pub(crate) const OFFERED: Table<AgreementId, OfferedRow> = Table::new("offered-1");

@@ -7,9 +7,14 @@
 
 pub mod address;
 pub mod amend;
+pub mod attestation;
 pub mod contact;
 pub mod deposit;
+pub mod directory;
+pub mod grant;
+pub mod introduction;
 pub mod lane;
+pub mod log;
 pub mod offer;
 pub mod progress;
 pub mod relay;
@@ -21,9 +26,14 @@ use serde::{Deserialize, Serialize};
 
 pub use address::AddressNews;
 pub use amend::{Amend, Amended};
+pub use attestation::{AttestationUpdate, WantAttestation};
 pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
+pub use directory::{Publish, Published, Query, QueryAnswer};
+pub use grant::{Grant, Granted};
+pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
+pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
@@ -86,6 +96,18 @@ registry! {
     WantStatements(WantStatements),
     Amend(Amend),
     Amended(Amended),
+    Attestation(AttestationUpdate),
+    WantAttestation(WantAttestation),
+    LogHead(LogHeadUpdate),
+    WantLogHead(WantLogHead),
+    Grant(Grant),
+    Granted(Granted),
+    Publish(Publish),
+    Published(Published),
+    Query(Query),
+    QueryAnswer(QueryAnswer),
+    Introduction(Introduction),
+    IntroductionTaken(IntroductionTaken),
 }
 
 impl Message {
@@ -118,6 +140,18 @@ impl Message {
                 | Message::WantStatements(_)
                 | Message::Amend(_)
                 | Message::Amended(_)
+                | Message::Attestation(_)
+                | Message::WantAttestation(_)
+                | Message::LogHead(_)
+                | Message::WantLogHead(_)
+                | Message::Grant(_)
+                | Message::Granted(_)
+                | Message::Publish(_)
+                | Message::Published(_)
+                | Message::Query(_)
+                | Message::QueryAnswer(_)
+                | Message::Introduction(_)
+                | Message::IntroductionTaken(_)
         )
     }
 
@@ -153,7 +187,19 @@ impl Message {
             | Message::Sought(_)
             | Message::WantStatements(_)
             | Message::Amend(_)
-            | Message::Amended(_) => None,
+            | Message::Amended(_)
+            | Message::Attestation(_)
+            | Message::WantAttestation(_)
+            | Message::LogHead(_)
+            | Message::WantLogHead(_)
+            | Message::Grant(_)
+            | Message::Granted(_)
+            | Message::Publish(_)
+            | Message::Published(_)
+            | Message::Query(_)
+            | Message::QueryAnswer(_)
+            | Message::Introduction(_)
+            | Message::IntroductionTaken(_) => None,
         }
     }
 }
@@ -179,7 +225,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..30, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..42, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

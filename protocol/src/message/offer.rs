@@ -60,6 +60,8 @@ pub enum Refusal {
     Expired,
     /// Another version of the agreement counts at the receiver, which shows it if it is newer; try again.
     OtherVersion,
+    /// It would be held longer than the agreement allows.
+    HoldTooLong,
 }
 
 impl Refusal {
@@ -86,6 +88,7 @@ impl Refusal {
             Refusal::NotBegun => "agreement_not_begun",
             Refusal::Expired => "agreement_expired",
             Refusal::OtherVersion => "other_agreement_version",
+            Refusal::HoldTooLong => "hold_too_long",
         }
     }
 }

@@ -23,6 +23,7 @@ use super::card::{Card, CardBody, SignedCard, check_entity_name, check_number};
 use super::chain::CertifiedNode;
 use super::grant::DoorGrant;
 use super::{Record, RecordError, Signed, check_text};
+use crate::controls::Control;
 use crate::ids::AgreementId;
 use crate::time::Time;
 
@@ -133,6 +134,11 @@ impl AgreementTerms {
                     "purposes and controls are at most 32 words each, in order, none twice",
                 ));
             }
+        }
+        if self.controls.iter().any(|word| Control::named(word).is_none()) {
+            return Err(RecordError::Field(
+                "controls are malware-scan, journal or retention: no other can be attested",
+            ));
         }
         let all = self.purposes.iter().chain(&self.controls).chain([&self.legal_basis, &self.urgent_contact]);
         for text in all {

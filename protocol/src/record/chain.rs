@@ -14,6 +14,7 @@ use pakt_keys::signing::{Domain, RootKey, RootPublic, StatementPublic, Transport
 use serde::{Deserialize, Serialize};
 
 use super::{Record, RecordError, Signed};
+use crate::door::next_counter;
 use crate::time::Time;
 
 /// Root links in one chain: an entity that replaces its root every year for a lifetime stays below.
@@ -135,6 +136,60 @@ impl CertificateChain {
         }
     }
 
+    /// The same roots with a certificate for new node keys, which replaces the one before.
+    ///
+    /// # Errors
+    /// [`ChainError`] if this chain does not hold, [`ChainError::Certificate`] if `root` is not its current one.
+    pub fn renewed(
+        &self,
+        root: &RootKey,
+        node: (TransportPublic, StatementPublic, ContactPublic),
+        now: Time,
+    ) -> Result<CertificateChain, ChainError> {
+        let before = self.verify()?;
+        if before.root != root.public() {
+            return Err(ChainError::Certificate);
+        }
+        Ok(self.certified(root, before.entity, (before.root_generation, before.serial), node, now))
+    }
+
+    /// One root more: `successor`, to which the current one has committed, commits to `next` and certifies new node keys.
+    ///
+    /// # Errors
+    /// [`ChainError`] if this chain does not hold, is full, or committed to another root.
+    pub fn succeeded(
+        &self,
+        successor: &RootKey,
+        next: &RootPublic,
+        node: (TransportPublic, StatementPublic, ContactPublic),
+        now: Time,
+    ) -> Result<CertificateChain, ChainError> {
+        let before = self.verify()?;
+        let generation = before.root_generation.saturating_add(1);
+        let link = RootLink { generation, root: successor.public(), successor: successor_commitment(next) };
+        let link = Signed::create(&link, |domain, bytes| successor.sign(domain, bytes));
+        let links = self.links.iter().cloned().chain([link]).collect();
+        let longer = CertificateChain { links, certificate: self.certificate.clone() };
+        longer.verify_links()?;
+        Ok(longer.certified(successor, before.entity, (generation, 0), node, now))
+    }
+
+    /// The serial grows with the clock too, so that a store that was set back repeats none.
+    fn certified(
+        &self,
+        root: &RootKey,
+        entity: EntityId,
+        (root_generation, last_serial): (u32, u64),
+        (transport, statement, contact): (TransportPublic, StatementPublic, ContactPublic),
+        now: Time,
+    ) -> CertificateChain {
+        let serial = next_counter(last_serial, now);
+        let certificate =
+            NodeCertificate { entity, root_generation, serial, transport, statement, contact, issued_at: now };
+        let certificate = Signed::create(&certificate, |domain, bytes| root.sign(domain, bytes));
+        CertificateChain { links: self.links.clone(), certificate }
+    }
+
     /// Checks every link, commitment and signature.
     ///
     /// # Errors
@@ -251,6 +306,43 @@ mod tests {
         assert!(chain.verify_links().is_ok());
         chain.links[1] = link(&Party::new(2).next);
         assert_eq!(chain.verify(), Err(ChainError::Uncommitted(1)));
+    }
+
+    fn node(seed: u8) -> (TransportPublic, StatementPublic, ContactPublic) {
+        let party = Party::new(seed);
+        let node = party.chain.verify().expect("holds");
+        (node.transport, node.statement, node.contact)
+    }
+
+    #[test]
+    fn a_renewed_chain_replaces_the_one_before() {
+        let party = Party::new(1);
+        let first = party.chain.verify().expect("holds");
+        let renewed = party.chain.renewed(&party.root, node(5), Time(1_000_000)).expect("the root's own");
+        let second = renewed.verify().expect("holds");
+        assert!(second.is_newer_than(&first) && second.transport != first.transport);
+        assert_eq!((second.entity, second.root_generation), (first.entity, 0));
+        let third = renewed.renewed(&party.root, node(6), Time(0)).expect("holds").verify().expect("holds");
+        assert!(third.is_newer_than(&second), "whatever the clock shows");
+        assert_eq!(party.chain.renewed(&party.next, node(5), Time(1)), Err(ChainError::Certificate));
+    }
+
+    #[test]
+    fn the_committed_root_and_no_other_succeeds() {
+        let (party, other) = (Party::new(1), Party::new(2));
+        let renewed = party.chain.renewed(&party.root, node(5), Time(9)).expect("the root's own");
+        let after = RootKey::from_seed([77; 32]);
+        let longer = renewed.succeeded(&party.next, &after.public(), node(6), Time(1)).expect("committed to");
+        let certified = longer.verify().expect("holds");
+        assert!(certified.is_newer_than(&renewed.verify().expect("holds")));
+        assert_eq!(
+            (certified.entity, certified.root_generation, certified.root),
+            (party.entity(), 1, party.next.public())
+        );
+        assert!(longer.renewed(&party.root, node(7), Time(2)).is_err(), "the old root certifies nothing any more");
+        assert!(longer.succeeded(&after, &other.root.public(), node(7), Time(2)).is_ok());
+        let wrong = renewed.succeeded(&other.next, &after.public(), node(6), Time(1));
+        assert_eq!(wrong, Err(ChainError::Uncommitted(1)));
     }
 
     #[test]

@@ -9,10 +9,14 @@
 pub mod address;
 pub mod address_update;
 pub mod agreement;
+pub mod attestation;
 pub mod card;
 pub mod chain;
+pub mod decline;
 pub mod envelope;
 pub mod grant;
+pub mod listing;
+pub mod page;
 pub mod receipt;
 pub mod roster;
 pub mod statement;

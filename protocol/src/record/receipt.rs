@@ -53,6 +53,8 @@ pub enum Verdict {
     Unopenable,
     /// The same envelope id came before with another core.
     Conflict,
+    /// It was opened, and its purpose is none that the agreement names; nothing of it is kept.
+    PurposeNotAgreed,
 }
 
 /// The body of a receipt; signed by the receiver's statement key.

@@ -20,6 +20,7 @@ use crate::message::{
 };
 use crate::record::Signed;
 use crate::record::envelope::{OpenEnvelope, SealedEnvelope};
+use crate::record::receipt::{Tier, Verdict};
 use crate::record::roster::Roster;
 use crate::time::Time;
 
@@ -66,6 +67,8 @@ pub enum OpenRefusal {
     EpochGone(Box<Signed<Roster>>),
     /// The content cannot be opened: committed as a signed `unopenable`.
     Unopenable(Box<OpenEnvelope>),
+    /// Its purpose is none that the agreement names: committed as a signed refusal.
+    PurposeNotAgreed(Box<OpenEnvelope>),
 }
 
 /// What must be durable.
@@ -73,8 +76,9 @@ pub enum OpenRefusal {
 pub enum Persist {
     /// This offer was accepted at this time.
     Begin(Offer, Time),
-    /// The message, its key, its receipt and the mark against duplicates, in one commit; false: unopenable.
-    Commit(Box<OpenEnvelope>, bool),
+    /// The message, its key, its receipt with this verdict and the mark against duplicates, in one commit. Only what is
+    /// held is kept.
+    Commit(Box<OpenEnvelope>, Verdict),
     /// Nothing of this envelope is kept.
     Drop(EnvelopeId),
 }
@@ -235,8 +239,9 @@ impl Incoming {
     fn handle_opened(&mut self, opened: Result<Box<OpenEnvelope>, OpenRefusal>) {
         match opened {
             Ok(open) if !self.lies_within_offer(&open) => self.refuse(Refusal::OutsideOffer),
-            Ok(open) => self.commit(open, true),
-            Err(OpenRefusal::Unopenable(open)) => self.commit(open, false),
+            Ok(open) => self.commit(open, Verdict::Held(Tier::Delivered)),
+            Err(OpenRefusal::Unopenable(open)) => self.commit(open, Verdict::Unopenable),
+            Err(OpenRefusal::PurposeNotAgreed(open)) => self.commit(open, Verdict::PurposeNotAgreed),
             Err(OpenRefusal::Refused(reason)) => self.refuse(reason),
             Err(OpenRefusal::EpochGone(roster)) => {
                 self.state = State::Ready;
@@ -256,9 +261,9 @@ impl Incoming {
             && core.counts.chunks + core.counts.segments == self.objects.len() as u64
     }
 
-    fn commit(&mut self, open: Box<OpenEnvelope>, opened: bool) {
+    fn commit(&mut self, open: Box<OpenEnvelope>, verdict: Verdict) {
         self.state = State::Committing;
-        self.outputs.persist(Persist::Commit(open, opened));
+        self.outputs.persist(Persist::Commit(open, verdict));
     }
 
     fn drop_all(&mut self) {

@@ -42,7 +42,7 @@ impl Story {
             hold_seconds: 48 * 3600,
             retention_seconds: Some(10 * 365 * 86_400),
             messages_per_hour: None,
-            controls: vec!["malware scan"],
+            controls: vec!["malware-scan"],
             urgent_contact: "+47 55 00 00 00",
             relay: 0,
         }

@@ -4,10 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use pakt_tests::pair::{Pair, Plan, active_agreement, id_of, inbox, outbox, text};
+use pakt_tests::pair::{Pair, Plan, active_agreement};
+use pakt_tests::turn;
 use pakt_tests::wait::{secs, until, within};
-use pakt_tests::wire::Side;
-use pakt_tests::{tree, turn};
 
 #[test]
 fn accepting_dials_the_proposer_and_no_file_goes_back() {

@@ -21,6 +21,10 @@ pub enum AgreementState {
     Expired,
     /// Restored from a backup and not yet confirmed by the operator.
     Unconfirmed,
+    /// Proposed by the other side through an introducer, and not decided here.
+    Received,
+    /// Proposed by this side through an introducer, and declined by the other.
+    Declined,
 }
 
 impl AgreementState {
@@ -33,6 +37,8 @@ impl AgreementState {
             Self::Ended => "ended",
             Self::Expired => "expired",
             Self::Unconfirmed => "unconfirmed",
+            Self::Received => "received",
+            Self::Declined => "declined",
         }
     }
 }
@@ -62,6 +68,9 @@ pub struct AgreementSummary {
     pub fingerprint: String,
     /// Whether a typed fingerprint matched.
     pub verified: bool,
+    /// The bundle that it was proposed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// Why nothing may be exchanged now; none while it is in force.
     #[serde(default)]
     pub reason: Option<String>,
@@ -171,6 +180,9 @@ pub struct ProposeRequest {
     /// How the root is opened.
     #[serde(default)]
     pub signing: Signing,
+    /// The bundle that these proposals belong to.
+    #[serde(default)]
+    pub bundle: Option<String>,
 }
 
 /// A proposal that was signed and is durable.

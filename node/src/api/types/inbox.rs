@@ -71,6 +71,9 @@ pub struct InboxDetail {
     pub message: String,
     /// The purpose that was named.
     pub purpose: Option<String>,
+    /// Until when it is kept at least, where the agreement says so: it cannot be deleted before.
+    #[serde(default)]
+    pub keep_until: Option<String>,
     /// Text.
     pub text: String,
     /// Every file, in the order in which it was sent.

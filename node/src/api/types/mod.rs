@@ -10,16 +10,24 @@
 
 mod address;
 mod agreement;
+mod directory;
 mod error;
 mod inbox;
+mod introduction;
+mod keys;
+mod log;
 mod node;
 mod outbox;
 mod signing;
 
 pub use address::*;
 pub use agreement::*;
+pub use directory::*;
 pub use error::*;
 pub use inbox::*;
+pub use introduction::*;
+pub use keys::*;
+pub use log::*;
 pub use node::*;
 pub use outbox::*;
 pub use signing::*;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AgreementState;
+use super::{AgreementState, RootPlace};
 
 /// What a node says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -36,6 +36,9 @@ pub struct Status {
     pub peers_online: u64,
     /// Whether the keystore lies on disk without a passphrase.
     pub unprotected: bool,
+    /// Where the root is and what opens it.
+    #[serde(default)]
+    pub root: RootPlace,
     /// The object store.
     pub store: StoreUsage,
     /// What this node forwards between counterparts, since it started.
@@ -125,6 +128,12 @@ pub struct Peer {
     /// When the control lane was last up.
     #[serde(default)]
     pub last_contact: Option<String>,
+    /// Why what is queued for it does not go although it is online.
+    #[serde(default)]
+    pub holding: Option<String>,
+    /// Controls that the agreement asks for and that this node cannot attest: the peer sends nothing.
+    #[serde(default)]
+    pub controls_lacking: Vec<String>,
 }
 
 /// The agreement of a peer, in short.

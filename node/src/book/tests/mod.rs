@@ -6,13 +6,14 @@ mod deposits;
 mod faults;
 mod hostile;
 mod keep;
+mod keys;
 mod life;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pakt_keys::keystore::Keystore;
+use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
 use pakt_keys::store_seal::StoreKey;
@@ -57,7 +58,7 @@ fn chain(seed: u8, serial: u64) -> CertificateChain {
 
 fn entity_named(seed: u8, serial: u64, number: &str) -> Entity {
     let keys = Keystore {
-        root: Some(root(seed)),
+        root: Some(HeldRoot::open(root(seed))),
         transport: TransportKey::from_seed([seed + 30 + serial as u8; 32]),
         statement: statement_key(seed, serial),
         contact: ContactKey::from_bytes(&[seed; 32]),

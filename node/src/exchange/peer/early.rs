@@ -51,7 +51,7 @@ pub struct EarlyOffer {
 }
 
 impl EarlyOffer {
-    fn to_offer(&self, agreement_version: u32) -> Offer {
+    fn to_offer(&self, agreement_version: u32, hold_seconds: u32) -> Offer {
         Offer {
             envelope: self.envelope,
             group: self.group,
@@ -61,7 +61,7 @@ impl EarlyOffer {
             plain_bytes: self.extent.plain_bytes,
             objects: self.bounds.objects,
             sealed_bytes: self.bounds.sealed_bytes,
-            seconds_left: seconds_until(self.expires_at),
+            seconds_left: seconds_until(self.expires_at).min(hold_seconds),
         }
     }
 }
@@ -137,7 +137,7 @@ impl PeerActor {
     /// Whether an envelope that waits may have a place now.
     pub(super) fn may_go(&self, envelope: &EnvelopeId) -> bool {
         let early = self.sending.values().filter(|sending| sending.is_early()).count();
-        early < EARLY_MAX || !self.early.contains(envelope)
+        (early < EARLY_MAX || !self.early.contains(envelope)) && self.terms.may_go(envelope, self.rate_limit())
     }
 
     /// Offers it; that it may have been offered is durable first.
@@ -148,11 +148,12 @@ impl PeerActor {
             Ok(false) => return,
             Err(error) => return tracing::error!(%envelope, %error, "an early offer could not be noted"),
         }
+        let hold_seconds = self.hold_seconds();
         let version = self.agreement().map_or(0, |agreement| agreement.terms.version);
         let Some(early) = self.early.reading.get_mut(&envelope) else { return };
         early.noted = true;
         let progress = lock(&self.context.progress).get(&envelope).copied().unwrap_or_default();
-        let (machine, priority) = (Outgoing::new(early.offer.to_offer(version)), early.offer.priority);
+        let (machine, priority) = (Outgoing::new(early.offer.to_offer(version, hold_seconds)), early.offer.priority);
         let content = Content::Early(early.offer.objects.clone());
         let sending = Sending::new(machine, priority, content, progress, self.wire_total());
         self.take_up(envelope, sending).await;

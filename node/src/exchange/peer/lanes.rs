@@ -45,6 +45,7 @@ pub(super) struct Dialing {
     failures: u32,
     /// When lanes of a kind were dialled or asked for last.
     asked_at: HashMap<LaneKind, Time>,
+    tasks: Vec<tokio::task::AbortHandle>,
 }
 
 impl Dialing {
@@ -156,6 +157,7 @@ impl PeerActor {
         let reason = match agreement.standing {
             Standing::Proposed => "the proposal has not been countersigned yet",
             Standing::Ended => "the agreement has ended",
+            _ if agreement.frozen_at.is_some() => "the counterpart's certificates contradict each other",
             Standing::Active if agreement.unconfirmed => "the agreement came out of a backup and waits to be confirmed",
             Standing::Active if now() >= agreement.terms.valid_until => "the agreement has expired",
             Standing::Active => {
@@ -169,7 +171,8 @@ impl PeerActor {
         let Some(transport) = self.agreement().map(|agreement| agreement.node.transport.0) else { return };
         let (context, actor) = (self.context.clone(), self.own_inbox.clone());
         let (agreement, entity) = (self.id, self.entity);
-        self.tasks.spawn(async move {
+        self.dialing.tasks.retain(|task| !task.is_finished());
+        let task = self.tasks.spawn(async move {
             let targets = addresses.into_iter().map(|addr| DialTarget { agreement, entity, addr }).collect();
             let mut dialled = dial_in_turn(&context.net, targets, what).await;
             if dialled.is_err() && !hops.is_empty() {
@@ -185,6 +188,14 @@ impl PeerActor {
             };
             let _ = actor.send(told).await;
         });
+        self.dialing.tasks.push(task);
+    }
+
+    /// Gives up every dial that is under way.
+    pub(super) fn abort_dials(&mut self) {
+        self.dialing.tasks.drain(..).for_each(|task| task.abort());
+        self.dialing.control = false;
+        self.dialing.content.clear();
     }
 
     pub(super) fn handle_dial_failed(&mut self, kind: LaneKind, failure: Option<(String, DialError)>) {
@@ -341,7 +352,7 @@ impl PeerActor {
             self.dialing.forget_one(lane.kind);
         }
         let in_force = self.agreement().is_some_and(|agreement| agreement.in_force(now()));
-        if self.live.is_none() || !in_force {
+        if self.live.is_none() || !in_force || !self.shows_current_keys(&lane) {
             return;
         }
         let number = self.content_lanes.next;

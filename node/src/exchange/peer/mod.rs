@@ -5,12 +5,16 @@
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
 //! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `lanes` keeps the connections up.
+//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
 mod addresses;
+mod directory;
 mod early;
+mod grants;
+mod heads;
+mod introductions;
 mod lanes;
 mod pace;
 mod pulling;
@@ -21,6 +25,7 @@ mod seeking;
 mod sending;
 mod session;
 mod standing;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -33,20 +38,23 @@ use pakt_protocol::message::Message;
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::adapt::LaneCount;
+use super::errands::PageAnswer;
 use super::limit::PeerLimits;
 use super::memory::PeerMemory;
 use super::meter::SendMeter;
 use super::pull::Shared;
-use super::{Context, LaneInfo, PeerState, lock, now};
+use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
+use directory::Asking;
 pub use early::EarlyOffer;
 use early::EarlyOffers;
+use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pace::Pace;
 use pulling::Pulling;
@@ -55,6 +63,7 @@ use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use terms::Terms;
 
 /// What an actor is told.
 pub(in crate::exchange) enum Command {
@@ -96,6 +105,16 @@ pub(in crate::exchange) enum Command {
     Seek(AgreementId),
     /// Something for the counterpart, if it is online.
     Transmit(Box<Message>),
+    /// New door grants may be there to be told.
+    GrantsChanged,
+    /// This node's keys were replaced; a second time a while later.
+    IdentityChanged { again: bool },
+    /// A page of the counterpart's directory is wanted.
+    Ask { after: Option<EntityId>, reply: oneshot::Sender<PageAnswer> },
+    /// This entity's listing at the counterpart changed.
+    ListingChanged,
+    /// Introduction messages wait.
+    Introductions,
 }
 
 /// What the actor shows to the rest of the node.
@@ -106,6 +125,7 @@ pub(in crate::exchange) struct Shown {
     reason: Option<String>,
     next_dial_at: Option<Time>,
     lanes: Vec<ShownLane>,
+    holding: Option<Holding>,
 }
 
 struct ShownLane {
@@ -134,6 +154,7 @@ impl Shown {
             lanes: self.lanes.iter().map(info).collect(),
             line_rate: None,
             turned_away: None,
+            holding: self.holding.clone(),
         }
     }
 }
@@ -151,6 +172,8 @@ pub(super) enum Timer {
     Stale,
     /// Asking again for content lanes that did not come up.
     Lanes,
+    /// Looking again whether the terms let something go.
+    Gate,
     /// The agreement begins or ends by date.
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
@@ -159,6 +182,8 @@ pub(super) enum Timer {
     Deposits,
     /// Asking the counterpart for others that are lost.
     Seek,
+    /// Looking for introduction messages, and trying those again that were put off.
+    Introductions,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -234,6 +259,12 @@ pub(in crate::exchange) struct PeerActor {
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
     seeking: Seeking,
+    terms: Terms,
+    /// When the counterpart is due the next head of the log, and when it last asked for one.
+    head_due: Option<Time>,
+    head_asked: Option<Time>,
+    asking: Asking,
+    passing: Passing,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -278,6 +309,11 @@ impl PeerActor {
             receiving: HashMap::new(),
             pulling: Pulling::default(),
             seeking: Seeking::default(),
+            terms: Terms::default(),
+            head_due: None,
+            head_asked: None,
+            asking: Asking::default(),
+            passing: Passing::default(),
         }
     }
 
@@ -289,6 +325,7 @@ impl PeerActor {
     /// Runs until the node stops.
     pub(in crate::exchange) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
         self.timers.set(Timer::Dial, now());
@@ -337,11 +374,18 @@ impl PeerActor {
             Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}
+            Command::GrantsChanged => self.tell_grant().await,
+            Command::IdentityChanged { again } => self.handle_identity_changed(again).await,
+            Command::Ask { after, reply } => self.ask(after, reply),
+            Command::ListingChanged => self.hand_in_listing().await,
+            Command::Introductions => self.send_introductions(),
         }
     }
 
     async fn handle_timers(&mut self) {
         self.enforce_terms().await;
+        self.attest_changes().await;
+        self.give_head().await;
         while let Some(timer) = self.timers.pop_due(now()) {
             match timer {
                 Timer::Session => self.tick_session().await,
@@ -349,11 +393,13 @@ impl PeerActor {
                 Timer::Idle => self.close_idle_lanes(),
                 Timer::Stale => self.forget_stale().await,
                 Timer::Lanes => self.want_missing_lanes(),
+                Timer::Gate => self.fill_places().await,
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
+                Timer::Introductions => self.send_introductions_again(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -1,12 +1,13 @@
 //! Incoming transfers: pulling, opening, committing, answering.
 
+use pakt_protocol::audit::BlindedHead;
 use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
 use pakt_protocol::message::{Answer, Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
-use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes};
+use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
 use std::collections::HashMap;
@@ -18,11 +19,11 @@ use super::pulling::{Pulling, Wanted};
 use super::{Command, PeerActor, Timer, now};
 use crate::ambient;
 use crate::blob::Blobs;
-use crate::book::Standing;
+use crate::book::{Agreement, Standing};
 use crate::content::{ReadManifestError, check_table, read_manifest};
 use crate::exchange::pull::Pull;
-use crate::mailroom::inbox::Arrival;
-use crate::mailroom::rows::{InMessage, SettledRow};
+use crate::mailroom::inbox::{Arrival, ArrivalNote};
+use crate::mailroom::rows::InMessage;
 use crate::mailroom::{MailError, incoming_owner};
 use crate::net::LaneKind;
 use crate::store::StoreError;
@@ -116,7 +117,7 @@ impl PeerActor {
     async fn persist_receiving(&mut self, envelope: EnvelopeId, change: Persist) {
         let done = match change {
             Persist::Begin(offer, now) => self.begin(envelope, offer, now).await.map(|()| None),
-            Persist::Commit(open, opened) => self.commit(envelope, &open, opened).await.map(Some),
+            Persist::Commit(open, verdict) => self.commit(envelope, &open, verdict).await.map(Some),
             Persist::Drop(_) => {
                 self.forget_pulls(envelope).await;
                 self.context.mailroom.drop_incoming(self.entity, envelope).await.map(|()| None)
@@ -139,7 +140,8 @@ impl PeerActor {
     }
 
     async fn begin(&mut self, envelope: EnvelopeId, offer: Offer, now: Time) -> Result<(), MailError> {
-        let row = self.context.mailroom.begin_incoming(self.entity, offer, now).await?;
+        let counted = self.count_received(envelope);
+        let row = self.context.mailroom.begin_incoming(self.entity, offer, now, counted).await?;
         if let Some(receiving) = self.receiving.get_mut(&envelope) {
             receiving.offered_at = row.offered_at;
         }
@@ -285,7 +287,7 @@ impl PeerActor {
                     };
                 };
                 let Ok(key) = sealed.unwrap(&epoch) else { return unopenable(open, "its key does not unwrap") };
-                read(&context, open, key, &offer, &objects, agreement.node.entity)
+                read(&context, open, key, &offer, &objects, &agreement)
             });
             let content = opened.await.unwrap_or(OpenedContent::Fault);
             let _ = actor.send(Command::Opened { envelope, content: Box::new(content) }).await;
@@ -306,12 +308,18 @@ impl PeerActor {
     }
 
     /// Commits what was opened, or the statement that it cannot be; gives the receipt's bytes.
-    async fn commit(&mut self, envelope: EnvelopeId, open: &OpenEnvelope, opened: bool) -> Result<Vec<u8>, MailError> {
+    async fn commit(
+        &mut self,
+        envelope: EnvelopeId,
+        open: &OpenEnvelope,
+        verdict: Verdict,
+    ) -> Result<Vec<u8>, MailError> {
         let agreement = self.agreement().ok_or(MailError::Missing)?;
         let receiving = self.receiving.get_mut(&envelope).ok_or(MailError::Missing)?;
         let at = ambient::now();
-        let content = receiving.content.take().filter(|_| opened);
-        let verdict = if content.is_some() { Verdict::Held(Tier::Delivered) } else { Verdict::Unopenable };
+        let content = receiving.content.take().filter(|_| matches!(verdict, Verdict::Held(_)));
+        let verdict =
+            if content.is_none() && matches!(verdict, Verdict::Held(_)) { Verdict::Unopenable } else { verdict };
         let own = self.context.entity.current();
         let receipt = Receipt {
             verdict,
@@ -328,7 +336,9 @@ impl PeerActor {
             log_head: None,
             chain: own.chain().clone(),
         };
-        let receipt = receipt_bytes(&receipt.sign(own.statement()));
+        let answer = move |head: BlindedHead| {
+            receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(own.statement()))
+        };
         let chunks = usize::try_from(open.core.counts.chunks).unwrap_or(usize::MAX);
         let segments = receiving.machine.objects().iter().skip(chunks).map(|entry| entry.id).collect();
         let group = self.context.book.group_by_id(&open.core.group).map(|group| group.name).unwrap_or_default();
@@ -350,11 +360,13 @@ impl PeerActor {
             purpose: head.purpose,
             priority: open.core.priority,
             received_at: at,
+            keep_until: agreement.terms.retention_seconds.map(|seconds| at + Duration::from_secs(seconds)),
             counts: open.core.counts,
             key: None,
         });
-        let settled = SettledRow { core: open.hash, receipt };
-        self.context.mailroom.commit(self.entity, envelope, Arrival { message, key, segments, settled }).await
+        let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
+        let arrival = Arrival { message, key, segments, note, answer: Box::new(answer) };
+        self.context.mailroom.commit(self.entity, envelope, arrival).await
     }
 
     /// Drops what was received in part of envelopes whose sender has given them up without being able to say so, or whose
@@ -413,8 +425,9 @@ fn read(
     key: Zeroizing<[u8; 32]>,
     offer: &Offer,
     objects: &[ObjectEntry],
-    origin: pakt_keys::EntityId,
+    agreement: &Agreement,
 ) -> OpenedContent {
+    let origin = agreement.node.entity;
     let counts = open.core.counts;
     let bounds = Bounds { entries_max: u64::MAX, bytes_max: offer.plain_bytes, chunks_max: counts.chunks };
     let first = usize::try_from(counts.chunks).unwrap_or(usize::MAX);
@@ -438,6 +451,11 @@ fn read(
     }
     if !check_table(&manifest, objects, &open.core.root_hash) {
         return unopenable(open, "its manifest names other objects than were announced");
+    }
+    let agreed = &agreement.terms.purposes;
+    if !agreed.is_empty() && !manifest.head.purpose.as_ref().is_some_and(|purpose| agreed.contains(purpose)) {
+        tracing::warn!(envelope = %open.core.envelope, peer = %open.core.sender, "its purpose is none that was agreed");
+        return OpenedContent::Refused(OpenRefusal::PurposeNotAgreed(open));
     }
     OpenedContent::Readable(open, Box::new(Readable { head: manifest.head, key }))
 }

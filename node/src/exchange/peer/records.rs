@@ -9,6 +9,10 @@ impl PeerActor {
     /// Takes a message that the session passes on as it is ([`Message::is_for_owner`]).
     pub(super) async fn take_record(&mut self, message: Message) {
         match message {
+            Message::Attestation(update) => self.take_attestation(&update.attestation).await,
+            Message::WantAttestation(_) => self.attest_again().await,
+            Message::LogHead(update) => self.take_head(update).await,
+            Message::WantLogHead(want) => self.give_head_again(want.since).await,
             Message::RelayCall(call) => self.answer_relay_call(call.token),
             Message::DepositOffer(_) => self.answer_offer(),
             Message::Deposit(deposit) => self.keep_deposits(deposit).await,
@@ -20,6 +24,14 @@ impl PeerActor {
             Message::WantStatements(want) => self.show_statements(&want),
             Message::Amend(amend) => self.take_amendment(amend).await,
             Message::Amended(amended) => self.amendment_known(&amended).await,
+            Message::Grant(grant) => self.take_grant(grant).await,
+            Message::Granted(granted) => self.take_granted(granted).await,
+            Message::Publish(publish) => self.take_listing(publish).await,
+            Message::Published(published) => self.take_published(published).await,
+            Message::Query(query) => self.take_query(query),
+            Message::QueryAnswer(answer) => self.take_answer(answer),
+            Message::Introduction(introduction) => self.take_introduction(introduction).await,
+            Message::IntroductionTaken(taken) => self.take_introduction_taken(taken).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

@@ -54,7 +54,7 @@ pub(super) struct Whole {
 
 /// What a delivery wants kept, beside its record.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     receipt: Option<(Vec<u8>, Receipt)>,
     report: Option<Reason>,
 }
@@ -125,9 +125,14 @@ impl PeerActor {
     }
 
     pub(super) async fn fill_places(&mut self) {
+        if !self.is_live() || !self.lets_go().await {
+            return;
+        }
         while self.is_live() && self.sending.len() < SENDING_MAX {
             let next = self.waiting.iter().find(|(_, envelope)| self.may_go(envelope)).map(|(place, _)| *place);
-            let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else { return };
+            let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else {
+                return self.hold_for_rate().await;
+            };
             if self.early.contains(&envelope) {
                 Box::pin(self.start_early(envelope)).await;
             } else {
@@ -160,7 +165,7 @@ impl PeerActor {
         }
     }
 
-    async fn requeue(&mut self, envelope: EnvelopeId) {
+    pub(super) async fn requeue(&mut self, envelope: EnvelopeId) {
         if let Ok(row) = self.context.mailroom.envelope(&envelope) {
             self.waiting.insert((priority_of(&row), row.sequence), envelope);
             self.tell_delivery(envelope, DeliveryInput::PeerDown, Kept::default()).await;
@@ -177,7 +182,7 @@ impl PeerActor {
         self.tell_delivery(envelope, DeliveryInput::Tick, Kept::default()).await;
     }
 
-    async fn tell_delivery(&mut self, envelope: EnvelopeId, input: DeliveryInput, kept: Kept) {
+    pub(super) async fn tell_delivery(&mut self, envelope: EnvelopeId, input: DeliveryInput, kept: Kept) {
         let progress = self.sending.get(&envelope).map(|sending| sending.progress).unwrap_or_default();
         self.tell_delivery_with(envelope, input, kept, (progress.wire_bytes, progress.durable_bytes)).await;
     }
@@ -245,6 +250,9 @@ impl PeerActor {
             // Its early transfer is under way.
             return;
         }
+        if !self.may_be_offered(&envelope).await {
+            return;
+        }
         let started = self.prepare(envelope);
         match started {
             Ok(sending) => self.take_up(envelope, sending).await,
@@ -255,6 +263,9 @@ impl PeerActor {
     /// Lets a transfer begin. Its lanes are dialled while the offer is on its way, so that the first object need not wait
     /// for them.
     pub(super) async fn take_up(&mut self, envelope: EnvelopeId, sending: Sending) {
+        if !self.count_sent(envelope).await {
+            return;
+        }
         let kind = sending.lane_kind();
         if kind == LaneKind::Urgent {
             self.shared.gate.begin(envelope);
@@ -277,7 +288,7 @@ impl PeerActor {
             plain_bytes: core.counts.plain_bytes,
             objects: objects.len() as u64,
             sealed_bytes: core.counts.sealed_bytes,
-            seconds_left: seconds_until(row.delivery.expires_at),
+            seconds_left: seconds_until(row.delivery.expires_at).min(self.hold_seconds()),
         };
         let progress = Progress { wire_bytes: row.wire_bytes, durable_bytes: row.durable_bytes };
         let (machine, priority) = (Outgoing::new(offer), core.priority);

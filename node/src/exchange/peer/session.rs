@@ -16,7 +16,7 @@ use pakt_protocol::time::Time;
 
 use super::{PeerActor, Timer, now};
 use crate::ambient;
-use crate::book::{Agreement, Standing};
+use crate::book::{Agreement, BookError, Standing};
 use crate::exchange::control::ControlLane;
 use crate::net::{Lane, LaneBytes};
 
@@ -41,6 +41,16 @@ impl PeerActor {
         if lane.dialer {
             self.dialled();
         }
+        let known = self.agreement().map(|agreement| agreement.node.transport);
+        // What is known may have changed since the lane was greeted.
+        if !self.note_contact(&lane.peer.hello).await || !self.shows_current_keys(&lane) {
+            tracing::info!(agreement = %self.id, peer = %self.entity, "a connection shows keys that were replaced");
+            if self.live.is_none() {
+                self.dial_again();
+            }
+            return;
+        }
+        let renewed = known != self.agreement().map(|agreement| agreement.node.transport);
         if let Some(live) = &self.live {
             // Dialled by both at once, the lane of the lower entity stays; otherwise the counterpart, or this side,
             // knows better than the old lane that it is gone.
@@ -52,7 +62,7 @@ impl PeerActor {
                 (Some(_), None) => false,
                 _ => together && live.dialer != lane.dialer && live.dialer == lower,
             };
-            if stays {
+            if stays && !renewed {
                 return;
             }
             let number = live.number;
@@ -60,7 +70,6 @@ impl PeerActor {
         }
         let Some(agreement) = self.agreement() else { return };
         self.dialled();
-        self.note_contact(&lane.peer.hello).await;
         self.sessions += 1;
         let opening = self.opening(&agreement, lane.agreement_version).await;
         let machine = Session::new(opening, now());
@@ -82,17 +91,22 @@ impl PeerActor {
         self.pump_session().await;
     }
 
-    /// Remembers the newest certificates and how far the clocks are apart.
-    async fn note_contact(&self, hello: &[u8]) {
-        let Ok(hello) = Hello::from_bytes(hello) else { return };
+    /// Remembers the newest certificates and how far the clocks are apart; answers whether the certificates are right still.
+    async fn note_contact(&self, hello: &[u8]) -> bool {
+        let Ok(hello) = Hello::from_bytes(hello) else { return false };
         let ours = i64::try_from(ambient::now().seconds()).unwrap_or(i64::MAX);
         let theirs = i64::try_from(hello.now.seconds()).unwrap_or(i64::MAX);
         let difference = theirs.saturating_sub(ours);
         if difference.unsigned_abs() > 3600 {
             tracing::warn!(agreement = %self.id, difference_s = difference, "the counterpart's clock is more than an hour off ours");
         }
-        if let Err(error) = self.context.book.note_contact(&self.id, &hello.chain, difference).await {
-            tracing::error!(agreement = %self.id, %error, "the contact could not be recorded");
+        match self.context.book.note_contact(&self.id, &hello.chain, difference).await {
+            Ok(()) => true,
+            Err(BookError::Hello(_)) => false,
+            Err(error) => {
+                tracing::error!(agreement = %self.id, %error, "the contact could not be recorded");
+                true
+            }
         }
     }
 
@@ -140,9 +154,11 @@ impl PeerActor {
             return;
         }
         self.live = None;
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
@@ -191,9 +207,13 @@ impl PeerActor {
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
             Event::Live => {
+                self.attest().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;
                 self.begin_seeking();
+                self.tell_grant().await;
+                self.hand_in_listing().await;
+                self.send_introductions_again();
             }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
@@ -205,7 +225,7 @@ impl PeerActor {
         }
     }
 
-    pub(super) fn report(&self, error: Option<crate::book::BookError>, what: &'static str) {
+    pub(super) fn report(&self, error: Option<BookError>, what: &'static str) {
         if let Some(error) = error {
             tracing::error!(agreement = %self.id, %error, what);
         }
@@ -226,9 +246,11 @@ impl PeerActor {
             let _ = tokio::time::timeout(Duration::from_secs(5), live.lane.finish()).await;
         });
         tracing::debug!(agreement = %self.id, session = number, why, "the session was closed");
+        self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
+        self.end_terms();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
@@ -243,10 +265,13 @@ impl PeerActor {
         if let Some(roster) = self.own_roster().await {
             self.tell_session(Input::RosterChanged(Box::new(roster))).await;
         }
+        // Daily at least, with the new epoch: what runs out is signed anew.
+        self.hand_in_listing().await;
     }
 
     /// Answers what is known about an offer.
     async fn look_up(&mut self, offer: Offer) {
+        self.terms.forget(now());
         let mut found = self.find(&offer);
         if let Ok((view, None)) = &found
             && lacks_only_room(view, &offer)
@@ -281,12 +306,13 @@ impl PeerActor {
             footing: agreement.as_ref().map_or(Footing::None, |agreement| agreement.footing(now())),
             agreement_version: agreement.as_ref().map_or(0, |agreement| agreement.terms.version),
             message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
+            hold_seconds: agreement.as_ref().map_or(0, |agreement| agreement.terms.hold_seconds),
             group_shown: self.context.book.shown_to(&offer.group, &self.entity),
             // What was accepted before has its space already, at least in part.
             free_bytes: if resumed { u64::MAX } else { room },
             incoming: self.receiving.len(),
             incoming_objects: self.incoming_objects(&offer.envelope),
-            rate_exceeded: false,
+            rate_exceeded: !self.terms.may_come(&offer.envelope, self.rate_limit()),
         };
         Ok((view, settled.map(|settled| settled.receipt)))
     }

@@ -66,6 +66,9 @@ impl PeerActor {
                     .for_each(|message| self.transmit(message));
             }
         }
+        if agreement.frozen_at.is_some() {
+            self.close_session("the counterpart's certificates contradict each other").await;
+        }
         self.follow_agreement().await;
         if self.live.is_none() {
             self.timers.set(Timer::Dial, now());
@@ -80,6 +83,7 @@ impl PeerActor {
         }
         self.enforce_terms().await;
         if ended {
+            self.forget_listings().await;
             self.forget_stale().await;
         }
         self.context.mailroom.changed();

@@ -172,7 +172,7 @@ fn parties(story: &Story) -> Vec<Vector> {
 /// Terms that both have signed, and that break a rule.
 fn clauses(story: &Story) -> Vec<Vector> {
     type Change = fn(&mut TermsFields);
-    let rows: [(&str, &str, Change, &str); 28] = [
+    let rows: [(&str, &str, Change, &str); 29] = [
         ("any_purpose", "ok", |t| t.purposes = vec![], "an empty list of purposes: any purpose"),
         ("shortest_hold", "ok", |t| t.hold_seconds = 60, "a hold time of one minute"),
         ("blanks_in_contact", "ok", |t| t.urgent_contact = " ", "blanks around a clause that is no word of a list"),
@@ -212,7 +212,8 @@ fn clauses(story: &Story) -> Vec<Vector> {
         ("purposes_twice", "Field", |t| t.purposes = vec!["radiology"; 2], "a purpose twice"),
         ("purpose_empty", "Field", |t| t.purposes = vec![""], "an empty purpose"),
         ("purpose_blank", "Field", |t| t.purposes = vec!["radiology "], "a purpose that ends in a blank"),
-        ("controls_unordered", "Field", |t| t.controls = vec!["b", "a"], "controls out of order"),
+        ("controls_unordered", "Field", |t| t.controls = vec!["retention", "journal"], "controls out of order"),
+        ("control_unknown", "Field", |t| t.controls = vec!["guard-dog"], "a control that nobody can attest"),
         ("basis_with_line", "Field", |t| t.legal_basis = "treat\nment", "a line break in a clause"),
         ("basis_reversed", "Field", |t| t.legal_basis = "treat\u{202e}tnem", "a right-to-left override in a clause"),
         ("purposes_33", "Field", |t| t.purposes = WORDS.to_vec(), "33 purposes"),

@@ -50,7 +50,7 @@ fn good(story: &Story) -> Vec<Vector> {
     let amendment = story.amendment(&story.amended_terms().body(), None, Some(b));
     let addresses = [&[1][..], &b.entity().0, &a.entity().0, &story.agreement_id(), &[0; 8], &[0; 8]].concat();
     let addresses = wire::signed(&addresses, &b.sign(Domain::AddressUpdate, &addresses));
-    let rows: [(&str, u32, Vec<u8>, &str); 36] = [
+    let rows: [(&str, u32, Vec<u8>, &str); 38] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -92,6 +92,8 @@ fn good(story: &Story) -> Vec<Vector> {
         ("deposited", 24, vec![9; 32], "what is kept"),
         ("seek", 25, Wire::default().u32(5).raw(&[3; 128]).0, "eight tags"),
         ("sought", 26, Wire::default().u32(5).u64(1).bytes(&[4; 2_560]).0, "what was found, or looks like it"),
+        ("grant", 34, story.signed_grant(a, b), "A grants B another way through its door"),
+        ("granted", 35, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))
@@ -132,7 +134,7 @@ fn bad(story: &Story) -> Vec<Vector> {
         (
             "open_unknown_kind",
             malformed,
-            message(0, &Wire::default().u32(99).u8(0).u32(1).u32(1_052_672).u16(64).0),
+            message(0, &Wire::default().u32(1_000).u8(0).u32(1).u32(1_052_672).u16(64).0),
             "a kind of lane that does not exist",
         ),
         ("statement_known_2", malformed, message(6, &Wire::default().raw(&end).u8(2).0), "a bool of 2"),

@@ -294,6 +294,7 @@ fn receipt_rows(story: &Story) -> Vec<Row> {
         ("released", "ok", with(&[0, 1]), "tier 2"),
         ("taken", "ok", with(&[0, 2]), "tier 3"),
         ("unopenable", "ok", with(&[1]), "B received everything but cannot open it"),
+        ("purpose_not_agreed", "ok", with(&[3]), "B opened it, and its purpose is none of the agreement's"),
         ("conflict", "ok", with(&[2]), "B holds another message under this id"),
         (
             "after_a_new_root",
@@ -302,7 +303,7 @@ fn receipt_rows(story: &Story) -> Vec<Row> {
             "B's root was replaced after its card was made",
         ),
         ("unknown_tier", "Codec.Malformed", with(&[0, 3]), "a tier that does not exist"),
-        ("unknown_verdict", "Codec.Malformed", with(&[3]), "a verdict that does not exist"),
+        ("unknown_verdict", "Codec.Malformed", with(&[4]), "a verdict that does not exist"),
         (
             "option_2",
             "Codec.Malformed",

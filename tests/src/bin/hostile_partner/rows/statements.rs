@@ -10,7 +10,7 @@ use pakt_protocol::record::Signed;
 use pakt_protocol::record::statement::{Action, AgreementStatement};
 use pakt_protocol::time::Time;
 
-use super::{Met, Row, Stage, answered, closed, honest, passed_over};
+use super::{Met, Row, Stage, answered, closed, honest, passed_over, stopped};
 use crate::parcel::Parcel;
 use crate::partner::Partner;
 
@@ -111,7 +111,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "content lane under a suspension",
         does: "opens a bulk lane under an agreement that is suspended",
-        meets: "lane closed",
+        meets: "lane not opened",
         says: "",
         act: lane_suspended,
     },
@@ -277,8 +277,7 @@ fn offer_suspended(stage: &mut Stage) -> Met {
 fn lane_suspended(stage: &mut Stage) -> Met {
     let partner = &mut stage.first;
     let mut session = honest!(partner.session());
-    let mut bulk = honest!(partner.bulk(LaneKind::Bulk));
-    let met = if bulk.is_closed() { Met::LaneClosed } else { Met::Astray("the lane stays".into()) };
+    let met = stopped(partner.bulk(LaneKind::Bulk));
     // All that follows needs the agreement.
     let next = honest!(partner.next_statement(Action::Resume));
     let signed = partner.sign_statement(&next);

@@ -1,0 +1,164 @@
+//! P25: whoever owns the machine and all its keys cannot change the log unseen by those who hold a head of it.
+
+use std::path::Path;
+
+use pakt_keys::EntityId;
+use pakt_keys::store_seal::StoreKey;
+use pakt_protocol::audit::{AdministratorStep, AgreementStep, MessageStep};
+use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
+use pakt_protocol::time::Time;
+
+use super::verify::{Held, Tampered, verify};
+use super::*;
+use crate::disk::FaultDisk;
+use crate::store::Store;
+
+/// A generator whose numbers are the same in every run.
+struct Draw(blake3::OutputReader);
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_be_bytes(bytes) % bound
+    }
+}
+
+fn event(draw: &mut Draw) -> Event {
+    let (agreement, entity) = (AgreementId([1; 32]), EntityId([2; 32]));
+    let number = draw.below(250) as u8;
+    match draw.below(3) {
+        0 => Event::Administrator(AdministratorStep::ConfigurationChanged([number; 32])),
+        1 => Event::Agreement { agreement, entity, version: u32::from(number), step: AgreementStep::Verified },
+        _ => {
+            let (envelope, message) = (EnvelopeId([number; 16]), MessageId([number; 16]));
+            Event::Message { envelope, message, agreement, entity, step: MessageStep::Sent }
+        }
+    }
+}
+
+/// A log of `entries`, with a receipt in the middle, and what others hold of it.
+struct World {
+    store: Store,
+    held: Vec<Held>,
+    draw: Draw,
+}
+
+fn world(seed: u64, entries: u64) -> World {
+    let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
+    let mut draw = Draw(blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof());
+    let events: Vec<Event> = (0..entries).map(|_| event(&mut draw)).collect();
+    let held = store.write_blocking(move |tx| {
+        let mut blinded = None;
+        for (at, event) in events.into_iter().enumerate() {
+            append(tx, event)?;
+            if at as u64 == entries / 2 {
+                let core = CoreHash([9; 32]);
+                let (envelope, message) = (EnvelopeId([251; 16]), MessageId([1; 16]));
+                let (agreement, entity) = (AgreementId([1; 32]), EntityId([2; 32]));
+                let step = |blinder| MessageStep::Received { core, blinder };
+                let of = |blinder| Event::Message { envelope, message, agreement, entity, step: step(blinder) };
+                blinded = Some((envelope, core, append_blinded(tx, of)?.0));
+            }
+        }
+        let size = size(tx)?;
+        let mut held = vec![Held::Head { size, root: root(tx, size)? }];
+        held.extend(blinded.map(|(envelope, core, blinded)| Held::Receipt { envelope, core, blinded }));
+        Ok::<_, StoreError>(held)
+    });
+    World { store, held: held.unwrap(), draw }
+}
+
+fn verdict(world: &World, held: &[Held]) -> Result<u64, Tampered> {
+    world.store.read(|tx| verify(tx, held)).unwrap().map(|verified| verified.entries)
+}
+
+/// Writes these entries as if nothing else had ever been.
+fn rewrite(tx: &mut WriteTx, entries: &[Vec<u8>]) -> Result<(), StoreError> {
+    let old: Vec<u64> = tx.prefix_keys(&AUDIT, &(), usize::MAX)?;
+    for index in old {
+        tx.remove(&AUDIT, &index)?;
+    }
+    for (index, entry) in (0..).zip(entries) {
+        let hashes = tree::completed(index, tree::leaf_hash(entry), |end, level| subtree(tx, end, level))?;
+        tx.put(&AUDIT, &index, &AuditRow { entry: entry.clone(), hashes })?;
+    }
+    tx.put(&AUDIT_SIZE, &(), &(entries.len() as u64))
+}
+
+/// Tampers with the rows in one of many ways; all but the first two write a log that is sound by itself.
+fn tamper(world: &mut World) -> String {
+    let rows: Vec<(u64, AuditRow)> = world.store.read(|tx| tx.range(&AUDIT, .., usize::MAX)).unwrap();
+    let mut entries: Vec<Vec<u8>> = rows.iter().map(|(_, row)| row.entry.clone()).collect();
+    let (draw, count) = (&mut world.draw, rows.len() as u64);
+    let at = draw.below(count) as usize;
+    let way = draw.below(9);
+    let bit = draw.below(8 * entries[at].len() as u64) as usize;
+    let other = (at + 1 + draw.below(count - 1) as usize) % rows.len();
+    match way {
+        0 | 1 => entries[at][bit / 8] ^= 1 << (bit % 8),
+        2 => drop(entries.remove(at)),
+        3 => entries.truncate(at),
+        4 if entries[at] != entries[other] => entries.swap(at, other),
+        5 | 4 => {
+            let mut entry = Entry::from_bytes(&entries[at]).unwrap();
+            entry.at = Time(entry.at.0 - 1 - draw.below(1 << 40));
+            entries[at] = entry.to_bytes();
+        }
+        6 => {
+            let entry = Entry { at: Time(1 + draw.below(1 << 50)), event: event(draw) };
+            entries.insert(at, entry.to_bytes());
+        }
+        7 => {
+            // An old state of the store, on which life went on.
+            entries.truncate(at);
+            entries.extend((0..count).map(|_| Entry { at: ambient::now(), event: event(draw) }.to_bytes()));
+        }
+        _ => entries[at] = Entry { at: Time(5), event: Event::Restored }.to_bytes(),
+    }
+    let patched = entries.get(at).cloned();
+    let write = world.store.write_blocking(move |tx| match (way, patched) {
+        // Only the row, as a flipped bit on disk or a clumsy hand would.
+        (0, Some(entry)) => tx.put(&AUDIT, &(at as u64), &AuditRow { entry, hashes: rows[at].1.hashes.clone() }),
+        _ => rewrite(tx, &entries),
+    });
+    write.unwrap();
+    format!("way {way} at {at} of {count}")
+}
+
+#[test]
+fn p25_five_hundred_random_tamperings_are_all_found_against_a_head_that_a_counterpart_holds() {
+    for seed in 0..500 {
+        let mut world = world(seed, 2 + seed % 40);
+        let all = world.held.clone();
+        assert_eq!(verdict(&world, &all), Ok(3 + seed % 40), "untouched {seed}");
+        let how = tamper(&mut world);
+        assert!(verdict(&world, &all[..1]).is_err(), "against the head: {how}, seed {seed}");
+        if let Ok(entries) = verdict(&world, &all[1..]) {
+            // The receipt vouches for what came before it, and no more.
+            let unchanged = 2 + (2 + seed % 40) / 2;
+            let told: Vec<_> = world.store.read(|tx| page(tx, 0, unchanged as usize)).unwrap();
+            assert!(entries >= unchanged && told.len() as u64 == unchanged, "{how}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn p25_a_log_that_goes_on_still_begins_with_every_head() {
+    let mut world = world(1, 20);
+    let (held, more) = (world.held.clone(), event(&mut world.draw));
+    world.store.write_blocking(move |tx| append(tx, more)).unwrap();
+    assert_eq!(verdict(&world, &held), Ok(22));
+}
+
+#[test]
+fn an_entry_is_there_if_and_only_if_its_change_is() {
+    let world = world(2, 5);
+    let before = verdict(&world, &[]).unwrap();
+    let failed = world.store.write_blocking(|tx| {
+        append(tx, Event::Restored)?;
+        Err::<(), _>(StoreError::Full)
+    });
+    assert!(failed.is_err());
+    assert_eq!(verdict(&world, &world.held), Ok(before));
+}

@@ -1,0 +1,77 @@
+//! The receiver controls of this node: what it can show for each right now.
+//!
+//! [`Controls`] asks one [`Source`] per control whenever something is to be attested. A source speaks of the running
+//! node: of the scanner that content really passes, of the deletion that really happens.
+//!
+//! **Invariant:** evidence comes from what the node does, never from configuration; a control without a source is off.
+
+use std::sync::Arc;
+
+use pakt_protocol::controls::{Attested, Control, Evidence};
+
+/// What can show that one control is on.
+pub trait Source: Send + Sync {
+    /// What there is to show now.
+    fn evidence(&self) -> Evidence;
+}
+
+/// Nothing is ever deleted: every message is kept as long as any agreement can ask for.
+struct NothingIsDeleted;
+
+impl Source for NothingIsDeleted {
+    fn evidence(&self) -> Evidence {
+        Evidence::KeptFor(None)
+    }
+}
+
+/// All controls of a node; clones share them.
+#[derive(Clone)]
+pub struct Controls {
+    sources: Arc<[(Control, Box<dyn Source>)]>,
+}
+
+impl Controls {
+    /// The controls of this program: messages are kept, for there is nothing that deletes them; there is no scanner that
+    /// content passes and no journal that takes it.
+    pub fn of_this_node() -> Controls {
+        Controls::from_sources(vec![(Control::Retention, Box::new(NothingIsDeleted))])
+    }
+
+    /// Controls with these sources.
+    pub fn from_sources(sources: Vec<(Control, Box<dyn Source>)>) -> Controls {
+        Controls { sources: sources.into() }
+    }
+
+    /// What there is to show for every control, in order.
+    pub fn attested(&self) -> Vec<Attested> {
+        Control::ALL.into_iter().map(|control| Attested { control, evidence: self.evidence(control) }).collect()
+    }
+
+    /// The controls among `wanted` that this node cannot attest, where messages are to be kept so long.
+    pub fn lacking(&self, wanted: &[String], retention_seconds: Option<u64>) -> Vec<String> {
+        let is_on = |word: &&String| {
+            Control::named(word).is_some_and(|control| self.evidence(control).covers(control, retention_seconds))
+        };
+        wanted.iter().filter(|word| !is_on(word)).cloned().collect()
+    }
+
+    fn evidence(&self, control: Control) -> Evidence {
+        let source = self.sources.iter().find(|(known, _)| *known == control);
+        source.map_or(Evidence::None, |(_, source)| source.evidence())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_scanner_attests_none() {
+        let controls = Controls::of_this_node();
+        let evidence: Vec<Evidence> = controls.attested().into_iter().map(|one| one.evidence).collect();
+        assert_eq!(evidence, [Evidence::None, Evidence::None, Evidence::KeptFor(None)]);
+        let wanted = ["journal", "malware-scan", "retention"].map(str::to_owned);
+        assert_eq!(controls.lacking(&wanted, Some(u64::MAX)), ["journal", "malware-scan"]);
+        assert_eq!(controls.lacking(&[], None), [""; 0]);
+    }
+}

@@ -1,0 +1,99 @@
+//! The audit log: its head, heads held of counterparts, and whether it is what it was.
+
+use pakt_keys::EntityId;
+use pakt_protocol::armour::{self, Label};
+use pakt_protocol::audit::head;
+use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, SignedReceipt};
+
+use super::{Answer, Node, blocking};
+use crate::api::types::*;
+use crate::audit::heads::AlarmKind;
+use crate::audit::verify::{Held, verify};
+use crate::book::Agreement;
+use crate::store::Store;
+
+impl Node {
+    /// The signed head of this node's log as it is now, or the newest one held of a counterpart's, armoured.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown counterpart, or one that has given none yet.
+    pub async fn log_head(&self, of: Option<String>) -> Answer<ArmouredFile> {
+        let log = self.inner.exchange.log();
+        let signed = match of {
+            None => log.head().await?,
+            Some(name) => {
+                let agreement =
+                    self.inner.book.find(&name).map_err(|error| {
+                        ServiceError::new(ErrorCode::NotFound, error.to_string(), "see `pakt peers`")
+                    })?;
+                log.held(&agreement.id)?.ok_or_else(|| {
+                    let message = format!("{} has given no head of its log yet", agreement.counterpart().name);
+                    ServiceError::new(ErrorCode::NotFound, message, "it does so once it is online")
+                })?
+            }
+        };
+        Ok(ArmouredFile { file: armour::encode(Label::LogHead, &head::head_bytes(&signed)) })
+    }
+
+    /// Reads the whole log again and compares it with heads and receipts that others hold.
+    ///
+    /// # Errors
+    /// `damaged` when the log is not what it was; what is wrong with a file that was given.
+    pub async fn log_verify(&self, held: Vec<String>) -> Answer<LogVerified> {
+        let (store, own) = (self.inner.exchange.log().store().clone(), self.inner.entity.id());
+        blocking(move || verify_log(&store, &own, &held)).await
+    }
+
+    /// What the operator must know about a counterpart's log.
+    pub(super) fn log_warning(&self, agreement: &Agreement) -> Option<String> {
+        let alarm = self.inner.exchange.log().alarm(&agreement.id).ok().flatten()?;
+        let what = match alarm.kind {
+            AlarmKind::Shorter => "is shorter than it was",
+            AlarmKind::Rewritten => "was rewritten",
+        };
+        let name = &agreement.counterpart().name;
+        Some(format!("the audit log of {name} {what}: keep `pakt log head --of`, and ask its operator"))
+    }
+}
+
+/// Reads the log in `store` again and compares it with what others hold: armoured heads, and receipts that `own` gave.
+///
+/// # Errors
+/// `damaged` when the log is not what it was; what is wrong with a file that was given.
+pub fn verify_log(store: &Store, own: &EntityId, held: &[String]) -> Answer<LogVerified> {
+    let held: Vec<Held> = held.iter().map(|text| read_held(text, own)).collect::<Answer<_>>()?;
+    match store.read(|tx| verify(tx, &held))? {
+        Ok(verified) => Ok(LogVerified {
+            entries: verified.entries,
+            root: hex::encode(verified.root),
+            compared: u64::try_from(verified.compared).unwrap_or(u64::MAX),
+        }),
+        Err(tampered) => {
+            let hint = "keep this data directory as it is, and the head that shows it";
+            Err(ServiceError::new(ErrorCode::Damaged, tampered.to_string(), hint))
+        }
+    }
+}
+
+fn read_held(text: &str, own: &EntityId) -> Answer<Held> {
+    let foreign = || {
+        let message = "this head or receipt is not of this entity's log";
+        ServiceError::new(ErrorCode::Usage, message, "give a head that a counterpart holds of this node's log")
+    };
+    let (label, bytes) = armour::decode_any(text.as_bytes())?;
+    if label == Label::Receipt {
+        let signed: SignedReceipt = pakt_protocol::codec::decode(1, &bytes, RECEIPT_FILE_BYTES_MAX)
+            .map_err(|error| ServiceError::from(pakt_protocol::record::RecordError::from(error)))?;
+        let signer = signed.peek()?.chain.verify().map_err(pakt_protocol::record::RecordError::from)?;
+        let receipt = signer.open_statement(&signed)?;
+        let blinded = receipt.log_head.filter(|_| receipt.recipient == *own && signer.entity == *own);
+        let (envelope, core) = (receipt.envelope, receipt.core);
+        return Ok(Held::Receipt { envelope, core, blinded: blinded.ok_or_else(foreign)? });
+    }
+    let bytes = if label == Label::LogHead { bytes } else { armour::decode(Label::LogHead, text.as_bytes())? };
+    let (head, _) = head::verify(&head::read_head(&bytes)?)?;
+    if head.entity != *own {
+        return Err(foreign());
+    }
+    Ok(Held::from(&head))
+}
