@@ -22,7 +22,7 @@ use pakt_protocol::message::{Message, RosterUpdate};
 use pakt_protocol::record::RecordError;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::agreement::{AgreementFile, Side, VerifiedFile};
-use pakt_protocol::record::chain::{CertificateChain, NodeCertificate};
+use pakt_protocol::record::chain::{CertificateChain, CertifiedNode, NodeCertificate};
 use pakt_protocol::record::roster::{GroupId, Roster, RosterGroup};
 use pakt_protocol::record::statement::{Action, AgreementStatement, StatementChain};
 use pakt_protocol::time::Time;
@@ -37,6 +37,7 @@ use crate::wire::{Ears, PATIENCE, Stop, Wire, knock};
 pub(crate) struct Partner {
     /// Its private keys.
     pub(crate) keys: Keystore,
+    root: RootKey,
     /// What it shows as its certificates.
     pub(crate) chain: CertificateChain,
     /// The agreement as both signed it.
@@ -87,10 +88,13 @@ impl Partner {
         let own = chain.verify().expect("its chain holds").entity;
         let grant = checked.grants.iter().find(|grant| grant.holder == own).expect("the victim granted a door");
         let door = DoorSecret::from_bytes(*grant.open(&keys.contact).expect("it was granted to these keys"));
+        let held = keys.root.as_ref().expect("the root lies in the keystore");
+        let root = held.key(&[]).expect("nobody has to approve");
         let epoch = EpochKey::generate(&mut ambient::rng());
         let roster = Signed::from_parts(Vec::new(), Vec::new());
         let mut partner = Partner {
             keys,
+            root,
             chain,
             file,
             checked,
@@ -130,6 +134,14 @@ impl Partner {
         self.checked.terms.side_of(&self.entity()).expect("it is a party")
     }
 
+    /// The victim's node as its card in the agreement certifies it.
+    pub(crate) fn victim_node(&self) -> CertifiedNode {
+        match self.side() {
+            Side::Proposer => self.checked.acceptor.node.clone(),
+            Side::Acceptor => self.checked.proposer.node.clone(),
+        }
+    }
+
     /// The agreement's id.
     pub(crate) fn agreement(&self) -> AgreementId {
         self.checked.record.id
@@ -137,7 +149,7 @@ impl Partner {
 
     /// Its root key.
     pub(crate) fn root(&self) -> &RootKey {
-        self.keys.root.as_ref().expect("the root lies in the keystore")
+        &self.root
     }
 
     /// Signs with its statement key.

@@ -3,10 +3,13 @@
 mod addresses;
 mod amendments;
 mod content;
+mod directory;
 mod door;
 mod envelopes;
+mod evidence;
 mod floods;
 mod frames;
+mod introductions;
 mod lanes;
 mod offers;
 mod receipts;
@@ -75,6 +78,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         receipts::ROWS,
         addresses::ROWS,
         relays::ROWS,
+        evidence::ROWS,
+        directory::ROWS,
+        introductions::ROWS,
         floods::ROWS,
     ]
     .into_iter()
@@ -126,6 +132,7 @@ impl fmt::Display for Met {
             Met::Receipt(Verdict::Held(tier)) => write!(f, "receipt {}", tier.as_str()),
             Met::Receipt(Verdict::Unopenable) => f.write_str("receipt unopenable"),
             Met::Receipt(Verdict::Conflict) => f.write_str("receipt conflict"),
+            Met::Receipt(Verdict::PurposeNotAgreed) => f.write_str("receipt purpose not agreed"),
             Met::EpochGone => f.write_str("epoch gone"),
             Met::Unknown => f.write_str("unknown"),
             Met::PassedOver => f.write_str("passed over"),

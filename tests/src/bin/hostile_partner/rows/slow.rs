@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use pakt_node::ambient;
 use pakt_protocol::bulk::{BulkFrame, BulkKind};
+use pakt_protocol::hello::VersionRange;
 use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::message::{Heartbeat, Statement};
 use pakt_protocol::record::statement::{Action, AgreementStatement, STATEMENTS_MAX, statement_hash};
+use pakt_protocol::time::Time;
 
 use super::{Met, Row, Stage, honest};
 use crate::parcel::Parcel;
 use crate::session::Answered;
-use crate::wire::{PATIENCE, Stop};
+use crate::wire::{PATIENCE, SILENCE, Stop};
 
 /// Longer than any of the victim's deadlines.
 const WAITED_MAX: Duration = Duration::from_secs(75);
@@ -52,7 +54,33 @@ pub(crate) const ROWS: &[Row] = &[
         says: "only an end is left",
         act: statements,
     },
+    Row {
+        name: "certificate forked",
+        does: "has its root sign two certificates with one number, and comes again with the one that was known",
+        meets: "silence, also for the certificate that was known",
+        says: "the counterpart's certificates contradict each other",
+        act: forked,
+    },
 ];
+
+fn forked(stage: &mut Stage) -> Met {
+    let partner = &mut stage.first;
+    drop(honest!(partner.session()));
+    let fork = partner.recertify(|certificate| certificate.issued_at = Time(certificate.issued_at.0 + 1));
+    let mut dial = partner.honest(LaneKind::Control);
+    dial.hello = partner.hello(&fork, VersionRange::OURS);
+    if let Ok(_) | Err(Stop::Silence) = partner.dial(&dial) {
+        return Met::Astray("the fork was not refused at the hello".into());
+    }
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let again = partner.honest(LaneKind::Control);
+        if partner.dial_within(&again, SILENCE).err() == Some(Stop::Silence) {
+            return Met::Other("silence, also for the certificate that was known");
+        }
+    }
+    Met::Astray("it still comes in".into())
+}
 
 fn statements(stage: &mut Stage) -> Met {
     let partner = &mut stage.first;
