@@ -475,7 +475,7 @@ mod tests {
     fn the_format_has_not_changed() {
         for (protection, expected) in [
             (WORD, "638b78fcdd2d181ca2f73b215c5cb3e3c307460c7c15b08dfec9e1ab88c4efc6"),
-            (Protection::None, "d75974bd65edd478a5a3addd6c908cd75e104e66a455ad2ab3a491e0cce97745"),
+            (Protection::None, "9243b26515715b527305b77ac2021a8a92bda0b488fb4f3d1d59fbdd78adc490"),
         ] {
             assert_eq!(blake3::hash(&locked(protection)).to_hex().as_str(), expected);
         }

@@ -193,6 +193,11 @@ impl Log {
         self.store.read(|tx| tx.get(&HEAD_ALARMS, of))
     }
 
+    /// Whose log it is.
+    pub(super) fn entity(&self) -> &Entity {
+        &self.entity
+    }
+
     /// The store that the log lies in.
     pub(crate) fn store(&self) -> &Store {
         &self.store

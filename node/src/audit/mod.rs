@@ -1,13 +1,14 @@
 //! The audit log of this node: [`append`] writes an entry in the very commit of the change that it records.
 //!
 //! One row per entry: its bytes and the hashes of the subtrees that it completes (`pakt_protocol::audit::tree`), so an
-//! append costs one small row and a count. [`heads`] signs heads and keeps those of counterparts; [`verify`] reads
+//! append costs one small row and a count. [`heads`] signs heads and keeps those of counterparts, `noted` adds what is seen afterwards; [`verify`] reads
 //! everything again and compares.
 //!
 //! **Invariant:** an entry is durable if and only if the change that it records is.
 //! **Invariant:** entries hold ids, never a name, subject, text or address.
 
 pub mod heads;
+mod noted;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -14,6 +14,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::door::{DoorSecret, SECRETS_MAX, next_counter};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
@@ -25,6 +26,7 @@ use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{AgreementRow, SecretRow};
+use super::sign::note;
 use super::{Agreement, Book, BookError, Outcome, Standing};
 use crate::ambient;
 use crate::store::tables::{AGREEMENTS, GRANTS};
@@ -154,6 +156,7 @@ impl Book {
             let counter = next_counter(last, ambient::now());
             row.granted = [SecretRow { counter, secret }].into_iter().chain(kept).collect();
             tx.put(&GRANTS, &id, &grant)?;
+            note(tx, row, AgreementStep::GrantIssued)?;
             Ok(Outcome::Changed(()))
         })
         .await

@@ -88,7 +88,7 @@ pub async fn agreement(
             agreements.retain(|agreement| bundle.is_none() || agreement.bundle == bundle);
             output.result(&agreements, |agreements| list(agreements));
         }
-        AgreementCommand::Life(command) => life::run(client, output, command).await?,
+        AgreementCommand::Life(command) => return life::run(client, output, command).await,
         AgreementCommand::End { id, signing } => {
             let signing = signing.read()?;
             let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;

@@ -83,7 +83,10 @@ pub enum Command {
   pakt recover --recovery-file /media/usb/nord.pakt --new-recovery-file /media/usb/nord-2.pakt")]
     Recover(RecoverArgs),
     /// Keep the root elsewhere.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pakt root export --out /media/usb/nord.root --root-passphrase-file p"
+    )]
     Root(RootCommand),
     /// Who must approve what the root signs.
     #[command(

@@ -3,6 +3,7 @@
 //! **Invariant:** what is signed was shown first, and what it changes.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -10,9 +11,10 @@ use serde::Serialize;
 use super::agreement::list;
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe};
-use super::read_text;
 use super::records::{ShownAgreement, changes_text};
+use super::renew::{self, Many};
 use super::signing::SigningArgs;
+use super::{Exit, read_text};
 use crate::api::types::*;
 
 /// Terms are a page of text.
@@ -39,10 +41,21 @@ pub enum LifeCommand {
         signing: SigningArgs,
     },
     /// Offer the counterpart the same terms for longer.
-    #[command(after_help = "Examples:\n  pakt agreement renew ID\n  pakt agreement renew ID --until 2028-12-31")]
+    #[command(after_help = "Examples:
+  pakt agreement renew ID
+  pakt agreement renew ID --until 2028-12-31
+  pakt agreement renew --bundle network-2027
+  pakt agreement renew --ending-within 30d")]
     Renew {
         /// Agreement id.
-        id: String,
+        #[arg(required_unless_present_any = ["bundle", "ending_within"], conflicts_with_all = ["bundle", "ending_within"])]
+        id: Option<String>,
+        /// All that were proposed in this bundle and are in force.
+        #[arg(long, value_name = "NAME", conflicts_with = "out")]
+        bundle: Option<String>,
+        /// All that end within this time, such as 30d.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "out")]
+        ending_within: Option<Duration>,
         /// Until when: a date, a time, or a time span from now; without it as long again, at most a year.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
@@ -98,8 +111,8 @@ pub enum LifeCommand {
 ///
 /// # Errors
 /// Whatever the node says.
-pub async fn run(client: &Client, output: Output, command: LifeCommand) -> Result<(), ServiceError> {
-    match command {
+pub async fn run(client: &Client, output: Output, command: LifeCommand) -> Result<Exit, ServiceError> {
+    let done = match command {
         LifeCommand::Amend { id, terms, out, signing } => {
             let signing = signing.read()?;
             let terms_toml = read_text(&terms, TERMS_BYTES_MAX)?;
@@ -108,7 +121,11 @@ pub async fn run(client: &Client, output: Output, command: LifeCommand) -> Resul
             let offered = client.post(&path(&id, "amendment"), &AmendRequest { terms_toml, signing }).await?;
             show_offer(output, &offered, out.as_deref())
         }
-        LifeCommand::Renew { id, until, out, signing } => {
+        LifeCommand::Renew { id: None, bundle, ending_within, until, signing, .. } => {
+            let many = Many { bundle, ending_within, until, signing: signing.read()? };
+            return renew::many(client, output, many).await;
+        }
+        LifeCommand::Renew { id: Some(id), until, out, signing, .. } => {
             let signing = signing.read()?;
             let detail = detail(client, &id).await?;
             output.confirm(&format!("Offer {} to renew?", safe(&detail.summary.name)))?;
@@ -130,7 +147,8 @@ pub async fn run(client: &Client, output: Output, command: LifeCommand) -> Resul
         LifeCommand::Verify { id, fingerprint } => {
             change(client, output, (&id, "fingerprint"), None, &VerifyRequest { fingerprint }).await
         }
-    }
+    };
+    done.map(|()| Exit::DONE)
 }
 
 fn empty() -> serde_json::Value {

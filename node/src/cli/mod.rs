@@ -22,6 +22,7 @@ pub mod log;
 pub mod output;
 pub mod progress;
 pub mod records;
+pub mod renew;
 pub mod run;
 pub mod save;
 pub mod send;

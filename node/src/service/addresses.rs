@@ -42,6 +42,7 @@ impl Node {
         let told: Result<Vec<Address>, _> = config.card_addresses().iter().map(|text| text.parse()).collect();
         let told = told.map_err(|error| usage(format!("the listen address: {error}")))?;
         self.inner.dial_rules.replace(dial_rules(&config, self.inner.listen)?);
+        self.inner.exchange.log().note_addresses().await?;
         self.inner.book.set_own_addresses(told);
         let (dir, book) = (config.dir.clone(), self.inner.book.clone());
         let card = blocking(move || write_card(&dir, &book)).await?;

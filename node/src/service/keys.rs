@@ -34,6 +34,7 @@ impl Node {
             let message = format!("the new keys are in place, but the network does not take them: {error}");
             ServiceError::new(ErrorCode::Failed, message, "start the node again")
         })?;
+        self.inner.exchange.log().note_keys().await?;
         self.renew_card().await?;
         self.inner.exchange.identity_changed().await;
         let renewed = self.inner.book.renew_grants_if_due(ambient::service_now()).await?;

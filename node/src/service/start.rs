@@ -15,7 +15,6 @@ use anyhow::Context as _;
 use pakt_keys::keystore::Keystore;
 use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::armour::{self, Label};
-use pakt_protocol::audit::{AdministratorStep, Event};
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::card::{Card, card_bytes};
 use tokio::sync::watch;
@@ -26,6 +25,7 @@ use super::drafts::Drafts;
 use super::running::{Running, release_orphans, watch_changes};
 use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::audit::Log;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
@@ -41,8 +41,7 @@ use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::store::tables::STARTED_WITH;
-use crate::{ambient, audit, clock, files, setup};
+use crate::{ambient, clock, files, setup};
 
 /// Name of the database in the data directory.
 pub const STORE_NAME: &str = "pakt.redb";
@@ -105,6 +104,8 @@ async fn bring_up(
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
+    let log = Log::new(store.clone(), entity.clone());
+    note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
@@ -195,7 +196,6 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     if let Some(seconds) = clock_jump {
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
-    note_configuration(&store, config)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
@@ -207,18 +207,11 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     Ok(Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump })
 }
 
-/// Adds to the audit log that this is another configuration than at the last start.
-fn note_configuration(store: &Store, config: &Config) -> Answer<()> {
+/// Adds to the audit log that configuration or keys are others than at the last start.
+async fn note_start(config: &Config, log: &Log) -> Answer<()> {
     let text = files::read_bounded(&config.dir.join(CONFIG_NAME), CONFIG_BYTES_MAX)?;
-    let hash = *blake3::hash(&text).as_bytes();
-    let noted = store.write_blocking(move |tx| {
-        if tx.get(&STARTED_WITH, &())? == Some(hash) {
-            return Ok(());
-        }
-        tx.put(&STARTED_WITH, &(), &hash)?;
-        audit::append(tx, Event::Administrator(AdministratorStep::ConfigurationChanged(hash)))
-    });
-    Ok(noted?)
+    log.note_configuration(*blake3::hash(&text).as_bytes()).await?;
+    Ok(log.note_keys().await?)
 }
 
 /// Every file of the keys' folder is for its owner only.

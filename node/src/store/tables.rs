@@ -205,3 +205,9 @@ pub(crate) const RECEIVED: Table<AgreementId, ReceivedRow> = Table::new("receive
 
 /// What is known about own proposals beside the agreement itself.
 pub(crate) const OFFERED: Table<AgreementId, OfferedRow> = Table::new("offered-1");
+
+/// Root generation and serial of the keys that the node last used.
+pub(crate) const KEYS_NOTED: Table<(), (u32, u64)> = Table::new("keys-noted-1");
+
+/// The version of each agreement whose end by date is in the log.
+pub(crate) const EXPIRED_NOTED: Table<AgreementId, u32> = Table::new("expired-noted-1");

@@ -195,6 +195,12 @@ fn a_newcomer_joins_everybody_with_one_command_and_one_signature_each() {
     assert_eq!(listed.as_array().map(Vec::len), Some(count));
     assert!(newcomer.cli(&["agreement", "bundle", "nett"]).expect(0).text().contains("active"));
     assert_eq!(newcomer.cli(&["agreement", "bundle", "annet"]).code, 4);
+    let renewed = newcomer.json(&["agreement", "renew", "--bundle", "nett"]);
+    assert_eq!(renewed.as_array().map(Vec::len), Some(count));
+    assert!(renewed.as_array().unwrap().iter().all(|one| one["offered"] == true), "{renewed}");
+    let again = newcomer.json(&["agreement", "renew", "--ending-within", "400d"]);
+    let left = strings(&again, "name");
+    assert_eq!(left, [network.steward.name()], "each is offered once: {again}");
     // Again: everybody has an agreement.
     assert_eq!(newcomer.json(&join).as_array().map(Vec::len), Some(0));
 }

@@ -6,6 +6,7 @@ use pakt_protocol::message::{LogHeadUpdate, WantLogHead};
 
 use super::{PeerActor, now};
 use crate::audit::heads::{Given, HEAD_EVERY, Taken};
+use crate::book::Agreement;
 
 /// A head is given again this often, however often it is asked for.
 const AGAIN_EVERY: Duration = Duration::from_secs(5);
@@ -35,6 +36,14 @@ impl PeerActor {
             Ok(Some(given)) => self.say_head(given),
             Ok(None) => {}
             Err(error) => tracing::error!(agreement = %self.id, %error, "the head of the log could not be given again"),
+        }
+    }
+
+    /// The agreement has run out: an entry of the log, once.
+    pub(super) async fn note_expired(&mut self, agreement: &Agreement) {
+        let noted = self.context.log.note_expired(self.id, self.entity, agreement.terms.version).await;
+        if let Err(error) = noted {
+            tracing::error!(agreement = %self.id, %error, "the end of an agreement could not be noted");
         }
     }
 

@@ -154,6 +154,9 @@ impl PeerActor {
                 }
             }
             Footing::Expired => {
+                if changed {
+                    self.note_expired(&agreement).await;
+                }
                 self.stop_traffic(Reason::AgreementExpired).await;
                 if self.live.is_some() {
                     self.close_session("the agreement has expired").await;

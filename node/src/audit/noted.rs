@@ -1,0 +1,75 @@
+//! Steps that are seen afterwards: what is so now is compared with what was noted last, and is an entry when it differs.
+//!
+//! **Invariant:** each is an entry once, however often it is seen and whenever the node stops.
+
+use pakt_keys::EntityId;
+use pakt_protocol::audit::{AdministratorStep, AgreementStep, Event, KeyStep};
+use pakt_protocol::ids::AgreementId;
+
+use super::{Log, append};
+use crate::store::StoreError;
+use crate::store::tables::{EXPIRED_NOTED, KEYS_NOTED, STARTED_WITH};
+
+impl Log {
+    /// The node uses the configuration with this hash.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_configuration(&self, hash: [u8; 32]) -> Result<(), StoreError> {
+        let write = self.store().write(move |tx| {
+            if tx.get(&STARTED_WITH, &())? == Some(hash) {
+                return Ok(());
+            }
+            tx.put(&STARTED_WITH, &(), &hash)?;
+            append(tx, Event::Administrator(AdministratorStep::ConfigurationChanged(hash)))
+        });
+        write.await
+    }
+
+    /// The node uses its keys as they are now: replaced ones are an entry, by whatever command they were replaced.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_keys(&self) -> Result<(), StoreError> {
+        let own = self.entity().current();
+        let (root_generation, serial) = (own.node().root_generation, own.node().serial);
+        let write = self.store().write(move |tx| {
+            let noted = tx.get(&KEYS_NOTED, &())?;
+            if noted == Some((root_generation, serial)) {
+                return Ok(());
+            }
+            tx.put(&KEYS_NOTED, &(), &(root_generation, serial))?;
+            match noted {
+                None => Ok(()),
+                Some((generation, _)) => {
+                    let step = if generation == root_generation { KeyStep::Rotated } else { KeyStep::Recovered };
+                    append(tx, Event::Key { step, root_generation, serial })
+                }
+            }
+        });
+        write.await
+    }
+
+    /// The node tells other addresses.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_addresses(&self) -> Result<(), StoreError> {
+        self.store().write(|tx| append(tx, Event::Administrator(AdministratorStep::AddressesSet))).await
+    }
+
+    /// This version of an agreement has run out.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_expired(&self, agreement: AgreementId, entity: EntityId, version: u32) -> Result<(), StoreError> {
+        let write = self.store().write(move |tx| {
+            if tx.get(&EXPIRED_NOTED, &agreement)? == Some(version) {
+                return Ok(());
+            }
+            tx.put(&EXPIRED_NOTED, &agreement, &version)?;
+            append(tx, Event::Agreement { agreement, entity, version, step: AgreementStep::Expired })
+        });
+        write.await
+    }
+}
