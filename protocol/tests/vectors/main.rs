@@ -10,6 +10,7 @@ mod file;
 mod make;
 mod parties;
 mod story;
+mod transcript;
 mod wire;
 
 use std::collections::BTreeMap;
