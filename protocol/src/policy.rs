@@ -2,12 +2,19 @@
 //!
 //! **Invariant:** default deny; an unknown and a hidden group give the same answer.
 
-use crate::limits::{CHUNKS_MAX, OBJECT_BYTES_MAX, TREE_ENTRIES_MAX};
+use crate::limits::{CHUNKS_MAX, OBJECT_BYTES_MAX, SEGMENT_ENTRIES_MAX, TREE_ENTRIES_MAX};
 use crate::message::Offer;
 use crate::message::offer::Refusal;
 
 /// Envelopes of one counterpart that are received at once; the rest waits at the sender.
 pub const INCOMING_MAX: usize = 64;
+
+/// Objects of all these envelopes together, but for a large one that comes alone: each that was named and has not come
+/// takes some hundred bytes of memory.
+pub const OBJECTS_INCOMING_MAX: u64 = 1_000_000;
+/// A sender whose chunks are smaller than this on average, those that end a file left out, makes more objects than anybody
+/// needs.
+const CHUNK_BYTES_ON_AVERAGE: u64 = 64 << 10;
 
 /// Whether anything may be exchanged under an agreement now, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +71,8 @@ pub struct OfferView {
     pub free_bytes: u64,
     /// Envelopes that are being received from this counterpart.
     pub incoming: usize,
+    /// Objects of these that were offered.
+    pub incoming_objects: u64,
     /// Whether the agreed number of messages per hour is used up.
     pub rate_exceeded: bool,
 }
@@ -84,6 +93,7 @@ pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
         || offer.files > TREE_ENTRIES_MAX
         || offer.objects == 0
         || offer.objects > objects_max
+        || offer.objects > objects_plausible(offer)
         || offer.sealed_bytes > offer.objects.saturating_mul(per_object)
     {
         Err(Refusal::TooLarge)
@@ -91,13 +101,24 @@ pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
         Err(Refusal::HoldTooLong)
     } else if view.rate_exceeded {
         Err(Refusal::RateExceeded)
-    } else if view.incoming >= INCOMING_MAX {
+    } else if view.incoming >= INCOMING_MAX || !has_room_for_objects(offer, view) {
         Err(Refusal::Busy)
     } else if offer.sealed_bytes > view.free_bytes {
         Err(Refusal::NoSpace)
     } else {
         Ok(())
     }
+}
+
+/// More chunks and segments than this do not come of so many files and bytes.
+fn objects_plausible(offer: &Offer) -> u64 {
+    let chunks = offer.files.saturating_add(offer.plain_bytes / CHUNK_BYTES_ON_AVERAGE);
+    let rows = TREE_ENTRIES_MAX.saturating_add(chunks);
+    chunks.saturating_add(rows / SEGMENT_ENTRIES_MAX as u64 + 1)
+}
+
+fn has_room_for_objects(offer: &Offer, view: &OfferView) -> bool {
+    view.incoming_objects == 0 || view.incoming_objects.saturating_add(offer.objects) <= OBJECTS_INCOMING_MAX
 }
 
 #[cfg(test)]
@@ -128,6 +149,7 @@ mod tests {
             group_shown: true,
             free_bytes: 900,
             incoming: 0,
+            incoming_objects: 0,
             rate_exceeded: false,
         };
         assert_eq!(decide(&offer, &view), Ok(()));
@@ -143,8 +165,10 @@ mod tests {
             (OfferView { hold_seconds: 59, ..view }, offer.clone(), Refusal::HoldTooLong),
             (OfferView { free_bytes: 899, ..view }, offer.clone(), Refusal::NoSpace),
             (OfferView { incoming: INCOMING_MAX, ..view }, offer.clone(), Refusal::Busy),
+            (OfferView { incoming_objects: OBJECTS_INCOMING_MAX - 1, ..view }, offer.clone(), Refusal::Busy),
             (OfferView { rate_exceeded: true, ..view }, offer.clone(), Refusal::RateExceeded),
             (view, Offer { objects: 0, ..offer.clone() }, Refusal::TooLarge),
+            (view, Offer { objects: 8_000, ..offer.clone() }, Refusal::TooLarge),
             (view, Offer { files: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
             (view, Offer { objects: u64::MAX, sealed_bytes: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
             (OfferView { free_bytes: u64::MAX, ..view }, Offer { sealed_bytes: u64::MAX, ..offer }, Refusal::TooLarge),

@@ -315,6 +315,7 @@ mod tests {
             group_shown: true,
             free_bytes: 1000,
             incoming: 0,
+            incoming_objects: 0,
             rate_exceeded: false,
         }
     }

@@ -109,17 +109,20 @@ pub(super) async fn drive(stream: impl AsyncRead + AsyncWrite + Send + Unpin + '
     let (requests, serve_queue) = mpsc::channel(REQUESTS_MAX);
     let mut parts = JoinSet::new();
     let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, write);
-    parts.spawn(write_frames(writer, asks, outbox, around.clone(), activity.clone()));
-    parts.spawn(serve(around.clone(), serve_queue, out));
-    parts.spawn(pull(around.clone(), activity.clone(), ask));
+    parts.spawn(told(around.origin, write_frames(writer, asks, outbox, around.clone(), activity.clone())));
+    parts.spawn(told(around.origin, serve(around.clone(), serve_queue, out)));
+    parts.spawn(told(around.origin, pull(around.clone(), activity.clone(), ask)));
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, read);
-    parts.spawn(read_frames(reader, around.clone(), activity, requests));
+    parts.spawn(told(around.origin, read_frames(reader, around.clone(), activity, requests)));
     // The first part that ends, ends the lane.
-    if let Some(Ok(Err(error))) = parts.join_next().await {
-        tracing::debug!(peer = %around.origin, %error, "lane ended");
-    }
+    let _ = parts.join_next().await;
     parts.shutdown().await;
     drop(joined);
+}
+
+/// Runs a part of a lane and says why it failed, before another part that fails for it can be taken for the reason.
+async fn told(peer: EntityId, part: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    part.await.inspect_err(|error| tracing::debug!(%peer, %error, "lane ended"))
 }
 
 /// A lane's place among those that pull; what it was asked for goes back when it is dropped, however the lane ends.

@@ -13,6 +13,8 @@ use crate::net::LaneStream;
 
 /// Messages that wait in the writer; more wait in the actor's backlog.
 const WRITES_MAX: usize = 32;
+/// Messages in the backlog of somebody who still listens: above all answers to what was offered.
+const BACKLOG_MAX: usize = 1024;
 
 /// The actor's end of a control lane. Dropping it ends the lane.
 pub(super) struct ControlLane {
@@ -43,11 +45,17 @@ impl ControlLane {
         });
         tasks.spawn(async move {
             let mut lane = BufReader::new(read);
-            while let Ok(message) = read_message(&mut lane).await {
-                if actor.send(Command::Frame { session, message }).await.is_err() {
-                    return;
+            let error = loop {
+                match read_message(&mut lane).await {
+                    Ok(message) => {
+                        if actor.send(Command::Frame { session, message }).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => break error,
                 }
-            }
+            };
+            tracing::debug!(session, %error, "a control lane ended");
             let _ = actor.send(Command::LaneLost { session }).await;
         });
         ControlLane { writer, backlog: VecDeque::new(), _tasks: tasks }
@@ -62,6 +70,11 @@ impl ControlLane {
     /// Whether little enough waits that more content may be named.
     pub(super) fn has_room(&self) -> bool {
         self.backlog.len() < WRITES_MAX
+    }
+
+    /// Whether the counterpart asks more than it reads answers: waiting for it would take memory without end.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.backlog.len() > BACKLOG_MAX
     }
 
     fn push(&mut self) {

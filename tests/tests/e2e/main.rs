@@ -19,6 +19,7 @@ mod demo;
 mod directory;
 mod first_study;
 mod full_disk;
+mod hostile_partner;
 mod introductions;
 mod kills;
 mod known_content;

@@ -16,6 +16,7 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
+mod pace;
 mod pulling;
 mod receiving;
 mod records;
@@ -56,6 +57,7 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
+use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use seeking::Seeking;
@@ -242,6 +244,7 @@ pub(in crate::exchange) struct PeerActor {
     dialing: Dialing,
     lane_count: LaneCount,
     live: Option<Live>,
+    pace: Pace,
     /// Whether the agreement was in force when it was last looked at.
     footing: Option<Footing>,
     sessions: u64,
@@ -295,6 +298,7 @@ impl PeerActor {
             dialing: Dialing::default(),
             lane_count,
             live: None,
+            pace: Pace::new(now()),
             footing: None,
             sessions: 0,
             content_lanes: ContentLanes::default(),

@@ -187,6 +187,12 @@ impl PeerActor {
         }
     }
 
+    /// Objects of all incoming envelopes but this one, as they were offered.
+    pub(super) fn incoming_objects(&self, but: &EnvelopeId) -> u64 {
+        let others = self.receiving.iter().filter(|(envelope, _)| *envelope != but);
+        others.map(|(_, receiving)| receiving.machine.offer().objects).sum()
+    }
+
     pub(super) fn is_receiving_urgent(&self) -> bool {
         self.receiving.values().any(|receiving| receiving.machine.offer().priority == Priority::Urgent)
     }

@@ -136,8 +136,15 @@ impl PeerActor {
     }
 
     pub(super) async fn handle_frame(&mut self, session: u64, message: Message) {
-        if self.live.as_ref().is_some_and(|live| live.number == session) {
-            self.tell_session(Input::Message(message)).await;
+        if self.live.as_ref().is_none_or(|live| live.number != session) {
+            return;
+        }
+        if !self.pace.allows(&message, now()) {
+            return self.close_session("more records than a counterpart needs").await;
+        }
+        self.tell_session(Input::Message(message)).await;
+        if self.live.as_ref().is_some_and(|live| live.lane.is_clogged()) {
+            self.close_session("it does not read what it is told").await;
         }
     }
 
@@ -305,6 +312,7 @@ impl PeerActor {
             // What was accepted before has its space already, at least in part.
             free_bytes: if resumed { u64::MAX } else { room },
             incoming: self.receiving.len(),
+            incoming_objects: self.incoming_objects(&offer.envelope),
             rate_exceeded: !self.terms.may_come(&offer.envelope, self.rate_limit()),
         };
         Ok((view, settled.map(|settled| settled.receipt)))

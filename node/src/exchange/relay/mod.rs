@@ -28,6 +28,7 @@ use super::frames::{read_message, write_message};
 use super::peer::Command;
 use super::{Context, lock, now};
 use crate::ambient;
+use crate::book::Agreement;
 use crate::net::Lane;
 use crate::relay::RelayConfig;
 pub(super) use ends::{Hop, answer_call, reach};
@@ -161,10 +162,9 @@ async fn meet(
         return None;
     }
     let all = context.book.all();
-    let callee = all.iter().find(|agreement| agreement.node.transport.0 == *transport && agreement.id != caller)?.id;
-    if !may_forward(context, &callee) {
-        return None;
-    }
+    let is_meant = |agreement: &Agreement| agreement.node.transport.0 == *transport && agreement.id != caller;
+    // One that has ended may stand beside the one that counts.
+    let callee = all.iter().find(|agreement| is_meant(agreement) && may_forward(context, &agreement.id))?.id;
     let seats = context.relay.quotas.take_both(caller, callee)?;
     let actor = lock(&context.peers).get(&callee).map(|peer| peer.commands.clone())?;
     let (sender, joined) = oneshot::channel();
