@@ -212,10 +212,10 @@ fn seek(session: &mut Session, tags: [[u8; 16]; SEEK_TAGS]) -> Option<Vec<Vec<u8
 fn hoard(stage: &mut Stage) -> Met {
     let mut session = honest!(stage.second.session());
     let mut tags = [[0; 16]; SEEK_TAGS];
-    for round in 0..5 {
+    for (round, tag) in tags[..5].iter_mut().enumerate() {
         let entries = deposits(1_000, DEPOSIT_BYTES_SHORT);
         // Of each thousand one is asked for: the first is kept whole, of the others no more than there is room for.
-        tags[round] = entries[999].tag;
+        *tag = entries[999].tag;
         session.control.say(Deposit { first: round == 0, entries, digest: None });
     }
     if !session.control.stands() {
