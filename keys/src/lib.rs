@@ -6,6 +6,7 @@
 //! **Invariant:** no socket, file, clock or ambient randomness: the random generator is an argument.
 //! **Invariant:** private keys are named by purpose, wiped on drop, redacted in `Debug` and have no `Display`.
 
+pub mod backup;
 pub mod codec;
 pub mod entity;
 mod hedged;

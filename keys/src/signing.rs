@@ -51,11 +51,13 @@ pub enum Domain {
     DirectoryPage,
     /// An entity does not want an agreement that was proposed to it.
     Decline,
+    /// The entity has restored a backup.
+    RestoreNotice,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -71,6 +73,7 @@ impl Domain {
         Self::Listing,
         Self::DirectoryPage,
         Self::Decline,
+        Self::RestoreNotice,
     ];
 
     /// The text that enters the signed input.
@@ -91,6 +94,7 @@ impl Domain {
             Self::Listing => "pakt listing v1",
             Self::DirectoryPage => "pakt directory page v1",
             Self::Decline => "pakt decline v1",
+            Self::RestoreNotice => "pakt restore notice v1",
         }
     }
 }

@@ -112,7 +112,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-fn write_error(path: &Path, error: &io::Error) -> ServiceError {
+pub(crate) fn write_error(path: &Path, error: &io::Error) -> ServiceError {
     let (code, hint) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (ErrorCode::Full, "make room and try again"),
         io::ErrorKind::AlreadyExists => (ErrorCode::Conflict, "choose another name or move that file away"),

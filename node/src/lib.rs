@@ -3,6 +3,7 @@
 pub mod ambient;
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod blob;
 pub mod book;
 pub mod cli;

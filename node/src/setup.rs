@@ -380,13 +380,22 @@ pub fn passphrase(config: &Config, flag: Option<&Path>) -> Result<Option<Zeroizi
     config.passphrase_file.as_deref().map(read_passphrase).transpose()
 }
 
+/// The passphrase for something that has no configuration yet: the flag's file or the systemd credential.
+///
+/// # Errors
+/// As [`passphrase`].
+pub fn passphrase_of(flag: Option<&Path>) -> Result<Option<Zeroizing<Vec<u8>>>, ServiceError> {
+    let credential = || credentials_dir().map(|dir| dir.join(CREDENTIAL_NAME)).filter(|file| file.exists());
+    flag.map(Path::to_path_buf).or_else(credential).as_deref().map(read_passphrase).transpose()
+}
+
 /// Where the service manager puts the credentials of this process.
 fn credentials_dir() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
 /// Whether a file with the passphrase will be there at the next start: not a pipe, nor a credential of this process.
-fn lasts(file: &Path) -> bool {
+pub(crate) fn lasts(file: &Path) -> bool {
     file.is_file() && !is_credential(file)
 }
 

@@ -104,6 +104,15 @@ impl TestNode {
         &self.dir
     }
 
+    /// Uses another data directory from now on; the node must not run.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn use_dir(&mut self, dir: PathBuf) {
+        assert!(self.process.is_none(), "{} runs", self.name());
+        self.dir = dir;
+    }
+
     /// A folder of this node's own outside its data directory.
     pub fn home(&self) -> &Path {
         self.home.path()

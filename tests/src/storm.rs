@@ -48,7 +48,7 @@ impl Storm {
     /// When the port takes no connection any more.
     pub fn blow(self) -> Met {
         let threads: Vec<_> =
-            (0..self.addresses).map(|number| std::thread::spawn(move || self.from_one(number))).collect();
+            (0..self.addresses).map(|number| std::thread::spawn(move || self.blow_from(number))).collect();
         let met = threads.into_iter().map(|thread| thread.join().expect("the port takes connections"));
         met.fold(Met::default(), |sum, one| Met {
             connected: sum.connected + one.connected,
@@ -56,7 +56,7 @@ impl Storm {
         })
     }
 
-    fn from_one(self, number: u8) -> Met {
+    fn blow_from(self, number: u8) -> Met {
         let count = self.connects / usize::from(self.addresses);
         let start = Instant::now();
         let mut open: VecDeque<TcpStream> = VecDeque::with_capacity(OPEN_MAX);

@@ -55,6 +55,11 @@ use super::{events, routes};
         routes::inbox_content,
         routes::log_head,
         routes::log_verify,
+        routes::backup_state,
+        routes::backup,
+        routes::backup_kept,
+        routes::gaps,
+        routes::gap_seen,
         events::outbox_events,
         events::changes,
     )

@@ -481,6 +481,41 @@ pub async fn inbox_content(State(api): State<ApiState>, Path(id): Path<String>) 
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], body).into_response())
 }
 
+/// What is known about backups.
+#[utoipa::path(get, path = "/v1/backup", responses((status = 200, body = BackupState), (status = "default", body = Problem)))]
+pub async fn backup_state(State(api): State<ApiState>) -> Answer<BackupState> {
+    Ok(Json(api.node.backup_state().await?))
+}
+
+/// A backup of this moment, streamed; say `kept` once it is durable.
+#[utoipa::path(get, path = "/v1/backup/content",
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
+pub async fn backup(State(api): State<ApiState>) -> Result<Response, ApiError> {
+    let body = Body::from_stream(api.node.backup().await?);
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// The backup with this id was written whole; tells what it holds, or why it broke off.
+#[utoipa::path(post, path = "/v1/backup/kept", request_body = BackupKept,
+    responses((status = 200, body = BackupSummary), (status = "default", body = Problem)))]
+pub async fn backup_kept(State(api): State<ApiState>, body: JsonBody<BackupKept>) -> Answer<BackupSummary> {
+    let Json(request) = body?;
+    Ok(Json(api.node.backup_kept(request).await?))
+}
+
+/// Counterparts that were restored from a backup, and what they lost.
+#[utoipa::path(get, path = "/v1/gaps", responses((status = 200, body = Vec<Gap>), (status = "default", body = Problem)))]
+pub async fn gaps(State(api): State<ApiState>) -> Answer<Vec<Gap>> {
+    Ok(Json(api.node.gaps().await?))
+}
+
+/// The gap of a counterpart was dealt with.
+#[utoipa::path(post, path = "/v1/gaps/{counterpart}/seen", params(("counterpart" = String, Path)),
+    responses((status = 200, body = Gap), (status = "default", body = Problem)))]
+pub async fn gap_seen(State(api): State<ApiState>, Path(counterpart): Path<String>) -> Answer<Gap> {
+    Ok(Json(api.node.gap_seen(counterpart).await?))
+}
+
 /// The bytes of an upload. When the node has answered before the end, the rest is read for a while: a client that still writes
 /// would otherwise meet a closed connection and never read the answer.
 struct Upload {

@@ -82,7 +82,8 @@ impl Blobs {
         while self.inner.store.write(index::release_some).await? {}
         loop {
             let doomed = self.inner.store.read(|tx| tx.prefix_keys(&DOOMED, &(), index::SLICE_ROWS))?;
-            if doomed.is_empty() {
+            // Looked at after the rows: what was doomed after a backup began is seen only once it holds.
+            if doomed.is_empty() || self.is_held() {
                 return Ok(());
             }
             // Nobody writes one of these files while its row and then the file itself goes.
@@ -101,6 +102,10 @@ impl Blobs {
     /// When the store or the disk failed.
     pub fn sweep(&self) -> Result<usize, BlobError> {
         let origins = self.inner.store.read(|tx| tx.prefix_keys(&USAGE, &(), usize::MAX))?;
-        self.inner.files.sweep(&origins, |origin, id| self.row(origin, id))
+        self.inner.files.sweep(&origins, |origin, id, batch| {
+            // A doomed file is the business of `reap`, which waits for backups.
+            let is_kept = self.row(origin, id)?.is_some_and(|row| row.batch == batch);
+            Ok(is_kept || self.inner.store.read(|tx| tx.contains(&DOOMED, &(origin, id, batch)))?)
+        })
     }
 }

@@ -43,6 +43,11 @@ fn origin_name(origin: &EntityId) -> String {
     hex::encode(&origin.0[..8])
 }
 
+/// The directory of a batch below the objects' folder.
+pub(super) fn batch_dir(dir: &Path, origin: &EntityId, batch: u32) -> PathBuf {
+    dir.join(origin_name(origin)).join(batch.to_string())
+}
+
 impl Files {
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Files, BlobError> {
         disk.create_dir_all(dir)?;
@@ -57,7 +62,7 @@ impl Files {
     }
 
     fn batch_dir(&self, origin: &EntityId, batch: u32) -> PathBuf {
-        self.dir.join(origin_name(origin)).join(batch.to_string())
+        batch_dir(&self.dir, origin, batch)
     }
 
     fn path(&self, origin: &EntityId, id: &ObjectId, batch: u32) -> PathBuf {
@@ -195,11 +200,11 @@ impl Files {
         })
     }
 
-    /// Removes the files of earlier runs for which `row` knows no entry; returns how many.
+    /// Removes the files of earlier runs that `is_needed` does not know in that batch; returns how many.
     pub(super) fn sweep(
         &self,
         origins: &[EntityId],
-        row: impl Fn(EntityId, ObjectId) -> Result<Option<ObjectRow>, BlobError>,
+        is_needed: impl Fn(EntityId, ObjectId, u32) -> Result<bool, BlobError>,
     ) -> Result<usize, BlobError> {
         let mut by_name: HashMap<String, Vec<EntityId>> = HashMap::new();
         for origin in origins {
@@ -219,7 +224,7 @@ impl Files {
                         return Ok(!name.ends_with(TEMPORARY_SUFFIX));
                     };
                     for origin in candidates {
-                        if row(*origin, id)?.is_some_and(|row| row.batch == number) {
+                        if is_needed(*origin, id, number)? {
                             return Ok(true);
                         }
                     }

@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +26,7 @@ use crate::store::{Rows, Store, StoreError, WriteTx};
 
 mod busy;
 mod clean;
+mod copy;
 mod files;
 mod index;
 mod pool;
@@ -33,6 +35,7 @@ mod tests;
 mod warm;
 
 use busy::Busy;
+pub(crate) use copy::{Held, put_back};
 use files::Files;
 pub use index::{ObjectRow, Owner, Usage};
 use pool::Pool;
@@ -114,6 +117,8 @@ struct Inner {
     cleaner: Mutex<Option<JoinHandle<()>>>,
     warm: Warm,
     spare: OnceLock<Spare>,
+    /// Backups that are reading: no file is removed meanwhile.
+    held: AtomicUsize,
 }
 
 /// Gives up objects until so many bytes of content fit, as far as there are any to give up.
@@ -154,6 +159,7 @@ impl Blobs {
             cleaner: Mutex::default(),
             warm: Warm::default(),
             spare: OnceLock::new(),
+            held: AtomicUsize::new(0),
         });
         if background {
             let weak = Arc::downgrade(&inner);

@@ -21,7 +21,7 @@ use crate::store::tables::{OWN_ATTESTATIONS, PEER_ATTESTATIONS};
 /// What was attested to a counterpart last.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct OwnAttestationRow {
-    counter: u64,
+    pub(super) counter: u64,
     controls: Vec<Attested>,
 }
 

@@ -18,6 +18,10 @@ use crate::store::tables::{DIAL_COUNTERS, DOOR_WINDOWS};
 /// Counters that one commit reserves, so that not every dial waits for the disk.
 const RESERVED_AT_ONCE: u64 = 64;
 
+/// How far a reserved counter may lie behind the clock, in microseconds: a counterpart that was restored from a backup refuses
+/// all from before.
+const RESERVED_FOR_US: u64 = 5_000_000;
+
 /// Counters that may be used without asking the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reserved {
@@ -78,16 +82,19 @@ impl Book {
     /// A [`FlightProblem`].
     pub async fn seal_flight(&self, id: &AgreementId, hello: &[u8]) -> Result<Box<Flight>, FlightProblem> {
         let secret = self.secret_to_dial_with(id, ambient::service_now()).ok_or(FlightProblem::NoGrant)?;
-        let counter = match self.take_reserved(id) {
+        let counter = match self.take_reserved(id, ambient::now()) {
             Some(counter) => counter,
             None => self.reserve(*id, ambient::now()).await?,
         };
         Ok(door::seal_flight(&secret, counter, hello, &mut ambient::rng())?)
     }
 
-    fn take_reserved(&self, id: &AgreementId) -> Option<u64> {
+    fn take_reserved(&self, id: &AgreementId, now: Time) -> Option<u64> {
         let mut counters = self.inner.dial_counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let reserved = counters.get_mut(id).filter(|reserved| reserved.next <= reserved.last)?;
+        let reserved = counters.get_mut(id)?;
+        if reserved.next > reserved.last || now.0.saturating_sub(reserved.next) > RESERVED_FOR_US {
+            return None;
+        }
         let counter = reserved.next;
         reserved.next += 1;
         Some(counter)

@@ -23,6 +23,7 @@ mod grants;
 mod groups;
 mod life;
 mod peer;
+mod restored;
 mod roster;
 pub(crate) mod rows;
 mod sign;
@@ -51,6 +52,7 @@ pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
 pub use life::StatementAnswer;
+pub(crate) use restored::after_restore;
 pub use sign::read_card;
 
 use crate::ambient;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::AddressCommand;
+use super::backup::BackupCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
@@ -156,6 +157,15 @@ pub enum Command {
     /// The audit log: its head, and whether it is what it was.
     #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
     Log(LogCommand),
+    /// Back the node up, check a backup, restore one.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt backup create /mnt/backup/nord-2026-11-22.pakt
+  pakt backup verify nord.pakt --passphrase-file /etc/pakt/passphrase
+  pakt backup restore nord.pakt --dir /var/lib/pakt --passphrase-file /etc/pakt/passphrase"
+    )]
+    Backup(BackupCommand),
     /// State and counts of this node.
     #[command(after_help = "Examples:\n  pakt status\n  pakt status --json")]
     Status,

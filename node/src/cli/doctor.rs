@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use pakt_protocol::time::Time;
+
 use super::Exit;
 use super::args::DoctorArgs;
 use super::client::Client;
@@ -25,6 +27,8 @@ const PROXY_CONNECT: Duration = Duration::from_secs(3);
 const PROXY_ADDRESSES_MAX: usize = 4;
 /// Clocks further apart than this are named.
 const CLOCK_DIFFERENCE_S_MAX: u64 = 60;
+/// A backup older than this is not what anyone wants to go back to.
+const BACKUP_AGE_MAX: Duration = Duration::from_secs(7 * 86400);
 /// No clock of a machine that runs this program is right before this: 2026-01-01.
 const CLOCK_US_MIN: u64 = 1_767_225_600_000_000;
 
@@ -249,6 +253,7 @@ impl Findings {
         for alarm in status.warnings.iter().filter_map(|warning| warning.strip_prefix("ALARM: ")) {
             self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
         }
+        self.backup(status.last_backup.as_ref());
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),
@@ -256,6 +261,23 @@ impl Findings {
         match client.get::<Vec<AgreementSummary>>("/v1/agreements").await {
             Ok(agreements) => agreements.iter().for_each(|agreement| self.agreement(agreement)),
             Err(error) => self.bad("agreements", error.message, error.hint),
+        }
+    }
+
+    fn backup(&mut self, last: Option<&KeptBackup>) {
+        const REMEDY: &str = "pakt backup create FILE, on another disk; every day by a timer";
+        let Some(last) = last else {
+            self.bad("backup", "there is no backup of this node".into(), REMEDY);
+            return;
+        };
+        let made = last.made_at.parse::<jiff::Timestamp>().map(|at| at.as_microsecond());
+        let made = made.ok().and_then(|at| u64::try_from(at).ok()).unwrap_or_default();
+        let age = ambient::now().since(Time(made));
+        let finding = format!("the last backup is of {}, {} ago", moment(&last.made_at), span(age));
+        if age > BACKUP_AGE_MAX {
+            self.bad("backup", finding, REMEDY);
+        } else {
+            self.fine("backup", finding);
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod agreement;
 pub mod args;
+pub mod backup;
 pub mod client;
 pub mod directory;
 pub mod doctor;
@@ -114,6 +115,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
         Command::Log(command) => log::log(&client, dir, output, command).await,
+        Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,
         Command::Rotate(args) => keys::rotate(&client, dir, output, &args).await,

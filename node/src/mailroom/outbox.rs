@@ -254,6 +254,19 @@ pub(crate) fn shift_deliveries(tx: &mut WriteTx, jump: i64) -> Result<(), StoreE
     Ok(())
 }
 
+/// Prepares what waits in a restored store to be asked about: it may have been delivered since the backup was made, and
+/// has the time left that it had then; `passed` is how long that is ago, in microseconds.
+pub(crate) fn ask_again(tx: &mut WriteTx, passed: i64) -> Result<(), StoreError> {
+    for (_, id) in tx.prefix(&OPEN_ENVELOPES, &(), usize::MAX)? {
+        if let Some(mut row) = tx.get(&OUT_ENVELOPES, &id)? {
+            row.delivery.left = true;
+            row.delivery.shift(passed);
+            tx.put(&OUT_ENVELOPES, &id, &row)?;
+        }
+    }
+    Ok(())
+}
+
 fn add_receipt(row: &mut OutEnvelope, bytes: Vec<u8>, receipt: &Receipt) {
     let tier = match receipt.verdict {
         Verdict::Held(tier) => tier.number(),

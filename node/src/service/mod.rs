@@ -12,6 +12,7 @@
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `log` | the audit log and heads of it |
+//! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -19,6 +20,7 @@
 
 mod addresses;
 mod agreements;
+mod backup;
 mod delivery;
 mod directory;
 mod drafts;
@@ -61,7 +63,9 @@ use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
 use drafts::Drafts;
 
+pub(crate) use backup::summary_view;
 pub use log::verify_log;
+pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME};
 pub use start::{STORE_NAME, start};
 pub(crate) use status::{peer_id, root_place};
 
@@ -102,6 +106,7 @@ struct Inner {
     clock_jump: Option<i64>,
     started: Instant,
     drafts: Drafts,
+    backups: backup::Backups,
     /// Messages that are being sealed.
     submissions: TaskTracker,
     /// Ends what would go on by itself.

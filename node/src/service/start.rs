@@ -41,14 +41,14 @@ use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
 use crate::slots::Slots;
 use crate::store::Store;
-use crate::{ambient, clock, files, setup};
+use crate::{ambient, backup, clock, files, setup};
 
 /// Name of the database in the data directory.
 pub const STORE_NAME: &str = "pakt.redb";
 /// Name of the objects' folder in the data directory.
-const CHUNKS_NAME: &str = "chunks";
+pub(crate) const CHUNKS_NAME: &str = "chunks";
 /// Name of the key slots in the keys' folder.
-const SLOTS_NAME: &str = "slots";
+pub(crate) const SLOTS_NAME: &str = "slots";
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// A card is a page of text.
@@ -104,6 +104,7 @@ async fn bring_up(
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
+    backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
     let log = Log::new(store.clone(), entity.clone());
     note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
@@ -152,6 +153,7 @@ async fn bring_up(
         clock_jump,
         started: Instant::now(),
         drafts: Drafts::default(),
+        backups: super::backup::Backups::default(),
         submissions,
         stop,
         changes,
@@ -196,6 +198,7 @@ fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<
     if let Some(seconds) = clock_jump {
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
+    backup::after::settle(&store, &entity)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
     let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;

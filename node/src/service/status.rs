@@ -62,11 +62,12 @@ impl Node {
             relay: relay_of(inner.exchange.relay_counts()),
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
-            warnings: self.warnings(free),
+            last_backup: self.last_backup()?,
+            warnings: self.warnings(free)?,
         })
     }
 
-    fn warnings(&self, free: u64) -> Vec<String> {
+    fn warnings(&self, free: u64) -> Answer<Vec<String>> {
         let now = ambient::now();
         let mut warnings = Vec::new();
         if self.inner.unprotected {
@@ -90,6 +91,7 @@ impl Node {
         }
         let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
+        warnings.extend(self.restore_warnings(now)?);
         for agreement in self.inner.book.all() {
             if agreement.in_force(now) {
                 warnings.extend(agreement_warnings(&agreement));
@@ -98,7 +100,7 @@ impl Node {
             warnings.extend(self.log_warning(&agreement));
             warnings.extend(life_warnings(&agreement, now, ENDS_SOON));
         }
-        warnings
+        Ok(warnings)
     }
 
     /// What the operator must know about controls that this node lacks.

@@ -16,7 +16,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use pakt_keys::slots::{self, HEADER_BYTES, SLOT_BYTES, SLOT_PLAIN_BYTES_MAX, SlotError, SlotKey};
 use rand_core::Rng;
@@ -44,6 +44,9 @@ pub const KEY_BYTES_MAX: usize = SLOT_PLAIN_BYTES_MAX - TAG_BYTES;
 
 /// Slots are told apart by their tag and editions by their key, so that all slots have one generation.
 const GENERATION: u64 = 0;
+
+/// Places that a file can have when keys are put back: far above the messages of any node.
+const SLOTS_MAX: usize = 1 << 26;
 
 /// Slots that are rewritten at once.
 const STRIDE: usize = 512;
@@ -89,7 +92,12 @@ struct Inner {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     edition: Mutex<Edition>,
+    /// Held for reading while a backup takes keys, so that none is erased between its row and its slot.
+    erasing: RwLock<()>,
 }
+
+/// While it lives nothing is erased; whoever wants to waits.
+pub(crate) struct NoErasure<'a>(#[expect(dead_code, reason = "its end is what counts")] RwLockReadGuard<'a, ()>);
 
 fn offset(index: usize) -> u64 {
     HEADER_BYTES as u64 + index as u64 * SLOT_BYTES as u64
@@ -248,7 +256,7 @@ impl Slots {
             create(&*disk, path, &store)?;
         }
         let edition = Mutex::new(Edition::read(&store, disk.open(path)?)?);
-        Ok(Slots { inner: Arc::new(Inner { store, disk, path: path.to_owned(), edition }) })
+        Ok(Slots { inner: Arc::new(Inner { store, disk, path: path.to_owned(), edition, erasing: RwLock::default() }) })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Edition) -> Result<T, SlotsError>) -> Result<T, SlotsError> {
@@ -306,6 +314,7 @@ impl Slots {
     /// # Errors
     /// When the disk fails: the keys may or may not be gone, so erase them again.
     pub fn erase(&self, ids: &[SlotId]) -> Result<(), SlotsError> {
+        let _erasing = self.inner.erasing.write().unwrap_or_else(PoisonError::into_inner);
         self.with(|edition| {
             let indices: Vec<_> = ids.iter().filter_map(|id| edition.index_of(*id)).collect();
             if indices.is_empty() {
@@ -319,6 +328,31 @@ impl Slots {
                 edition.tags[index] = None;
             }
             Ok(())
+        })
+    }
+
+    /// Has erasures wait; only for as long as it takes to read some keys.
+    pub(crate) fn no_erasure(&self) -> NoErasure<'_> {
+        NoErasure(self.inner.erasing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts keys back under the names that they had in the file that was lost; on return they are durable.
+    ///
+    /// # Errors
+    /// [`SlotError::Damaged`] for a place beyond any file, or when the disk is full or fails.
+    pub(crate) fn put_back(&self, keys: &[(SlotId, Zeroizing<Vec<u8>>)]) -> Result<(), SlotsError> {
+        self.with(|edition| {
+            for (id, secret) in keys {
+                let index = usize::try_from(id.index).ok().filter(|index| *index < SLOTS_MAX);
+                let index = index.ok_or(SlotError::Damaged)?;
+                let slot = seal_slot(&edition.key, index, &id.tag, secret)?;
+                edition.file.write_at(offset(index), &slot)?;
+                if edition.tags.len() <= index {
+                    edition.tags.resize(index + 1, None);
+                }
+                edition.tags[index] = Some(id.tag);
+            }
+            Ok(edition.file.sync()?)
         })
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::audit::AuditRow;
 use crate::audit::heads::{GivenRow, HeadAlarm};
+use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
 use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
@@ -178,7 +179,6 @@ pub(crate) const HEAD_ALARMS: Table<AgreementId, HeadAlarm> = Table::new("head-a
 
 /// The hash of the configuration that the node last started with.
 pub(crate) const STARTED_WITH: Table<(), [u8; 32]> = Table::new("started-with-1");
-
 /// The newest door grant to each counterpart, where it is not the one of the agreement's file.
 pub(crate) const GRANTS: Table<AgreementId, GrantRow> = Table::new("grants-1");
 
@@ -211,3 +211,15 @@ pub(crate) const KEYS_NOTED: Table<(), (u32, u64)> = Table::new("keys-noted-1");
 
 /// The version of each agreement whose end by date is in the log.
 pub(crate) const EXPIRED_NOTED: Table<AgreementId, u32> = Table::new("expired-noted-1");
+
+/// The last backup that was kept.
+pub(crate) const LAST_BACKUP: Table<(), KeptRow> = Table::new("last-backup-1");
+
+/// That this store came out of a backup.
+pub(crate) const RESTORED: Table<(), RestoredRow> = Table::new("restored-1");
+
+/// The generation of the last restore that each counterpart knows of.
+pub(crate) const RESTORE_TOLD: Table<AgreementId, u64> = Table::new("restore-told-1");
+
+/// Counterparts that came out of a backup, and what they lost of ours.
+pub(crate) const GAPS: Table<AgreementId, GapRow> = Table::new("gaps-1");

@@ -125,13 +125,15 @@ pub struct WriteTx {
     undo: Vec<Undo>,
     undo_bytes: usize,
     hooks: Vec<Hook>,
+    /// Whether rows were put as they lay elsewhere, which nothing undoes.
+    raw: bool,
     /// Once redb has failed, nothing of this transaction can be committed.
     broken: OnceCell<StoreError>,
 }
 
 impl WriteTx {
     pub(super) fn new(txn: redb::WriteTransaction, key: Arc<StoreKey>) -> WriteTx {
-        WriteTx { txn, key, undo: Vec::new(), undo_bytes: 0, hooks: Vec::new(), broken: OnceCell::new() }
+        WriteTx { txn, key, undo: Vec::new(), undo_bytes: 0, hooks: Vec::new(), raw: false, broken: OnceCell::new() }
     }
 
     fn with<T>(
@@ -160,6 +162,21 @@ impl WriteTx {
             };
             Ok(before.map(|before| before.value().to_vec()))
         })
+    }
+
+    /// Inserts a sealed row into a table that may be unknown to this program; it is not undone if the closure errs, so it
+    /// is for stores that nobody uses yet.
+    pub(super) fn insert_raw(&mut self, table: &str, key: &[u8], sealed: &[u8]) -> Result<(), StoreError> {
+        self.raw = true;
+        let inserted = guarded(|| {
+            let definition: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
+            let mut table = self.txn.open_table(definition).map_err(redb::Error::from)?;
+            table.insert(key, sealed).map(drop).map_err(redb::Error::from)
+        });
+        if let Err(error) = &inserted {
+            let _ = self.broken.set(error.clone());
+        }
+        inserted
     }
 
     fn change(&mut self, table: &'static str, key: Bytes, value: Option<&[u8]>) -> Result<bool, StoreError> {
@@ -238,7 +255,7 @@ impl WriteTx {
 
     /// Whether there is anything to commit.
     pub(super) fn is_changed(&self) -> bool {
-        !self.undo.is_empty()
+        !self.undo.is_empty() || self.raw
     }
 
     /// What is to be called after the commit.
@@ -258,7 +275,7 @@ impl WriteTx {
             return Err(error);
         }
         guarded(|| {
-            if self.undo.is_empty() {
+            if self.undo.is_empty() && !self.raw {
                 self.txn.abort().map_err(redb::Error::from)
             } else {
                 self.txn.commit().map_err(redb::Error::from)

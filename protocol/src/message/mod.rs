@@ -18,6 +18,7 @@ pub mod log;
 pub mod offer;
 pub mod progress;
 pub mod relay;
+pub mod restored;
 pub mod roster;
 pub mod settle;
 pub mod statement;
@@ -37,6 +38,7 @@ pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
+pub use restored::{Restored, RestoredKnown};
 pub use roster::RosterUpdate;
 pub use settle::{Envelope, EpochGone, ReceiptMessage, Withdraw, Withdrawn};
 pub use statement::{Statement, WantStatements};
@@ -108,6 +110,8 @@ registry! {
     QueryAnswer(QueryAnswer),
     Introduction(Introduction),
     IntroductionTaken(IntroductionTaken),
+    Restored(Restored),
+    RestoredKnown(RestoredKnown),
 }
 
 impl Message {
@@ -152,6 +156,8 @@ impl Message {
                 | Message::QueryAnswer(_)
                 | Message::Introduction(_)
                 | Message::IntroductionTaken(_)
+                | Message::Restored(_)
+                | Message::RestoredKnown(_)
         )
     }
 
@@ -199,7 +205,9 @@ impl Message {
             | Message::Query(_)
             | Message::QueryAnswer(_)
             | Message::Introduction(_)
-            | Message::IntroductionTaken(_) => None,
+            | Message::IntroductionTaken(_)
+            | Message::Restored(_)
+            | Message::RestoredKnown(_) => None,
         }
     }
 }
@@ -225,7 +233,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..42, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..44, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

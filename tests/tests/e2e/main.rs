@@ -9,6 +9,7 @@ mod addresses;
 mod agreement_files;
 mod agreement_life;
 mod audit_log;
+mod backup;
 mod bad_input;
 mod bad_records;
 mod big_file;

@@ -10,6 +10,7 @@
 
 mod address;
 mod agreement;
+mod backup;
 mod directory;
 mod error;
 mod inbox;
@@ -22,6 +23,7 @@ mod signing;
 
 pub use address::*;
 pub use agreement::*;
+pub use backup::*;
 pub use directory::*;
 pub use error::*;
 pub use inbox::*;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AgreementState, RootPlace};
+use super::{AgreementState, KeptBackup, RootPlace};
 
 /// What a node says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -47,6 +47,9 @@ pub struct Status {
     /// The limits of the line that hold now.
     #[serde(default)]
     pub limits: LineLimits,
+    /// The last backup that was kept.
+    #[serde(default)]
+    pub last_backup: Option<KeptBackup>,
     /// Sentences an operator should read: unverified fingerprints, clocks apart, little space.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -8,6 +8,7 @@ mod hostile;
 mod keep;
 mod keys;
 mod life;
+mod restored;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -21,6 +21,7 @@ mod pulling;
 mod receiving;
 mod records;
 mod relaying;
+mod restored;
 mod seeking;
 mod sending;
 mod session;

@@ -32,6 +32,8 @@ impl PeerActor {
             Message::QueryAnswer(answer) => self.take_answer(answer),
             Message::Introduction(introduction) => self.take_introduction(introduction).await,
             Message::IntroductionTaken(taken) => self.take_introduction_taken(taken).await,
+            Message::Restored(message) => self.take_restored(message).await,
+            Message::RestoredKnown(message) => self.take_restored_known(message).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

@@ -207,6 +207,7 @@ impl PeerActor {
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
             Event::Live => {
+                self.tell_restored().await;
                 self.attest().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;

@@ -212,7 +212,7 @@ fn seek(session: &mut Session, tags: [[u8; 16]; SEEK_TAGS]) -> Option<Vec<Vec<u8
 fn hoard(stage: &mut Stage) -> Met {
     let mut session = honest!(stage.second.session());
     let mut tags = [[0; 16]; SEEK_TAGS];
-    for (round, tag) in tags[..5].iter_mut().enumerate() {
+    for (round, tag) in tags.iter_mut().take(5).enumerate() {
         let entries = deposits(1_000, DEPOSIT_BYTES_SHORT);
         // Of each thousand one is asked for: the first is kept whole, of the others no more than there is room for.
         *tag = entries[999].tag;
