@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pakt_protocol::message::Message;
+use pakt_protocol::message::{Message, QueryAnswer};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +15,8 @@ use crate::net::LaneStream;
 const WRITES_MAX: usize = 32;
 /// Messages in the backlog of somebody who still listens: above all answers to what was offered.
 const BACKLOG_MAX: usize = 1024;
+/// And bytes of what is large in them: a roster of the largest size for every envelope that is under way.
+const BACKLOG_BYTES_MAX: usize = 32 << 20;
 
 /// The actor's end of a control lane. Dropping it ends the lane.
 pub(super) struct ControlLane {
@@ -74,7 +76,7 @@ impl ControlLane {
 
     /// Whether the counterpart asks more than it reads answers: waiting for it would take memory without end.
     pub(super) fn is_clogged(&self) -> bool {
-        self.backlog.len() > BACKLOG_MAX
+        self.backlog.len() > BACKLOG_MAX || self.backlog.iter().map(bytes_held).sum::<usize>() > BACKLOG_BYTES_MAX
     }
 
     fn push(&mut self) {
@@ -110,5 +112,19 @@ impl ControlLane {
         drop(self.writer);
         // The reader ends with the lane, the writer when everything is out.
         self._tasks.join_next().await;
+    }
+}
+
+/// Bytes that a message holds beside its own size.
+fn bytes_held(message: &Message) -> usize {
+    match message {
+        Message::Amend(amend) => amend.file.len(),
+        Message::Contact(contact) => contact.file.len(),
+        Message::Roster(update) => update.roster.body().len(),
+        Message::EpochGone(gone) => gone.roster.body().len(),
+        Message::Receipt(receipt) => receipt.receipt.len(),
+        Message::QueryAnswer(QueryAnswer::Page(page)) => page.body().len(),
+        Message::Sought(sought) => sought.found.iter().map(Vec::len).sum(),
+        _ => 0,
     }
 }
