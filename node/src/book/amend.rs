@@ -42,6 +42,9 @@ pub enum AmendmentAnswer {
     Nothing,
 }
 
+/// How far the number of an offer may be above the version that counts: offers that were withdrawn leave gaps.
+const VERSIONS_AHEAD_MAX: u32 = 1024;
+
 impl Book {
     /// Offers an amendment and gives its armoured file. An earlier open offer is replaced.
     ///
@@ -87,19 +90,24 @@ impl Book {
         Ok((self.get(id).ok_or(BookError::Unknown)?, text))
     }
 
-    /// Countersigns the amendment that the counterpart offers, and gives the armoured agreement.
+    /// Countersigns the amendment that the counterpart offers, and gives the armoured agreement. `reviewed` is the hash of
+    /// the terms that people have looked at: another offer that came meanwhile is not signed.
     ///
     /// # Errors
-    /// [`BookError::NothingOffered`], [`BookError::AcceptByPassed`], [`BookError::SignedOther`],
+    /// [`BookError::NothingOffered`], [`BookError::ChangedMeanwhile`], [`BookError::AcceptByPassed`], [`BookError::SignedOther`],
     /// [`BookError::OtherBase`], or when the store fails.
     pub async fn accept_amendment(
         &self,
         id: &AgreementId,
+        reviewed: Option<[u8; 32]>,
         root: &RootKey,
     ) -> Result<(Arc<Agreement>, String), BookError> {
         let now = ambient::now();
         let agreement = self.active(id)?;
         let Amendment { file, terms } = agreement.received.clone().ok_or(BookError::NothingOffered)?;
+        if reviewed.is_some_and(|reviewed| reviewed != file.record.hash()) {
+            return Err(BookError::ChangedMeanwhile);
+        }
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
         let signing = (terms.version, file.record.hash());
         may_sign(&row, &terms, signing, now)?;
@@ -122,12 +130,12 @@ impl Book {
         Ok((self.get(id).ok_or(BookError::Unknown)?, self.export(id)?))
     }
 
-    /// Takes the counterpart's offer of an amendment from an armoured file; gives the agreement, or none if the file holds
+    /// Takes the counterpart's offer of an amendment from an armoured file; gives the agreement and the terms' hash, or none if the file holds
     /// no amendment but a first proposal or a complete agreement.
     ///
     /// # Errors
     /// [`BookError::Unknown`] without the agreement that it amends, or why it cannot be accepted.
-    pub async fn take_offer_file(&self, proposal: &[u8]) -> Result<Option<AgreementId>, BookError> {
+    pub async fn take_offer_file(&self, proposal: &[u8]) -> Result<Option<(AgreementId, [u8; 32])>, BookError> {
         let (label, bytes) = armour::decode_any(proposal)?;
         if label != Label::Proposal {
             return Ok(None);
@@ -144,7 +152,7 @@ impl Book {
         self.take_later(file, checked.clone()).await?;
         let kept = self.get(&id).and_then(|agreement| agreement.received.clone());
         match kept {
-            Some(kept) if kept.hash() == hash => Ok(Some(id)),
+            Some(kept) if kept.hash() == hash => Ok(Some((id, hash))),
             _ if checked.terms.version <= known.terms.version => Err(BookError::Older),
             _ if ambient::now() > checked.terms.accept_by => Err(BookError::AcceptByPassed),
             _ if known.peer.has_withdrawn(&hash) => Err(BookError::Withdrawn),
@@ -346,6 +354,9 @@ fn take_offer(
         if known.record.hash() == hash {
             return Ok(Outcome::Same(AmendmentAnswer::Known(hash)));
         }
+        if version == terms.version && row.forked {
+            return Ok(Outcome::Same(AmendmentAnswer::Nothing));
+        }
         if version == terms.version {
             tracing::warn!(agreement = %file.record.id, "the counterpart has signed two texts under one version");
             row.forked = true;
@@ -356,7 +367,8 @@ fn take_offer(
             return Ok(Outcome::Same(AmendmentAnswer::Nothing));
         }
     }
-    if now > terms.accept_by || row.peer.has_withdrawn(&hash) {
+    let is_far = terms.version > before.version.saturating_add(VERSIONS_AHEAD_MAX);
+    if is_far || now > terms.accept_by || row.peer.has_withdrawn(&hash) {
         return Ok(Outcome::Same(AmendmentAnswer::Nothing));
     }
     row.received = Some(file);

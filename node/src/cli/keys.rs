@@ -157,13 +157,15 @@ fn rotate_stopped(dir: &Path, signing: &Signing, passphrase: Option<&Path>) -> R
     put_in_place(&config, &keyring, &keys)
 }
 
-/// Writes the keystore, then the card that shows its certificates.
+/// Writes the keystore, then the card that shows its certificates. What can fail without touching the disk comes first;
+/// a card that cannot be written is written when the node starts.
 fn put_in_place(config: &Config, keyring: &Keyring, keys: &Keystore) -> Result<Rotated, ServiceError> {
-    keyring.replace(keys)?;
-    let chain = keyring::chain_of(keys)?;
+    let (chain, node) = (keyring::chain_of(keys)?, certified(keys)?);
     let card = setup::sign_card(config, &chain, &keys.statement)?;
-    files::write_public(&config.dir.join(setup::CARD_NAME), card.as_bytes())?;
-    let node = certified(keys)?;
+    keyring.replace(keys)?;
+    if let Err(error) = files::write_public(&config.dir.join(setup::CARD_NAME), card.as_bytes()) {
+        tracing::warn!(%error, "the card could not be written");
+    }
     Ok(Rotated {
         entity: node.entity.to_string(),
         peer_id: crate::service::peer_id(&node.transport),
@@ -192,7 +194,8 @@ struct Recovered {
 /// `pakt recover`
 ///
 /// # Errors
-/// When the recovery file is not the one of the current root, or something cannot be written; nothing has changed then.
+/// When the recovery file is not the one of the current root, or something cannot be written. From the moment that the
+/// keystore is written no file with a key is removed: it may be the only copy.
 pub fn recover(dir: &Path, output: Output, args: &RecoverArgs) -> Result<Exit, ServiceError> {
     let config = Config::load(dir)?;
     let _lock = keyring::lock_directory(&config)?;
@@ -210,16 +213,14 @@ pub fn recover(dir: &Path, output: Output, args: &RecoverArgs) -> Result<Exit, S
         }
         _ => error,
     })?;
-    let mut written = vec![recovery_path.clone()];
-    let placed = match &args.root_file {
-        Some(path) => {
-            let placed = move_root(&config, &mut keys, path, args.root_passphrase_file.as_deref());
-            placed.map(|()| written.push(path.clone()))
-        }
-        None => Ok(()),
-    };
-    let rotated = placed.and_then(|()| put_in_place(&config, &keyring, &keys)).inspect_err(|_| {
-        written.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    if let Some(path) = &args.root_file {
+        move_root(&config, &mut keys, path, args.root_passphrase_file.as_deref())
+            .inspect_err(|_| drop(std::fs::remove_file(&recovery_path)))?;
+    }
+    let rotated = put_in_place(&config, &keyring, &keys).map_err(|error| {
+        let root = args.root_file.iter().map(|path| format!(" and {}", path.display())).collect::<String>();
+        let keep = format!("keep {}{root}: what was written there may be what counts now", recovery_path.display());
+        ServiceError { hint: format!("{}; {keep}", error.hint), ..error }
     })?;
     let root = args.root_file.clone().unwrap_or_else(|| setup::keystore_path(&config.dir));
     output.result(&Recovered { rotated, new_recovery_file: recovery_path, root }, |recovered| {
@@ -294,7 +295,10 @@ pub fn root(dir: &Path, output: Output, command: RootCommand) -> Result<Exit, Se
         root::open_held(held, &signing)?;
     }
     move_root(&config, &mut keys, &out, root_passphrase_file.as_deref())?;
-    keyring.replace(&keys).inspect_err(|_| drop(std::fs::remove_file(&out)))?;
+    keyring.replace(&keys).map_err(|error| {
+        let keep = format!("keep {}: it may be the only copy of the root now", out.display());
+        ServiceError { hint: format!("{}; {keep}", error.hint), ..error }
+    })?;
     let protected = root_passphrase_file.is_some();
     output.result(&Exported { file: out, protected }, |exported| {
         let file = exported.file.display();

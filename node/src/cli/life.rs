@@ -203,7 +203,7 @@ pub(super) async fn accept(
     };
     output.note(&offer_text(&detail.summary, offer));
     output.confirm("Countersign?")?;
-    let request = AcceptAmendmentRequest { fingerprint, signing };
+    let request = AcceptAmendmentRequest { hash: offer.hash.clone(), fingerprint, signing };
     let accepted: Accepted = client.post(&path(id, "acceptance"), &request).await?;
     output.note(&accepted.note);
     output.file(&accepted, &accepted.file, out)

@@ -372,7 +372,7 @@ async fn an_amendment_goes_both_ways_over_the_wire_and_traffic_goes_on() {
         from.exchange.agreement_changed(&id).await;
         until("it is offered", || to.book.get(&id).unwrap().received.is_some()).await;
         until("and that is known", || from.book.get(&id).unwrap().offer_known).await;
-        to.book.accept_amendment(&id, &to.root()).await.unwrap();
+        to.book.accept_amendment(&id, None, &to.root()).await.unwrap();
         to.exchange.agreement_changed(&id).await;
         until("it counts on both sides", || from.book.get(&id).unwrap().terms.message_bytes_max == bytes).await;
         until("and that is known", || to.book.get(&id).unwrap().version_known).await;

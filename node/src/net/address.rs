@@ -185,7 +185,10 @@ fn is_host_name(host: &str) -> bool {
 pub(super) fn is_internal(name: &str) -> bool {
     const SUFFIXES: [&str; 8] = ["localhost", "local", "internal", "intranet", "lan", "corp", "home", "home.arpa"];
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    !name.contains('.') || SUFFIXES.iter().any(|suffix| name.ends_with(&format!(".{suffix}")))
+    // What ends in a number is an address in one of the old notations, 127.1 or 0x7f.1, which a resolver would take.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit());
+    is_number || !name.contains('.') || SUFFIXES.iter().any(|suffix| name.ends_with(&format!(".{suffix}")))
 }
 
 /// Whether a text is an address that can be put on a card: `host:port`, an IPv6 host in brackets.

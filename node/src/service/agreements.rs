@@ -92,12 +92,12 @@ impl Node {
         let own = self.inner.entity.id();
         let signer = |bytes: &[u8]| Ok(counterpart_of(&AgreementFile::verify(bytes)?.terms, &own, Side::Acceptor));
         let verified = checked_file(&request.file, request.fingerprint.as_deref(), signer)?;
-        if let Some(id) = self.inner.book.take_offer_file(request.file.as_bytes()).await? {
+        if let Some((id, hash)) = self.inner.book.take_offer_file(request.file.as_bytes()).await? {
             let agreement = self.inner.book.get(&id).ok_or(book::BookError::Unknown)?;
             if verified {
                 self.inner.book.verified(&id).await?;
             }
-            return self.countersign_amendment(&agreement, &request.signing).await;
+            return self.countersign_amendment(&agreement, hash, &request.signing).await;
         }
         let root = self.root(&request.signing).await?;
         let (agreement, file) = self.inner.book.accept(request.file.as_bytes(), verified, &root).await?;
@@ -266,6 +266,7 @@ fn amendments(agreement: &Agreement) -> Vec<OfferedAmendment> {
         let terms = shown_terms(&amendment.terms);
         OfferedAmendment {
             version: amendment.terms.version,
+            hash: hex::encode(amendment.hash()),
             ours,
             accept_by: time_text(amendment.terms.accept_by),
             known: !ours || agreement.offer_known,

@@ -6,7 +6,9 @@
 //!
 //! **Invariant:** no key is used before it is durable; a crash between two steps is made good at the next start.
 
-use super::{Answer, Node, blocking, start};
+use pakt_keys::signing::RootKey;
+
+use super::{Answer, Node, blocking, errors, start};
 use crate::api::types::*;
 use crate::book::Standing;
 use crate::entity::Entity;
@@ -20,6 +22,13 @@ impl Node {
     /// When the root does not open or the keystore cannot be written; the old keys stay in use then.
     pub async fn rotate(&self, request: SignedRequest) -> Answer<Rotated> {
         let root = self.root(&request.signing).await?;
+        let node = self.clone();
+        // A caller that goes away must not leave half of it done.
+        let work = tokio::spawn(async move { node.replace_keys(root).await });
+        work.await.unwrap_or_else(|_| Err(errors::broken_off()))
+    }
+
+    async fn replace_keys(&self, root: RootKey) -> Answer<Rotated> {
         let one_at_a_time = self.inner.keyring.clone().lock_owned().await;
         let entity = self.inner.entity.clone();
         let replaced = blocking(move || {

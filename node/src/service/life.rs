@@ -71,16 +71,29 @@ impl Node {
     /// `not_found` when it offers none, `fingerprint_mismatch`, or what keeps it from being signed.
     pub async fn accept_amendment(&self, id: String, request: AcceptAmendmentRequest) -> Answer<Accepted> {
         let agreement = self.agreement_named(&id)?;
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&request.hash, &mut hash).map_err(|_| {
+            ServiceError::new(
+                ErrorCode::Usage,
+                "hash: 64 hexadecimal digits",
+                "take it from the agreement's amendments",
+            )
+        })?;
         check_fingerprint(&agreement.counterpart().entity, request.fingerprint.as_deref())?;
         if request.fingerprint.is_some() {
             self.inner.book.verified(&agreement.id).await?;
         }
-        self.countersign_amendment(&agreement, &request.signing).await
+        self.countersign_amendment(&agreement, hash, &request.signing).await
     }
 
-    pub(super) async fn countersign_amendment(&self, agreement: &Agreement, signing: &Signing) -> Answer<Accepted> {
+    pub(super) async fn countersign_amendment(
+        &self,
+        agreement: &Agreement,
+        reviewed: [u8; 32],
+        signing: &Signing,
+    ) -> Answer<Accepted> {
         let root = self.root(signing).await?;
-        let (amended, file) = self.inner.book.accept_amendment(&agreement.id, &root).await?;
+        let (amended, file) = self.inner.book.accept_amendment(&agreement.id, Some(reviewed), &root).await?;
         let delivered = self.tell(&amended, |agreement| agreement.version_known).await;
         let name = &amended.counterpart().name;
         let note = match delivered {

@@ -78,6 +78,8 @@ pub struct CertifiedNode {
     pub root_generation: u32,
     /// The current root.
     pub root: RootPublic,
+    /// The roots before it, newest first: what they signed while they counted still holds.
+    pub former_roots: Vec<RootPublic>,
     /// Serial of the certificate.
     pub serial: u64,
     /// Key that proves itself in TLS.
@@ -213,6 +215,7 @@ impl CertificateChain {
             entity,
             root_generation: last.generation,
             root: last.root,
+            former_roots: roots.iter().rev().skip(1).map(|link| link.root).collect(),
             serial: certificate.serial,
             transport: certificate.transport,
             statement: certificate.statement,

@@ -93,6 +93,8 @@ pub struct AgreementSummary {
 pub struct OfferedAmendment {
     /// Version of the terms.
     pub version: u32,
+    /// Hash of the terms, in hexadecimal.
+    pub hash: String,
     /// Whether this side offers it; else the counterpart does, and this side may accept it.
     pub ours: bool,
     /// After this it can no longer be accepted.
@@ -261,6 +263,8 @@ pub struct RenewRequest {
 /// Countersign the amendment that the counterpart offers.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AcceptAmendmentRequest {
+    /// Hash of the terms that were looked at, in hexadecimal; another offer that came meanwhile is not signed.
+    pub hash: String,
     /// The counterpart's fingerprint as the operator was told it.
     pub fingerprint: Option<String>,
     /// How the root is opened.

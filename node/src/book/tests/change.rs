@@ -23,7 +23,7 @@ async fn offer(from: &Node, to: &Node, id: &AgreementId, bytes: u64) -> String {
 /// Both hold the version that `from` offers and `to` accepts.
 async fn amended(from: &Node, to: &Node, id: &AgreementId, bytes: u64) -> Vec<u8> {
     offer(from, to, id, bytes).await;
-    to.book.accept_amendment(id, &to.root()).await.unwrap();
+    to.book.accept_amendment(id, None, &to.root()).await.unwrap();
     let file = to.book.current_file(id).unwrap();
     assert!(matches!(from.book.take_amendment(id, &file).await, Ok(AmendmentAnswer::Known(_))));
     file
@@ -65,10 +65,10 @@ async fn an_amendment_by_file_counts_once_both_have_signed() {
     assert!(matches!(a.book.take_offer_file(text.as_bytes()).await, Err(BookError::OwnProposal)));
     assert!(matches!(Node::new(3).book.take_offer_file(text.as_bytes()).await, Err(BookError::Unknown)));
     assert!(matches!(b.book.accept(text.as_bytes(), true, &b.root()).await, Err(BookError::OtherBase)));
-    assert_eq!(b.book.take_offer_file(text.as_bytes()).await.unwrap(), Some(id));
+    assert_eq!(b.book.take_offer_file(text.as_bytes()).await.unwrap().map(|(id, _)| id), Some(id));
     assert_eq!(version(&b, &id).0, 1, "nor does a received one");
-    let (_, file) = b.book.accept_amendment(&id, &b.root()).await.unwrap();
-    assert!(matches!(b.book.accept_amendment(&id, &b.root()).await, Err(BookError::NothingOffered)));
+    let (_, file) = b.book.accept_amendment(&id, None, &b.root()).await.unwrap();
+    assert!(matches!(b.book.accept_amendment(&id, None, &b.root()).await, Err(BookError::NothingOffered)));
     a.book.import(file.as_bytes(), false).await.unwrap();
     a.book.import(file.as_bytes(), false).await.unwrap();
     assert_eq!((version(&a, &id), version(&b, &id)), ((2, 5), (2, 5)));
@@ -126,7 +126,7 @@ async fn p5_a_root_signs_one_text_per_version() {
     a.book.take_amendment(&id, &file(&of_b)).await.unwrap();
     b.book.take_amendment(&id, &file(&of_a)).await.unwrap();
     for node in [&a, &b] {
-        let refused = node.book.accept_amendment(&id, &node.root()).await;
+        let refused = node.book.accept_amendment(&id, None, &node.root()).await;
         assert!(matches!(refused, Err(BookError::SignedOther(2))), "{refused:?}");
     }
     let a = a.restart();
@@ -189,7 +189,7 @@ async fn a_withdrawn_offer_cannot_be_accepted() {
     a.book.withdraw_offer(&id).await.unwrap();
     assert!(a.book.get(&id).unwrap().offered.is_none());
     assert_eq!(b.book.take_statement(&id, a.newest(&id), false).await, Ok(StatementAnswer::Known));
-    assert!(matches!(b.book.accept_amendment(&id, &b.root()).await, Err(BookError::NothingOffered)));
+    assert!(matches!(b.book.accept_amendment(&id, None, &b.root()).await, Err(BookError::NothingOffered)));
     assert!(matches!(b.book.take_offer_file(text.as_bytes()).await, Err(BookError::Withdrawn)));
     // The number is used up; the next offer has the next one.
     amended(&a, &b, &id, 6).await;

@@ -57,6 +57,12 @@ fn is_record(message: &Message) -> bool {
             | Message::DepositOffer(_)
             | Message::Deposit(_)
             | Message::Seek(_)
+            | Message::Deposited(_)
+            | Message::Granted(_)
+            | Message::Publish(_)
+            | Message::Published(_)
+            | Message::Restored(_)
+            | Message::RestoredKnown(_)
     )
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use std::time::Duration;
+
 use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as DeliveryInput, Reason, Record};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
@@ -23,6 +25,8 @@ use crate::net::LaneKind;
 
 /// Envelopes of one counterpart that are offered at once; the rest waits here, most urgent first.
 const SENDING_MAX: usize = 16;
+/// What could not begin for a fault of this node is tried again after so long.
+const BEGIN_AGAIN: Duration = Duration::from_secs(30);
 
 /// An outgoing transfer.
 pub(super) struct Sending {
@@ -142,6 +146,19 @@ impl PeerActor {
         }
     }
 
+    /// Puts back in line what was given a place and could not begin; it is looked at again in a while.
+    async fn wait_again(&mut self, envelope: EnvelopeId, sending: Sending) {
+        self.tried.remove(&envelope);
+        match &sending.content {
+            Content::Early(_) => self.wait_early(envelope),
+            Content::Whole(whole) => {
+                self.waiting.insert((sending.priority, whole.row.sequence), envelope);
+                Box::pin(self.tell_delivery_of(envelope, sending.progress, DeliveryInput::PeerDown)).await;
+            }
+        }
+        self.timers.set(Timer::Gate, now() + BEGIN_AGAIN);
+    }
+
     /// The control lane is gone: whatever was under way waits again.
     pub(super) async fn suspend_sending(&mut self) {
         let under_way: Vec<EnvelopeId> = self.sending.keys().copied().collect();
@@ -242,7 +259,8 @@ impl PeerActor {
         self.timers.clear(Timer::Delivery(envelope));
         self.shared.stop_serving(&envelope);
         lock(&self.context.progress).remove(&envelope);
-        Box::pin(self.fill_places()).await;
+        // Not here: what waits may end as well, and would call this again from within.
+        self.timers.set(Timer::Gate, now());
     }
 
     async fn start_sending(&mut self, envelope: EnvelopeId) {
@@ -264,7 +282,7 @@ impl PeerActor {
     /// for them.
     pub(super) async fn take_up(&mut self, envelope: EnvelopeId, sending: Sending) {
         if !self.count_sent(envelope).await {
-            return;
+            return self.wait_again(envelope, sending).await;
         }
         let kind = sending.lane_kind();
         if kind == LaneKind::Urgent {
@@ -365,6 +383,10 @@ impl PeerActor {
         match change {
             Persist::Leaving(_) => {
                 self.tell_delivery(envelope, DeliveryInput::Left, Kept::default()).await;
+                let is_kept = self.context.mailroom.envelope(&envelope).is_ok_and(|row| row.delivery.left);
+                if !is_kept {
+                    return Box::pin(self.close_session("a fault of this node")).await;
+                }
                 if let Some(sending) = self.sending.get_mut(&envelope) {
                     sending.machine.handle_input(Input::Persisted);
                 }

@@ -40,8 +40,11 @@ pub(in crate::exchange) async fn reach(
         // Others are being tried: the next attempt has its turn.
         let Ok(_turn) = context.relay.attempts.try_acquire() else { break };
         let Ok(relay) = ask(&context.net, &hop, RelayAsk::To(transport)).await else { continue };
-        let lane = context.net.dial_over(relay, target.clone(), kind).await?;
-        return open::dialled(lane, slot, version).await.map_err(|_| DialError::Refused);
+        // A partner that says yes and forwards nothing must not stand before one that does.
+        let Ok(lane) = context.net.dial_over(relay, target.clone(), kind).await else { continue };
+        if let Ok(lane) = open::dialled(lane, slot, version).await {
+            return Ok(lane);
+        }
     }
     Err(DialError::NotForwarded)
 }
