@@ -90,6 +90,7 @@ fn write_atomic(
     let temporary = temporary_name(path);
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        keep_owner(path, &file)?;
         file.write_all(bytes)?;
         finished(&file)?;
         file.sync_all()?;
@@ -99,6 +100,16 @@ fn write_atomic(
     write().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// What root writes in the place of a service's file stays the service's.
+fn keep_owner(path: &Path, file: &File) -> io::Result<()> {
+    let Ok(old) = fs::symlink_metadata(path) else { return Ok(()) };
+    let new = file.metadata()?;
+    if rustix::process::geteuid().is_root() && (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    Ok(())
 }
 
 fn temporary_name(path: &Path) -> PathBuf {

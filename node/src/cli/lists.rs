@@ -463,6 +463,14 @@ fn limits_text(limits: &LineLimits) -> String {
     set.collect::<Vec<_>>().join(", ")
 }
 
+fn root_text(place: RootPlace) -> &'static str {
+    match place {
+        RootPlace::Here => "here, opened with the keystore",
+        RootPlace::Approved => "here, opened by two approvers",
+        RootPlace::Elsewhere => "elsewhere: name its file with --root",
+    }
+}
+
 fn status_text(status: &Status) -> String {
     let store = &status.store;
     let keys = if status.unprotected { "UNPROTECTED: they lie on disk without a passphrase" } else { "protected" };
@@ -477,6 +485,7 @@ fn status_text(status: &Status) -> String {
         ("queued", format!("{}, of these {} held", status.queued, status.held)),
         ("peers online", status.peers_online.to_string()),
         ("keys", keys.to_owned()),
+        ("root", root_text(status.root).to_owned()),
         ("store", format!("{}, {}, {} free", counted(store.objects, "object"), size(store.bytes), size(store.free))),
     ];
     if let Some(tcp) = &status.api_tcp {

@@ -193,7 +193,7 @@ impl Node {
         for (id, row) in self.inner.book.gaps()?.into_iter().filter(|(_, row)| !row.seen) {
             let gap = self.gap_view(id, row);
             warnings.push(format!(
-                "{} was restored from a backup of {}: {} that it had received since then are gone there; see `pakt backup gaps`",
+                "{} was restored from a backup of {}: it lost {} that it had received since then; see `pakt backup gaps`",
                 gap.name, gap.backup_at, counted(gap.count)
             ));
         }

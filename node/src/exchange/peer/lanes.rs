@@ -17,6 +17,12 @@ use crate::exchange::relay::{self, Hop};
 use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// After a session that was lost.
+const REDIAL: Duration = Duration::from_millis(200);
+/// A session that is over by then was none.
+pub(super) const BRIEF: Duration = Duration::from_secs(2);
+/// So many of these are put down to the line.
+const BRIEF_FREE: u32 = 3;
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A counterpart that is back from a restart, however long a bad one takes, is connected within this time, also where
 /// only this side can dial.
@@ -43,6 +49,8 @@ pub(super) struct Dialing {
     control: bool,
     content: HashSet<(LaneKind, u8)>,
     failures: u32,
+    /// Sessions in a row that were over as soon as they had begun.
+    brief: u32,
     /// When lanes of a kind were dialled or asked for last.
     asked_at: HashMap<LaneKind, Time>,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -233,9 +241,11 @@ impl PeerActor {
         lock(&self.shown).next_dial_at = None;
     }
 
-    /// Dials again soon after a lane was lost.
-    pub(super) fn dial_again(&mut self) {
-        self.plan_dial(jitter(Duration::from_millis(200)));
+    /// Dials again soon after a session was lost; less soon when several in a row were over as soon as they had begun.
+    pub(super) fn dial_again(&mut self, lasted: Duration) {
+        self.dialing.brief = if lasted < BRIEF { self.dialing.brief.saturating_add(1) } else { 0 };
+        let doublings = self.dialing.brief.saturating_sub(BRIEF_FREE).min(5);
+        self.plan_dial(jitter(REDIAL * 2u32.pow(doublings)));
     }
 
     /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.

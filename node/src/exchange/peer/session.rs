@@ -14,6 +14,7 @@ use pakt_protocol::record::roster::Roster;
 use pakt_protocol::session::{self, Event, Input, Opening, Session};
 use pakt_protocol::time::Time;
 
+use super::lanes::BRIEF;
 use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
@@ -46,7 +47,7 @@ impl PeerActor {
         if !self.note_contact(&lane.peer.hello).await || !self.shows_current_keys(&lane) {
             tracing::info!(agreement = %self.id, peer = %self.entity, "a connection shows keys that were replaced");
             if self.live.is_none() {
-                self.dial_again();
+                self.dial_again(BRIEF);
             }
             return;
         }
@@ -153,7 +154,7 @@ impl PeerActor {
         if self.live.as_ref().is_none_or(|live| live.number != session) {
             return;
         }
-        self.live = None;
+        let lasted = self.live.take().map_or(Duration::ZERO, |live| now().since(live.since));
         self.forget_questions();
         self.timers.clear(Timer::Session);
         self.end_content();
@@ -162,7 +163,7 @@ impl PeerActor {
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
-        self.dial_again();
+        self.dial_again(lasted);
     }
 
     pub(super) async fn tick_session(&mut self) {
