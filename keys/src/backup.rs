@@ -13,7 +13,7 @@
 //! **Invariant:** a frame opens only at its place in its own backup: cut, swapped, repeated, appended or foreign frames
 //! are named errors.
 //! **Invariant:** no (key, nonce) pair meets two plaintexts, not even when clones of one machine back up at once: each
-//! frame's key depends on its plaintext ([`crate::hedged`]).
+//! frame's key depends on its plaintext (`crate::hedged`).
 
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 //! Each address has a thread of its own that connects at an even pace, says something or nothing, keeps the latest connections open
 //! and closes the oldest. What comes back is counted before a connection is closed.
 //!
-//! **Invariant:** the storm ends by itself, and no more than [`OPEN_MAX`] connections of one address are open at a time.
+//! **Invariant:** the storm ends by itself, and no more than `OPEN_MAX` connections of one address are open at a time.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
