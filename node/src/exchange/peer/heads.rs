@@ -10,8 +10,6 @@ use crate::book::Agreement;
 
 /// A head is given again this often, however often it is asked for.
 const AGAIN_EVERY: Duration = Duration::from_secs(5);
-/// Heads that may come without the proof that is asked for: an answer may be late, for ever it is not.
-const UNPROVEN_MAX: u8 = 3;
 
 impl PeerActor {
     /// Gives the counterpart the head of the log, if the last one was given a day ago.
@@ -57,15 +55,9 @@ impl PeerActor {
     pub(super) async fn take_head(&mut self, LogHeadUpdate { head, since, proof }: LogHeadUpdate) {
         let Some(agreement) = self.agreement() else { return };
         match self.context.log.take(self.id, &agreement.node, Given { head, since, proof }).await {
-            Ok(Taken::Held) => self.heads_unproven = 0,
-            Ok(Taken::NeedsProof(_)) if self.heads_unproven >= UNPROVEN_MAX => {
-                tracing::error!(agreement = %self.id, peer = %self.entity, "the counterpart does not prove its audit log");
-                self.close_session("a head without its proof").await;
-            }
-            Ok(Taken::NeedsProof(since)) => {
-                self.heads_unproven += 1;
-                self.transmit(WantLogHead { since }.into());
-            }
+            Ok(Taken::Held) => {}
+            Ok(Taken::NeedsProof(held)) if held == since => self.close_session("a head without its proof").await,
+            Ok(Taken::NeedsProof(since)) => self.transmit(WantLogHead { since }.into()),
             Ok(Taken::Alarm(kind)) => {
                 tracing::error!(agreement = %self.id, peer = %self.entity, ?kind, "the counterpart's audit log was tampered with");
                 self.context.mailroom.changed();

@@ -264,8 +264,6 @@ pub(in crate::exchange) struct PeerActor {
     /// When the counterpart is due the next head of the log, and when it last asked for one.
     head_due: Option<Time>,
     head_asked: Option<Time>,
-    /// How often the counterpart's head came without the proof that was asked for.
-    heads_unproven: u8,
     asking: Asking,
     passing: Passing,
 }
@@ -315,7 +313,6 @@ impl PeerActor {
             terms: Terms::default(),
             head_due: None,
             head_asked: None,
-            heads_unproven: 0,
             asking: Asking::default(),
             passing: Passing::default(),
         }
