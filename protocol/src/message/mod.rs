@@ -131,60 +131,40 @@ impl Message {
     /// Whether this is a record, or a question about one, that the session passes on to its owner as it is while the
     /// agreement is active.
     pub fn is_for_owner(&self) -> bool {
-        matches!(
-            self,
-            Message::Addresses(_)
-                | Message::RelayCall(_)
-                | Message::DepositOffer(_)
-                | Message::Deposit(_)
-                | Message::Deposited(_)
-                | Message::Seek(_)
-                | Message::Sought(_)
-                | Message::Statement(_)
-                | Message::WantStatements(_)
-                | Message::Amend(_)
-                | Message::Amended(_)
-                | Message::Attestation(_)
-                | Message::WantAttestation(_)
-                | Message::LogHead(_)
-                | Message::WantLogHead(_)
-                | Message::Grant(_)
-                | Message::Granted(_)
-                | Message::Publish(_)
-                | Message::Published(_)
-                | Message::Query(_)
-                | Message::QueryAnswer(_)
-                | Message::Introduction(_)
-                | Message::IntroductionTaken(_)
-                | Message::Restored(_)
-                | Message::RestoredKnown(_)
-        )
+        self.about() == About::Agreement
     }
 
     /// The envelope that this message is about, if it is about one.
     pub fn envelope(&self) -> Option<EnvelopeId> {
+        match self.about() {
+            About::Envelope(envelope) => Some(envelope),
+            About::Lane | About::Agreement => None,
+        }
+    }
+
+    fn about(&self) -> About {
         match self {
-            Message::Offer(m) => Some(m.envelope),
-            Message::Answer(m) => Some(m.envelope()),
-            Message::Announce(m) => Some(m.envelope),
-            Message::Progress(m) => Some(m.envelope),
-            Message::Ready(m) => Some(m.envelope),
-            Message::Envelope(m) => Some(m.envelope),
-            Message::EpochGone(m) => Some(m.envelope),
-            Message::Receipt(m) => Some(m.envelope),
-            Message::Withdraw(m) => Some(m.envelope),
-            Message::Withdrawn(m) => Some(m.envelope),
+            Message::Offer(m) => About::Envelope(m.envelope),
+            Message::Answer(m) => About::Envelope(m.envelope()),
+            Message::Announce(m) => About::Envelope(m.envelope),
+            Message::Progress(m) => About::Envelope(m.envelope),
+            Message::Ready(m) => About::Envelope(m.envelope),
+            Message::Envelope(m) => About::Envelope(m.envelope),
+            Message::EpochGone(m) => About::Envelope(m.envelope),
+            Message::Receipt(m) => About::Envelope(m.envelope),
+            Message::Withdraw(m) => About::Envelope(m.envelope),
+            Message::Withdrawn(m) => About::Envelope(m.envelope),
             Message::Open(_)
             | Message::Opened(_)
             | Message::Heartbeat(_)
             | Message::WantLanes(_)
             | Message::Contact(_)
             | Message::Contacted(_)
-            | Message::Statement(_)
             | Message::Roster(_)
-            | Message::Addresses(_)
             | Message::RelayAsk(_)
-            | Message::RelayAnswer(_)
+            | Message::RelayAnswer(_) => About::Lane,
+            Message::Statement(_)
+            | Message::Addresses(_)
             | Message::RelayCall(_)
             | Message::DepositOffer(_)
             | Message::Deposit(_)
@@ -207,9 +187,20 @@ impl Message {
             | Message::Introduction(_)
             | Message::IntroductionTaken(_)
             | Message::Restored(_)
-            | Message::RestoredKnown(_) => None,
+            | Message::RestoredKnown(_) => About::Agreement,
         }
     }
+}
+
+/// What a message is about, and so who takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// One envelope: its transfer.
+    Envelope(EnvelopeId),
+    /// The lane, or how the session comes about: the session itself.
+    Lane,
+    /// The agreement and what belongs to it: the session's owner.
+    Agreement,
 }
 
 #[cfg(test)]
