@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::mesh;
 use crate::node::{Setup, TestNode};
 use crate::pair::text;
 use crate::wait::{secs, until};
@@ -52,7 +53,7 @@ impl Network {
         for setup in plan.members {
             let mut member = TestNode::init(setup);
             member.start();
-            network.join_steward(&member);
+            mesh::agree(&network.steward, &member, network.desk.path(), "");
             network.members.push(member);
         }
         let online = |node: &TestNode| node.json(&["peers"])[0]["online"] == true;
@@ -60,16 +61,6 @@ impl Network {
             until(secs(60), "a member sees the steward", || online(member).then_some(()));
         }
         network
-    }
-
-    /// The agreement of the steward with a member, by files.
-    #[track_caller]
-    fn join_steward(&self, member: &TestNode) {
-        let [card, proposal] = ["member.card", "member.proposal"].map(|name| self.at(name));
-        member.cli(&["card", "--out", &card]).expect(0);
-        self.steward.cli(&["agreement", "propose", "--with", &card, "--out", &proposal]).expect(0);
-        member.cli(&["agreement", "accept", &proposal, "--out", &self.at("member.agreement")]).expect(0);
-        let _ = [card, proposal, self.at("member.agreement")].map(fs::remove_file);
     }
 
     /// A path on the desk as text.

@@ -31,7 +31,7 @@ mod sign;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pakt_keys::{EntityId, EpochKey};
 use pakt_protocol::door::{DoorSecret, DoorTable};
@@ -241,6 +241,10 @@ impl Inner {
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turned_away(&self) -> MutexGuard<'_, HashMap<AgreementId, HelloProblem>> {
+        self.turned_away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

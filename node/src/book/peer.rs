@@ -19,7 +19,6 @@ use crate::ambient;
 use crate::store::StoreError;
 use crate::store::tables::{AGREEMENTS, CONTACTS, PEER_ROSTERS};
 use pakt_keys::EntityId;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const NOT_STORED: &str = "it could not be stored";
 
@@ -132,7 +131,7 @@ impl Book {
                 }
             }
             tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;
-            lock(&inner.turned_away).remove(&id);
+            inner.turned_away().remove(&id);
             inner.on_commit(tx, move |state| {
                 state.amend(&id, |agreement| {
                     agreement.last_contact = Some(at);
@@ -146,13 +145,13 @@ impl Book {
 
     /// A node that came through this agreement's door, or answered behind the counterpart's, was not believed.
     pub fn note_turned_away(&self, id: AgreementId, problem: HelloProblem) {
-        lock(&self.inner.turned_away).insert(id, problem);
+        self.inner.turned_away().insert(id, problem);
         self.inner.changes.send_modify(|number| *number += 1);
     }
 
     /// Why the last node that came as this counterpart was not believed, unless one was since.
     pub fn turned_away(&self, id: &AgreementId) -> Option<HelloProblem> {
-        lock(&self.inner.turned_away).get(id).cloned()
+        self.inner.turned_away().get(id).cloned()
     }
 
     /// Checks a counterpart's first frame against the agreement of the door and the transport key proven in TLS.
@@ -187,10 +186,6 @@ impl Book {
             None => Err(HelloProblem::PeerOlder),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_roster(agreement: &Agreement, own: &EntityId, signed: &Signed<Roster>) -> Result<Roster, &'static str> {

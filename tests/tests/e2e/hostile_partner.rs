@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use pakt_tests::binary::workspace;
+use pakt_tests::mesh;
 use pakt_tests::node::{Setup, TestNode};
 use pakt_tests::pair::text;
 use pakt_tests::wait::{secs, until, within};
@@ -174,11 +175,7 @@ impl Scene {
         fs::write(&terms, TERMS).unwrap();
         self.victim.cli(&["agreement", "propose", "--with", &card, "--terms", &terms, "--out", &proposal]).expect(0);
         partner.cli(&["agreement", "accept", &proposal, "--out", &file]).expect(0);
-        until(secs(30), "the victim sees its partner", || {
-            let peers = self.victim.json(&["peers"]);
-            let peers = peers.as_array()?;
-            peers.iter().any(|peer| peer["number"] == partner.number() && peer["online"] == true).then_some(())
-        });
+        mesh::wait_sees(&self.victim, partner, 30);
     }
 
     /// Signs a second version with a bad partner, whose file on the desk stays the first.

@@ -168,7 +168,7 @@ fn an_ordinary_partner_introduces_nobody() {
 #[test]
 fn a_newcomer_joins_everybody_with_one_command_and_one_signature_each() {
     let _turn = turn::alone();
-    let count: usize = std::env::var("PAKT_JOIN_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
+    let count: usize = tools::count("PAKT_JOIN_NODES", 3);
     let network = Network::new(NetworkPlan::of(count + 1));
     let (newcomer, others) = (&network.members[0], &network.members[1..]);
     for member in 1..=count {

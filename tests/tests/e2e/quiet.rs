@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use pakt_tests::mesh;
 use pakt_tests::node::{Setup, TestNode};
 use pakt_tests::pair::{Pair, Plan};
 use pakt_tests::quarantine::{Quarantine, Seen};
@@ -47,10 +48,7 @@ fn p2_an_idle_node_speaks_to_agreed_peers_only() {
 fn agree_with_absent(pair: &Pair, setup: Setup) {
     let mut absent = TestNode::init(Setup { advertise: vec![ABSENT.to_string()], ..setup });
     absent.start();
-    let (card, proposal) = (pair.at("absent.card"), pair.at("absent.proposal"));
-    absent.cli(&["card", "--out", &card]).expect(0);
-    pair.a.cli(&["agreement", "propose", "--with", &card, "--out", &proposal]).expect(0);
-    absent.cli(&["agreement", "accept", &proposal]).expect(0);
+    mesh::agree(&pair.a, &absent, pair.desk.path(), "");
     absent.terminate();
 }
 

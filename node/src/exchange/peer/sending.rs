@@ -146,7 +146,7 @@ impl PeerActor {
         }
     }
 
-    /// Puts back in line what was given a place and could not begin; it is looked at again in a while.
+    /// Puts back in line what had a place.
     async fn wait_again(&mut self, envelope: EnvelopeId, sending: Sending) {
         self.tried.remove(&envelope);
         match &sending.content {
@@ -156,7 +156,6 @@ impl PeerActor {
                 Box::pin(self.tell_delivery_of(envelope, sending.progress, DeliveryInput::PeerDown)).await;
             }
         }
-        self.timers.set(Timer::Gate, now() + BEGIN_AGAIN);
     }
 
     /// The control lane is gone: whatever was under way waits again.
@@ -164,14 +163,8 @@ impl PeerActor {
         let under_way: Vec<EnvelopeId> = self.sending.keys().copied().collect();
         for envelope in under_way {
             self.sample_wire();
-            self.tried.remove(&envelope);
-            let Some(sending) = self.sending.remove(&envelope) else { continue };
-            match &sending.content {
-                Content::Early(_) => self.wait_early(envelope),
-                Content::Whole(whole) => {
-                    self.waiting.insert((sending.priority, whole.row.sequence), envelope);
-                    self.tell_delivery_of(envelope, sending.progress, DeliveryInput::PeerDown).await;
-                }
+            if let Some(sending) = self.sending.remove(&envelope) {
+                self.wait_again(envelope, sending).await;
             }
         }
         // Those that were tried and turned away for now wait in line again.
@@ -282,7 +275,8 @@ impl PeerActor {
     /// for them.
     pub(super) async fn take_up(&mut self, envelope: EnvelopeId, sending: Sending) {
         if !self.count_sent(envelope).await {
-            return self.wait_again(envelope, sending).await;
+            self.wait_again(envelope, sending).await;
+            return self.timers.set(Timer::Gate, now() + BEGIN_AGAIN);
         }
         let kind = sending.lane_kind();
         if kind == LaneKind::Urgent {
