@@ -59,7 +59,7 @@ use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pace::Pace;
 use pulling::Pulling;
-use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
@@ -259,6 +259,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    known: Known,
     seeking: Seeking,
     terms: Terms,
     /// When the counterpart is due the next head of the log, and when it last asked for one.
@@ -309,6 +310,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            known: Known::default(),
             seeking: Seeking::default(),
             terms: Terms::default(),
             head_due: None,
