@@ -159,6 +159,8 @@ pub struct Agreement {
     pub frozen_at: Option<Time>,
     /// Generation and highest serial known of the counterpart's root before the current one.
     pub(super) outrun: Option<(u32, u64)>,
+    /// Its transport keys before the current one.
+    pub(super) former: Vec<[u8; 32]>,
     holds_grant: bool,
 }
 
@@ -238,6 +240,11 @@ impl Agreement {
     /// The next moment after `now` at which it begins or ends by date.
     pub fn next_date(&self, now: Time) -> Option<Time> {
         [self.terms.valid_from, self.terms.valid_until].into_iter().filter(|at| *at > now).min()
+    }
+
+    /// Whether the counterpart's node has this transport key, or had it before it was replaced.
+    pub fn had_transport(&self, key: &[u8; 32]) -> bool {
+        self.node.transport.0 == *key || self.former.contains(key)
     }
 
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
@@ -331,6 +338,7 @@ impl Agreement {
             made_at: row.made_at,
             frozen_at: None,
             outrun: None,
+            former: vec![],
             holds_grant: !row.held.is_empty(),
         })
     }
@@ -346,6 +354,7 @@ impl Agreement {
             clock_difference_s: before.clock_difference_s,
             frozen_at: before.frozen_at,
             outrun: before.outrun,
+            former: before.former.clone(),
             ..self
         }
     }

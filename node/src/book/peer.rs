@@ -127,7 +127,7 @@ impl Book {
                 if node.is_newer_than(&known) {
                     row.chain = chain;
                     inner.put(tx, row)?;
-                    inner.note_outrun(tx, id, &known, &node)?;
+                    inner.note_replaced(tx, id, &known, &node)?;
                 }
             }
             tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;

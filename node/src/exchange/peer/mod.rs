@@ -37,6 +37,7 @@ use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::record::address::Address;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
@@ -100,8 +101,8 @@ pub(in crate::exchange) enum Command {
     RosterChanged,
     /// This node's addresses changed.
     AddressesChanged,
-    /// Other addresses of the counterpart were found through a partner.
-    AddressesFound,
+    /// Other addresses of the counterpart were found through a partner: they are kept, or are no more than a hint.
+    AddressesFound { hint: Vec<Address> },
     /// Another counterpart is lost: this one may know where it is.
     Seek(AgreementId),
     /// Something for the counterpart, if it is online.
@@ -373,7 +374,7 @@ impl PeerActor {
                 self.tell_addresses().await;
                 self.plan_deposits();
             }
-            Command::AddressesFound => self.handle_addresses_found(),
+            Command::AddressesFound { hint } => self.handle_addresses_found(hint),
             Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}
