@@ -244,7 +244,7 @@ impl Book {
     }
 
     /// A file with this side's current card and the counterpart's card that is known.
-    fn file_of(&self, record: AgreementRecord, row: &AgreementRow) -> Result<AgreementFile, BookError> {
+    pub(super) fn file_of(&self, record: AgreementRecord, row: &AgreementRow) -> Result<AgreementFile, BookError> {
         let card = match row.side {
             Side::Proposer => row.file.acceptor.clone(),
             Side::Acceptor => row.file.proposer.clone(),

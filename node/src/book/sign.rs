@@ -182,7 +182,11 @@ impl Book {
                 Standing::Proposed | Standing::Ended => {
                     self.complete(file, checked, AgreementStep::Imported, now).await?
                 }
-                Standing::Active => self.import_later(file, checked).await?,
+                Standing::Active => {
+                    let chain = checked.card_of(side.other()).body.chain.clone();
+                    self.import_later(file.clone(), checked).await?;
+                    self.take_contact_of(&file, chain).await?;
+                }
             }
             self.note_verified(id, verified).await?;
         } else {

@@ -128,7 +128,7 @@ impl Node {
     /// `not_found`.
     pub async fn export(&self, id: String) -> Answer<String> {
         let id = self.agreement_named(&id)?.id;
-        Ok(self.inner.book.export(&id)?)
+        Ok(self.inner.book.export_for_contact(&id)?)
     }
 
     /// An agreement with both parties and all its terms.

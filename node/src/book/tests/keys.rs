@@ -2,6 +2,7 @@
 
 use pakt_keys::sealing::EpochKey;
 use pakt_protocol::armour;
+use pakt_protocol::record::agreement::AgreementFile;
 use pakt_protocol::record::chain::RootLink;
 use pakt_protocol::record::grant::DoorGrant;
 
@@ -326,4 +327,37 @@ async fn p7_a_replaced_root_makes_no_new_agreement() {
     a.book.end(&id, &a.root()).await.unwrap();
     let (_, proposal) = Node::new(2).propose(&a).await;
     a.book.accept(proposal.as_bytes(), false, &a.root()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exported_file_brings_back_a_counterpart_that_lost_contact() {
+    let (a, b, id) = agreed().await;
+    let mailed = a.book.export_for_contact(&id).unwrap();
+    assert_eq!(mailed, a.book.export(&id).unwrap(), "nothing has changed since");
+    // B had two more grants and lost them, as after a backup from before; A has replaced its keys since.
+    for _ in 0..2 {
+        a.book.renew_grants().await.unwrap();
+        let lost = a.book.unconfirmed_grant(&id).unwrap().unwrap();
+        a.book.grant_confirmed(&id, lost.peek().unwrap().counter).await.unwrap();
+    }
+    rotate(&a);
+    assert!(!a.admits(&b.flight(&id).await).await, "B's secrets open nothing any more");
+    assert!(b.book.import(mailed.as_bytes(), false).await.is_ok(), "an old file is no harm");
+    assert!(!a.admits(&b.flight(&id).await).await);
+    let mailed = a.book.export_for_contact(&id).unwrap();
+    assert_ne!(mailed, a.book.export(&id).unwrap());
+    b.book.import(mailed.as_bytes(), false).await.unwrap();
+    assert!(a.admits(&b.flight(&id).await).await, "and it is found again");
+    assert_eq!(b.book.get(&id).unwrap().node, a.book.inner.entity.node(), "with its new keys");
+    let again = a.book.export_for_contact(&id).unwrap();
+    b.book.import(again.as_bytes(), false).await.unwrap();
+    let b = b.restart();
+    assert!(a.admits(&b.flight(&id).await).await);
+    // Sealed to B alone, and worth nothing to whoever else holds the file.
+    let c = Node::new(3);
+    assert!(c.book.import(again.as_bytes(), false).await.is_err());
+    let file = AgreementFile::verify(&armour::decode_any(again.as_bytes()).unwrap().1).unwrap();
+    let own = file.grants.iter().find(|grant| grant.issuer == a.id()).unwrap();
+    assert!(own.open(c.book.inner.entity.current().contact()).is_err());
+    assert!(b.book.export_for_contact(&id).is_ok(), "where nothing of the own changed");
 }
