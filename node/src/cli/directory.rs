@@ -110,7 +110,7 @@ pub async fn directory(
                 terms_toml: read_terms(terms.as_deref())?,
                 fingerprint: None,
                 bundle,
-                signing: signing.read()?,
+                signing,
             };
             return propose_through(client, dir, output, through).await;
         }

@@ -186,8 +186,11 @@ impl Read {
     }
 }
 
+/// One steward, its name, and whom it shows: whether that is only a part.
+type StewardAnswer = (EntityId, String, Answer<(Vec<ListedEntity>, bool)>);
+
 /// What the stewards have answered, in one list.
-fn together(answers: Vec<(EntityId, String, Answer<(Vec<ListedEntity>, bool)>)>) -> Answer<DirectoryAnswer> {
+fn together(answers: Vec<StewardAnswer>) -> Answer<DirectoryAnswer> {
     let (mut listed, mut unread, mut is_answered) = (Vec::new(), Vec::new(), false);
     let mut first_error = None;
     for (steward, steward_name, answer) in answers {

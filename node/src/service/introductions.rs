@@ -387,6 +387,7 @@ fn received_summary(file: &VerifiedFile) -> AgreementSummary {
         fingerprint: words::fingerprint(&proposer.entity),
         verified: false,
         bundle: None,
+        suspended_by: None,
         reason: Some("it waits for this side: accept or decline it".to_owned()),
         ends_in_days: None,
         known: false,
