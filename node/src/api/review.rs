@@ -151,7 +151,7 @@ mod tests {
         check(|t| t.purposes = vec!["billing".into()], "purposes: ");
         check(|t| t.legal_basis = "x".into(), "legal basis: ");
         check(|t| t.valid_until = "2028-01-01T00:00:00Z".into(), "2028-01-01");
-        check(|t| t.hold_s = 60, "1m");
+        check(|t| t.hold_s = 60, "1 m");
         check(|t| t.retention = "10 days".into(), "10 days");
         check(|t| t.rate = "5/h".into(), "5/h");
         check(|t| t.controls = vec!["malware-scan".into()], "malware-scan");
