@@ -23,6 +23,18 @@ pub fn matches(entity: &EntityId, typed: &str) -> bool {
     typed.map(str::to_lowercase).eq(words_of(entity))
 }
 
+/// The first word of what was typed that is not that of the fingerprint, and its place from 1 on; none if nothing differs or
+/// there are more or fewer than ten words. Which word would be right it does not tell: people read it to each other.
+pub fn first_difference(entity: &EntityId, typed: &str) -> Option<(usize, String)> {
+    let typed: Vec<String> = typed
+        .split(|letter: char| !letter.is_alphabetic())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let place = words_of(entity).iter().zip(&typed).position(|(word, typed)| word != typed)?;
+    (typed.len() == WORDS).then(|| (place + 1, typed[place].clone()))
+}
+
 fn words_of(entity: &EntityId) -> [&'static str; WORDS] {
     let digest = blake3::derive_key("pakt fingerprint v1", &entity.0);
     let list: Vec<&str> = ENGLISH.lines().collect();
@@ -96,5 +108,16 @@ mod tests {
         check(&swapped.join(" "), false);
         check(&words.concat(), false);
         check("", false);
+    }
+
+    #[test]
+    fn the_first_word_that_differs_is_named() {
+        let right = fingerprint(&entity());
+        assert_eq!(first_difference(&entity(), &right.to_uppercase()), None);
+        let mut words: Vec<&str> = right.split(' ').collect();
+        (words[2], words[7]) = ("tyop", "zoo");
+        assert_eq!(first_difference(&entity(), &words.join("-")), Some((3, "tyop".to_owned())));
+        assert_eq!(first_difference(&entity(), "tyop"), None, "a part is no fingerprint");
+        assert_eq!(first_difference(&entity(), ""), None);
     }
 }

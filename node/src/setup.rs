@@ -405,12 +405,17 @@ fn is_credential(file: &Path) -> bool {
 
 /// Reads a passphrase: the file without its last line break.
 pub(crate) fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+    read_passphrase_for(file, "--passphrase-file FILE")
+}
+
+/// The same, for what `flag` names.
+pub(crate) fn read_passphrase_for(file: &Path, flag: &str) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     // The service manager guards its credentials by other means than the mode; a pipe has no rights worth a look.
     if lasts(file) {
         files::refuse_open_to_others(file)?;
     }
     let locked = |message: String| {
-        ServiceError::new(ErrorCode::Locked, message, "give the file with the passphrase: --passphrase-file FILE")
+        ServiceError::new(ErrorCode::Locked, message, format!("give the file with the passphrase: {flag}"))
     };
     let read = files::read_bounded(file, PASSPHRASE_BYTES_MAX).map_err(|e| locked(e.message))?;
     let mut bytes = Zeroizing::new(read);
@@ -426,12 +431,12 @@ pub(crate) fn read_passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, Service
     Ok(bytes)
 }
 
-/// Reads a passphrase that travels through the local API, which takes text.
+/// Reads a passphrase that travels through the local API, which takes text; `flag` named its file.
 ///
 /// # Errors
 /// `locked` when the file gives no passphrase, can be read by others or is no text.
-pub fn read_passphrase_text(file: &Path) -> Result<String, ServiceError> {
-    let bytes = read_passphrase(file)?;
+pub fn read_passphrase_text(file: &Path, flag: &str) -> Result<String, ServiceError> {
+    let bytes = read_passphrase_for(file, flag)?;
     std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| {
         let message = format!("{} is not UTF-8 text", file.display());
         ServiceError::new(ErrorCode::Locked, message, "choose a passphrase that can be typed")

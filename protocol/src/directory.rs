@@ -16,6 +16,8 @@ use crate::time::Time;
 
 /// Pages that an asker reads of one directory: more than 6,000 listings.
 pub const PAGES_MAX: usize = 256;
+/// Bytes of listings that an asker keeps of one directory: what so many of usual length need, not of the largest.
+pub const DIRECTORY_BYTES_MAX: usize = 32 << 20;
 /// Pages that a counterpart may ask for in a minute: a whole directory.
 pub const PAGES_PER_MINUTE: u32 = 256;
 /// Listings that a counterpart may hand in per day.

@@ -12,6 +12,7 @@
 //! **Invariant:** a letter opens only for its recipient, under the id, sender and recipient that it was sealed for; what
 //! it says is signed by the one who says it, so that the introducer cannot sign for anyone.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pakt_keys::EntityId;
@@ -21,8 +22,10 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use crate::message::introduction::{Introduction, IntroductionBody, IntroductionFate, IntroductionId};
+use crate::quota::Quota;
 use crate::record::Signed;
 use crate::record::decline::Decline;
+use crate::time::Time;
 
 /// Bytes of an agreement file within a letter: what a lane would carry too.
 pub const LETTER_BYTES_MAX: usize = 64 << 10;
@@ -38,12 +41,30 @@ pub const WAITING_MAX: usize = 512;
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Messages that may wait for one recipient, whoever they come from, so that nobody's store is filled by many.
 pub const WAITING_FOR_MAX: usize = 1_024;
+/// Messages of one counterpart that may wait for one recipient: twice its share, which begins anew at a restart.
+pub const WAITING_BETWEEN_MAX: usize = 2 * SHARE as usize;
 /// Messages that one counterpart may hand over per day.
 pub const PER_DAY: u32 = 1_024;
+/// Messages that one entity may have passed on to one other within [`HELD_FOR`]: a request, a proposal and what follows,
+/// many times over. It is the same for a recipient that nobody knows here, so that it tells nothing.
+pub const SHARE: u32 = 32;
+/// Messages that one counterpart may try to hand over per day, those included that were to come later.
+pub const TRIES_PER_DAY: u32 = 4 * PER_DAY;
 /// Proposals and card requests that wait for the operator's decision, per introducer.
 pub const UNDECIDED_MAX: usize = 256;
+/// Of these, proposals of one entity.
+pub const UNDECIDED_OF_ONE_MAX: usize = 8;
+/// A message that is to come later is sent again after this time, then after twice as long, and so on.
+pub const LATER_FIRST: Duration = Duration::from_secs(60);
+/// The longest time between two tries.
+pub const LATER_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// Messages under way on one lane that were not taken yet.
 pub const UNDER_WAY_MAX: usize = 8;
+
+/// How long a message that was put off `times` times waits before it is sent again.
+pub fn later(times: u32) -> Duration {
+    LATER_FIRST.saturating_mul(1 << times.saturating_sub(1).min(16)).min(LATER_MAX)
+}
 
 /// What is known where an introduction message arrives.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +107,53 @@ pub fn course(message: &Introduction, view: &View) -> Course {
         (_, true) if view.knows_recipient => Course::PassOn,
         // Whom this node does not know it does not tell.
         _ => Course::Answer(IntroductionFate::Taken),
+    }
+}
+
+/// Pairs of entities whose shares are remembered; what one day's allowances add to them in [`HELD_FOR`].
+const SHARES_MAX: usize = 8 * PER_DAY as usize;
+
+/// What one counterpart may hand over: in all, and for each pair of sender and recipient.
+///
+/// **Invariant:** one pair never uses up what others have, and what was put off costs a try and nothing else.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    tries: Quota,
+    all: Quota,
+    shares: HashMap<EntityId, Quota>,
+}
+
+impl Default for Allowance {
+    fn default() -> Allowance {
+        let day = Duration::from_secs(86_400);
+        Allowance { tries: Quota::new(TRIES_PER_DAY, day), all: Quota::new(PER_DAY, day), shares: HashMap::new() }
+    }
+}
+
+impl Allowance {
+    /// Takes one for a message whose other end is `other`: whom it is for where it is passed on, whom it is from where it
+    /// ends.
+    pub fn take(&mut self, other: &EntityId, now: Time) -> bool {
+        if !self.tries.take(now) || !self.all.take(now) {
+            return false;
+        }
+        if self.shares.len() >= SHARES_MAX {
+            self.shares.retain(|_, share| !share.is_whole(now));
+        }
+        let has_room = self.shares.len() < SHARES_MAX || self.shares.contains_key(other);
+        let taken = has_room && self.shares.entry(*other).or_insert_with(|| Quota::new(SHARE, HELD_FOR)).take(now);
+        if !taken {
+            self.all.give_back();
+        }
+        taken
+    }
+
+    /// What was taken led to nothing: the message is to come later.
+    pub fn give_back(&mut self, other: &EntityId) {
+        self.all.give_back();
+        if let Some(share) = self.shares.get_mut(other) {
+            share.give_back();
+        }
     }
 }
 
@@ -248,5 +316,42 @@ mod tests {
         let view =
             View { own: s.entity(), counterpart: a.entity(), passes_on: true, too_many: false, knows_recipient: true };
         assert_eq!(course(&message, &view), Course::Answer(IntroductionFate::Taken));
+    }
+
+    #[test]
+    fn one_pair_never_uses_up_what_others_have() {
+        let (a, b) = (EntityId([1; 32]), EntityId([2; 32]));
+        let mut allowance = Allowance::default();
+        let now = Time::from_seconds(100);
+        let taken = |allowance: &mut Allowance, other: &EntityId, tries: u32| {
+            (0..tries).filter(|_| allowance.take(other, now)).count() as u32
+        };
+        assert_eq!(taken(&mut allowance, &a, PER_DAY), SHARE);
+        assert_eq!(taken(&mut allowance, &b, PER_DAY), SHARE, "the other pair has all of its own");
+        let other = |at: u32| EntityId(*blake3::hash(&at.to_be_bytes()).as_bytes());
+        let of_all = (0..2 * PER_DAY).filter(|at| allowance.take(&other(*at), now)).count() as u32;
+        assert_eq!(of_all, PER_DAY - 2 * SHARE, "and all of them together what is allowed in a day");
+        assert!(allowance.take(&other(PER_DAY), now + Duration::from_secs(86_400)), "there is more on the next day");
+    }
+
+    #[test]
+    fn what_is_put_off_costs_a_try_and_nothing_else() {
+        let a = EntityId([1; 32]);
+        let mut allowance = Allowance::default();
+        let now = Time::from_seconds(100);
+        let mut tries = 0;
+        while allowance.take(&a, now) {
+            allowance.give_back(&a);
+            tries += 1;
+        }
+        assert_eq!(tries, TRIES_PER_DAY, "the share is never used up, but trying has an end");
+    }
+
+    #[test]
+    fn what_is_put_off_comes_ever_more_rarely() {
+        let seconds: Vec<u64> = [1, 2, 3, 8, 9, 10, u32::MAX].into_iter().map(|times| later(times).as_secs()).collect();
+        assert_eq!(seconds, [60, 120, 240, 7_680, 14_400, 14_400, 14_400]);
+        // All that one counterpart may have waiting is tried less often than it may try.
+        assert!(WAITING_MAX as u64 * (86_400 / LATER_MAX.as_secs()) < u64::from(TRIES_PER_DAY));
     }
 }

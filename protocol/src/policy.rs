@@ -9,12 +9,12 @@ use crate::message::offer::Refusal;
 /// Envelopes of one counterpart that are received at once; the rest waits at the sender.
 pub const INCOMING_MAX: usize = 64;
 
-/// Objects of all these envelopes together, but for a large one that comes alone: each that was named and has not come
-/// takes some hundred bytes of memory.
+/// Objects of all these envelopes together, but for a large one that comes alone: each that was named takes 36 bytes of
+/// memory until the envelope has come, and each of those that are asked for some hundred more.
 pub const OBJECTS_INCOMING_MAX: u64 = 1_000_000;
 /// A sender whose chunks are smaller than this on average, those that end a file left out, makes more objects than anybody
 /// needs.
-const CHUNK_BYTES_ON_AVERAGE: u64 = 64 << 10;
+const CHUNK_BYTES_ON_AVERAGE: u64 = 256 << 10;
 
 /// Whether anything may be exchanged under an agreement now, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,8 @@ pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
 
 /// More chunks and segments than this do not come of so many files and bytes.
 fn objects_plausible(offer: &Offer) -> u64 {
-    let chunks = offer.files.saturating_add(offer.plain_bytes / CHUNK_BYTES_ON_AVERAGE);
+    // A chunk ends with a file that is not empty, or because it is full.
+    let chunks = offer.files.min(offer.plain_bytes).saturating_add(offer.plain_bytes / CHUNK_BYTES_ON_AVERAGE);
     let rows = TREE_ENTRIES_MAX.saturating_add(chunks);
     chunks.saturating_add(rows / SEGMENT_ENTRIES_MAX as u64 + 1)
 }
@@ -124,6 +125,8 @@ fn has_room_for_objects(offer: &Offer, view: &OfferView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content::extent::Extent;
+    use crate::content::manifest::ManifestHead;
     use crate::ids::EnvelopeId;
     use crate::record::envelope::Priority;
     use crate::record::roster::GroupId;
@@ -176,5 +179,46 @@ mod tests {
         for (view, offer, refusal) in rows {
             assert_eq!(decide(&offer, &view), Err(refusal), "{offer:?} {view:?}");
         }
+    }
+
+    #[test]
+    fn as_many_objects_as_the_content_can_need_and_no_more() {
+        let view = OfferView {
+            footing: Footing::InForce,
+            agreement_version: 1,
+            message_bytes_max: 100_000_000_000,
+            hold_seconds: 60,
+            group_shown: true,
+            free_bytes: u64::MAX,
+            incoming: 0,
+            incoming_objects: 0,
+            rate_exceeded: false,
+        };
+        let check = |files: u64, plain_bytes: u64, objects: Option<u64>, expected: Result<(), Refusal>| {
+            let bounds = Extent { files, folders: files, plain_bytes }.bounds(&ManifestHead::default());
+            let objects = objects.unwrap_or(bounds.objects);
+            let offer = Offer {
+                envelope: EnvelopeId([0; 16]),
+                group: GroupId([0; 16]),
+                priority: Priority::Normal,
+                agreement_version: 1,
+                files,
+                plain_bytes,
+                objects,
+                sealed_bytes: bounds.sealed_bytes,
+                seconds_left: 60,
+            };
+            assert_eq!(decide(&offer, &view), expected, "{offer:?}");
+        };
+        // What an honest sender offers before it has read anything.
+        check(100_000, 100_000_000_000, None, Ok(()));
+        check(1_000_000, 100_000_000_000, None, Ok(()));
+        check(1, 100_000_000_000, None, Ok(()));
+        check(1_000_000, 1_000_000, None, Ok(()));
+        check(3, 5, None, Ok(()));
+        // What no content needs.
+        check(100_000, 100_000_000_000, Some(600_000), Err(Refusal::TooLarge));
+        check(1, 100_000_000_000, Some(400_000), Err(Refusal::TooLarge));
+        check(2_000_000, 1_000, Some(20_000), Err(Refusal::TooLarge));
     }
 }

@@ -10,7 +10,7 @@
 //! to its owner, and decides what may be said at all.
 //!
 //! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only
-//! statements; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
+//! statements; after the agreed time only these and later terms; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
 //! owner says that the agreement is in force.
 
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub enum Standing {
     Awaiting,
     /// In force, or at least signed by both.
     Active,
+    /// Its time is over, and this side has signed later terms that the other may have signed too.
+    Renewing,
     /// One side has ended it.
     Ending,
 }
@@ -141,7 +143,7 @@ impl Session {
                 session.outputs.event(Event::Close("the agreement has ended"));
             }
             (Standing::Active, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
-            (Standing::Active | Standing::Awaiting | Standing::Ending, _) => {}
+            (Standing::Active | Standing::Awaiting | Standing::Renewing | Standing::Ending, _) => {}
         }
         for message in opening.shown {
             session.outputs.transmit(message);
@@ -199,7 +201,11 @@ impl Session {
             (_, message @ (Message::Statement(_) | Message::WantStatements(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
-            (Standing::Ending, _) => {}
+            (Standing::Renewing, message @ (Message::Amend(_) | Message::Amended(_))) => {
+                self.outputs.event(Event::Take(Box::new(message)));
+            }
+            // For the other side the agreement is in force perhaps: it says all that it says then.
+            (Standing::Renewing | Standing::Ending, _) => {}
             (Standing::Active, message) => self.handle_active(message),
         }
     }
@@ -264,6 +270,11 @@ impl Session {
     /// The next output.
     pub fn poll_output(&mut self) -> Option<Output<std::convert::Infallible, Event>> {
         self.outputs.poll()
+    }
+
+    /// Whether nothing but later terms and statements is taken.
+    pub fn is_renewing(&self) -> bool {
+        self.standing == Standing::Renewing
     }
 
     /// Whether envelopes may be offered.
@@ -333,6 +344,28 @@ mod tests {
         let huge = Contact { file: vec![0; CONTACT_BYTES_MAX + 1] };
         session.handle_input(Input::Message(Message::Contact(huge)), Time(1));
         assert!(matches!(outputs(&mut session)[..], [Output::Event(Event::Close(_))]));
+    }
+
+    #[test]
+    fn p6_after_the_agreed_time_nothing_but_later_terms_is_taken() {
+        let mut session = session(Standing::Renewing);
+        assert!(session.is_renewing());
+        let amended = Message::Amended(Amended { terms: [1; 32] });
+        session.handle_input(Input::Message(amended.clone()), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::Take(Box::new(amended)))]);
+        let heard = [
+            Message::Offer(offer()),
+            Message::Contact(Contact { file: vec![] }),
+            Message::Roster(RosterUpdate { roster: Signed::from_parts(vec![], vec![]) }),
+            Message::Withdraw(crate::message::Withdraw { envelope: EnvelopeId([1; 16]) }),
+        ];
+        for message in heard {
+            session.handle_input(Input::Message(message), Time(2));
+            assert_eq!(outputs(&mut session), [], "it is not answered, and the session stands");
+        }
+        session.handle_input(Input::InForce(true), Time(3));
+        session.handle_input(Input::RosterTaken(Ok(())), Time(3));
+        assert!(!session.is_live(), "traffic begins in a session of its own");
     }
 
     #[test]

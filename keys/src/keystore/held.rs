@@ -249,6 +249,22 @@ impl HeldRoot {
         place.ok_or_else(|| ApprovalError::Unknown(approval.name.to_owned()))
     }
 
+    /// Whether one of the approvers has this passphrase: then one person could approve for two. Blocks: each approver costs a
+    /// moment.
+    ///
+    /// # Errors
+    /// [`ApprovalError::EmptyPassphrase`], [`ApprovalError::Damaged`] or [`ApprovalError::OutOfMemory`].
+    pub fn knows_passphrase(&self, passphrase: &[u8]) -> Result<bool, ApprovalError> {
+        for approver in &self.approvers {
+            match approver.unlock(passphrase) {
+                Ok(_) => return Ok(true),
+                Err(ApprovalError::WrongPassphrase(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// The same root with one approver more; from the second on, two must approve.
     ///
     /// # Errors

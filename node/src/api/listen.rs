@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::types::{ErrorCode, ServiceError};
 use super::{ApiError, ApiState};
@@ -42,6 +43,7 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ApiServer {
     tasks: Vec<JoinHandle<()>>,
+    work: TaskTracker,
     socket: PathBuf,
     /// Path of the Unix socket.
     pub socket_text: String,
@@ -65,23 +67,27 @@ impl ApiServer {
         let tcp = bind_tcp(config.tcp).await?;
         let tcp_url = tcp.as_ref().map(|(_, address)| format!("http://{address}"));
         let socket_text = socket.display().to_string();
-        let state = ApiState { node, socket: socket_text.clone(), tcp: tcp_url.clone(), shutdown: shutdown.clone() };
+        let (work, socket_shown) = (TaskTracker::new(), socket_text.clone());
+        let stop = shutdown.clone();
+        let state = ApiState { node, socket: socket_shown, tcp: tcp_url.clone(), shutdown: stop, work: work.clone() };
         let mut tasks = vec![tokio::spawn(serve_unix(unix, super::router(state.clone()), shutdown.clone()))];
         if let Some((listener, address)) = tcp {
             let guard = Guard { token: token(dir)?, address };
             let router = super::router(state).layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit));
             tasks.push(tokio::spawn(serve_tcp(listener, router, shutdown)));
         }
-        Ok(ApiServer { tasks, socket, socket_text, tcp: tcp_url })
+        Ok(ApiServer { tasks, work, socket, socket_text, tcp: tcp_url })
     }
 
-    /// Waits until open requests have ended, a few seconds at most, and removes the socket.
+    /// Waits until open requests have ended, and changes whose clients have gone, a few seconds at most; removes the socket.
     pub async fn stopped(self) {
         for mut task in self.tasks {
             if tokio::time::timeout(SHUTDOWN_PATIENCE, &mut task).await.is_err() {
                 task.abort();
             }
         }
+        self.work.close();
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.work.wait()).await;
         let _ = fs::remove_file(&self.socket);
     }
 }

@@ -4,6 +4,7 @@
 //! reads its request, calls [`Node`], and writes the answer or a [`types::Problem`].
 //!
 //! **Invariant:** every body is bounded, except message content, which is streamed and never held.
+//! **Invariant:** what changes something runs to its end, also when the client goes away meanwhile.
 //! **Invariant:** whatever listens beyond the Unix socket asks for the token (see [`listen`]).
 //!
 //! Start reading at [`router`].
@@ -17,14 +18,16 @@ pub mod terms;
 pub mod types;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::service::Node;
+use crate::service::{Node, errors};
 use types::{ErrorCode, Problem, ServiceError};
 
 /// The largest request body besides message content: a long letter as message text fits, a study does not.
@@ -41,10 +44,13 @@ pub struct ApiState {
     pub tcp: Option<String>,
     /// Ends the streams that would otherwise never end.
     pub shutdown: CancellationToken,
+    /// Changes under way, whether their clients wait for them or not.
+    pub work: TaskTracker,
 }
 
 /// All routes of the API.
 pub fn router(state: ApiState) -> Router {
+    let work = state.work.clone();
     Router::new()
         .route("/livez", get(routes::livez))
         .route("/readyz", get(routes::readyz))
@@ -102,7 +108,20 @@ pub fn router(state: ApiState) -> Router {
         .fallback(routes::no_such_route)
         .method_not_allowed_fallback(routes::no_such_method)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(work, to_the_end))
         .with_state(state)
+}
+
+/// Runs each POST on a task of its own: a server drops the answer's future when the client goes away, which would leave a
+/// change half done.
+async fn to_the_end(State(work): State<TaskTracker>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    match work.spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError(errors::broken_off()).into_response(),
+    }
 }
 
 /// A [`ServiceError`] on its way out as problem details.
@@ -142,4 +161,50 @@ fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_runs_to_its_end_when_the_client_goes_away() {
+        let (begun, done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let handler = {
+            let (begun, done) = (begun.clone(), done.clone());
+            move || async move {
+                begun.fetch_add(1, SeqCst);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                done.fetch_add(1, SeqCst);
+            }
+        };
+        let work = TaskTracker::new();
+        let layer = axum::middleware::from_fn_with_state(work.clone(), to_the_end);
+        let router = Router::new().route("/x", get(handler.clone()).post(handler)).layer(layer);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        for (method, finished) in [("GET", 0), ("POST", 1)] {
+            let before = begun.load(SeqCst);
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let request = format!("{method} /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            while begun.load(SeqCst) == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(client);
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert_eq!(done.load(SeqCst), finished, "{method}");
+        }
+        work.close();
+        work.wait().await;
+        server.abort();
+    }
 }

@@ -48,7 +48,7 @@ fn scope(terms: &Terms) -> Vec<Clause> {
 /// How much, how often, and for how long it is tried.
 fn limits(terms: &Terms) -> Vec<Clause> {
     let largest = grouped(terms.max_message_bytes);
-    let hold = humantime::format_duration(Duration::from_secs(terms.hold_s));
+    let hold = spaced(&humantime::format_duration(Duration::from_secs(terms.hold_s)).to_string());
     let rate = format!("it sends and takes at most {} messages", terms.rate);
     vec![
         ("largest message", format!("it refuses a message of more than {largest} bytes before it starts, both ways")),
@@ -60,7 +60,7 @@ fn limits(terms: &Terms) -> Vec<Clause> {
 /// What the receiver must do and have, and what is done for the counterpart.
 fn duties(terms: &Terms) -> Vec<Clause> {
     let list = terms.controls.join(", ");
-    let kept = format!("what it receives is kept for at least {}", terms.retention);
+    let kept = format!("what it receives is kept for at least {}", spaced(&terms.retention));
     let kept_freely = "nothing is agreed about how long what it receives is kept";
     let controls = format!("whoever receives must have these controls: {list}");
     let call = format!("when something is urgent, people call {}", terms.urgent_contact);
@@ -78,6 +78,19 @@ fn duties(terms: &Terms) -> Vec<Clause> {
 
 fn unless_empty(clause: &str, sentence: String, without: &str) -> String {
     if clause.is_empty() { without.to_owned() } else { sentence }
+}
+
+/// A time span as people write it: a space between number and unit.
+fn spaced(span: &str) -> String {
+    let mut text = String::with_capacity(span.len() + 4);
+    for letter in span.chars() {
+        let follows_digit = text.ends_with(|last: char| last.is_ascii_digit());
+        if letter.is_alphabetic() && follows_digit {
+            text.push(' ');
+        }
+        text.push(letter);
+    }
+    text
 }
 
 /// A time of the API without its fraction.
@@ -119,7 +132,7 @@ mod tests {
     fn every_clause_has_its_sentence() {
         let sentences = sentences(&terms());
         assert_eq!(sentences.len(), 11);
-        for says in ["any purpose", "2027-01-01 00:00:00 UTC", "100,000,000,000 bytes", "2days", "no limit"] {
+        for says in ["any purpose", "2027-01-01 00:00:00 UTC", "100,000,000,000 bytes", "2 days", "no limit"] {
             assert!(sentences.iter().any(|sentence| sentence.contains(says)), "{says}: {sentences:?}");
         }
     }
@@ -138,7 +151,7 @@ mod tests {
         check(|t| t.purposes = vec!["billing".into()], "purposes: ");
         check(|t| t.legal_basis = "x".into(), "legal basis: ");
         check(|t| t.valid_until = "2028-01-01T00:00:00Z".into(), "2028-01-01");
-        check(|t| t.hold_s = 60, "1m");
+        check(|t| t.hold_s = 60, "1 m");
         check(|t| t.retention = "10 days".into(), "10 days");
         check(|t| t.rate = "5/h".into(), "5/h");
         check(|t| t.controls = vec!["malware-scan".into()], "malware-scan");

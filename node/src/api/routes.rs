@@ -270,11 +270,11 @@ pub struct DirectoryQuery {
 
 /// Who is listed at a steward.
 #[utoipa::path(get, path = "/v1/directory", params(DirectoryQuery),
-    responses((status = 200, body = Vec<ListedEntity>), (status = "default", body = Problem)))]
+    responses((status = 200, body = DirectoryAnswer), (status = "default", body = Problem)))]
 pub async fn directory(
     State(api): State<ApiState>,
     query: Result<Query<DirectoryQuery>, QueryRejection>,
-) -> Answer<Vec<ListedEntity>> {
+) -> Answer<DirectoryAnswer> {
     let Query(query) = query?;
     Ok(Json(api.node.directory_list(query.with, query.search).await?))
 }

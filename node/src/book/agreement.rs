@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::AgreementRow;
 
+/// How long after the terms have run out a renewal that this side has signed can still come back over a lane.
+const RENEWAL_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// How long after an end the door stays open for the end itself.
 pub const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// How long it stays open for a counterpart that ended it: only so that a lost confirmation can be had again.
@@ -157,6 +159,8 @@ pub struct Agreement {
     pub frozen_at: Option<Time>,
     /// Generation and highest serial known of the counterpart's root before the current one.
     pub(super) outrun: Option<(u32, u64)>,
+    /// Its transport keys before the current one.
+    pub(super) former: Vec<[u8; 32]>,
     holds_grant: bool,
 }
 
@@ -238,6 +242,11 @@ impl Agreement {
         [self.terms.valid_from, self.terms.valid_until].into_iter().filter(|at| *at > now).min()
     }
 
+    /// Whether the counterpart's node has this transport key, or had it before it was replaced.
+    pub fn had_transport(&self, key: &[u8; 32]) -> bool {
+        self.node.transport.0 == *key || self.former.contains(key)
+    }
+
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
     pub fn door_open(&self, now: Time) -> bool {
         if self.unconfirmed || self.frozen_at.is_some() {
@@ -245,7 +254,7 @@ impl Agreement {
         }
         match self.standing {
             Standing::Proposed => now <= self.terms.accept_by,
-            Standing::Active => now < self.terms.valid_until,
+            Standing::Active => now < self.terms.valid_until || self.awaits_renewal(now),
             Standing::Ended => self.end_open(now),
         }
     }
@@ -254,10 +263,18 @@ impl Agreement {
     pub fn should_dial(&self, now: Time) -> bool {
         let reason = match self.standing {
             Standing::Proposed => false,
-            Standing::Active => now < self.terms.valid_until,
+            Standing::Active => now < self.terms.valid_until || self.awaits_renewal(now),
             Standing::Ended => self.ended_here() && self.end_open(now),
         };
         reason && self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
+    }
+
+    /// Whether its time is over, and this side's offer of later terms may have been accepted since: nothing but that is said
+    /// then, over the control lane alone.
+    pub fn awaits_renewal(&self, now: Time) -> bool {
+        let until = self.terms.valid_until;
+        let may_count = self.offered.as_ref().is_some_and(|offered| offered.terms.valid_until > now);
+        may_count && self.footing(now) == Footing::Expired && now.since(until) < RENEWAL_OPEN_FOR
     }
 
     fn end_open(&self, now: Time) -> bool {
@@ -321,6 +338,7 @@ impl Agreement {
             made_at: row.made_at,
             frozen_at: None,
             outrun: None,
+            former: vec![],
             holds_grant: !row.held.is_empty(),
         })
     }
@@ -336,6 +354,7 @@ impl Agreement {
             clock_difference_s: before.clock_difference_s,
             frozen_at: before.frozen_at,
             outrun: before.outrun,
+            former: before.former.clone(),
             ..self
         }
     }

@@ -22,7 +22,7 @@ use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::time::Time;
 
 use super::draft::TermsDraft;
-use super::peer::check_chain;
+use super::peer::{check_chain, not_replaced};
 use super::rows::AgreementRow;
 use super::sign::{note, read_file};
 use super::{Agreement, Amendment, Book, BookError, HelloProblem, Outcome, Standing};
@@ -30,6 +30,15 @@ use crate::ambient;
 use crate::entity::Entity;
 use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
+
+/// How a later version came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// From the counterpart's node, which proved its newest keys: it stands by what an earlier root of it signed.
+    ByLane,
+    /// From anybody.
+    ByFile,
+}
 
 /// What became of a later version that the counterpart showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +120,7 @@ impl Book {
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
         let signing = (terms.version, file.record.hash());
         may_sign(&row, &terms, signing, now)?;
+        signed_by_present_root(&row, &AgreementFile::verify(&file.to_bytes())?)?;
         let card = match agreement.side {
             Side::Proposer => file.acceptor.clone(),
             Side::Acceptor => file.proposer.clone(),
@@ -120,8 +130,9 @@ impl Book {
         let entity = self.inner.entity.clone();
         self.change(*id, move |tx, row| {
             may_sign(row, &terms, signing, now)?;
-            row.signed = signing;
             let checked = AgreementFile::verify(&complete.to_bytes())?;
+            signed_by_present_root(row, &checked)?;
+            row.signed = signing;
             let chain = counterpart_chain(row.side, &checked);
             install((tx, row), complete, &entity, chain, now)?;
             Ok(Outcome::Changed(()))
@@ -149,7 +160,7 @@ impl Book {
         if file.record.has_signed(known.side) {
             return Err(BookError::OwnProposal);
         }
-        self.take_later(file, checked.clone()).await?;
+        self.take_later(file, checked.clone(), Came::ByFile).await?;
         let kept = self.get(&id).and_then(|agreement| agreement.received.clone());
         match kept {
             Some(kept) if kept.hash() == hash => Ok(Some((id, hash))),
@@ -166,7 +177,7 @@ impl Book {
     /// What the counterpart may be told.
     pub async fn take_amendment(&self, id: &AgreementId, file: &[u8]) -> Result<AmendmentAnswer, &'static str> {
         let taken = match read_file(file) {
-            Ok((file, checked)) if file.record.id == *id => self.take_later(file, checked).await,
+            Ok((file, checked)) if file.record.id == *id => self.take_later(file, checked, Came::ByLane).await,
             Ok(_) => Err(BookError::NotForUs),
             Err(error) => Err(error),
         };
@@ -184,6 +195,7 @@ impl Book {
         &self,
         file: AgreementFile,
         checked: VerifiedFile,
+        came: Came,
     ) -> Result<AmendmentAnswer, BookError> {
         let (entity, now) = (self.inner.entity.clone(), ambient::now());
         self.change(file.record.id, move |tx, row| {
@@ -193,10 +205,12 @@ impl Book {
                 Standing::Proposed => return Err(BookError::NotCountersigned),
                 Standing::Active => {}
             }
-            if file.record.is_complete() {
-                take_complete((tx, row), file, &checked, &entity, now)
-            } else {
-                take_offer((tx, row), file, &checked, now)
+            match (file.record.is_complete(), came, signed_by_present_root(row, &checked)) {
+                (_, Came::ByFile, Err(replaced)) => Err(replaced),
+                // It is shown at every session until it is withdrawn.
+                (false, Came::ByLane, Err(_)) => Ok(Outcome::Same(AmendmentAnswer::Nothing)),
+                (true, ..) => take_complete((tx, row), file, &checked, &entity, now),
+                (false, _, Ok(())) => take_offer((tx, row), file, &checked, now),
             }
         })
         .await
@@ -230,7 +244,7 @@ impl Book {
     }
 
     /// A file with this side's current card and the counterpart's card that is known.
-    fn file_of(&self, record: AgreementRecord, row: &AgreementRow) -> Result<AgreementFile, BookError> {
+    pub(super) fn file_of(&self, record: AgreementRecord, row: &AgreementRow) -> Result<AgreementFile, BookError> {
         let card = match row.side {
             Side::Proposer => row.file.acceptor.clone(),
             Side::Acceptor => row.file.proposer.clone(),
@@ -294,6 +308,12 @@ fn check_parties(row: &AgreementRow, checked: &VerifiedFile, entity: &Entity) ->
         Ok(_) | Err(HelloProblem::Superseded) => Ok(()),
         Err(problem) => Err(problem.into()),
     }
+}
+
+/// Refuses what a root of the counterpart signed that was replaced since.
+fn signed_by_present_root(row: &AgreementRow, checked: &VerifiedFile) -> Result<(), BookError> {
+    let known = row.chain.verify().map_err(HelloProblem::from)?;
+    Ok(not_replaced(&row.chain, &known, counterpart_chain(row.side, checked))?)
 }
 
 fn take_complete(

@@ -10,9 +10,10 @@ use pakt_protocol::deposit::{self, DEPOSIT_BYTES_LONG, DEPOSIT_BYTES_SHORT, DEPO
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::deposit::DepositEntry;
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::address::Address;
 use pakt_protocol::record::address_update::AddressUpdate;
 
-use super::{Book, BookError};
+use super::{Book, BookError, Standing};
 use crate::ambient;
 use crate::store::tables::{DEPOSIT_TAGS, DEPOSITS, DEPOSITS_WHOLE};
 use crate::store::{StoreError, WriteTx};
@@ -149,6 +150,15 @@ impl Book {
     pub fn open_deposit(&self, wanted: &AgreementId, keeper: &EntityId, found: &[u8]) -> Option<Signed<AddressUpdate>> {
         let secret = self.state().held.get(wanted)?.first().cloned()?;
         deposit::open(&secret, keeper, found)
+    }
+
+    /// The addresses in a deposit that opened but that no known key of the counterpart has signed: it may have replaced its
+    /// keys since. Only the two of them know the secret that it was sealed under.
+    pub fn deposit_hint(&self, wanted: &AgreementId, update: &Signed<AddressUpdate>) -> Vec<Address> {
+        let own = self.inner.entity.id();
+        let agreement = self.get(wanted).filter(|agreement| agreement.standing == Standing::Active);
+        let hint = agreement.and_then(|one| AddressUpdate::hint(update, wanted, &one.counterpart().entity, &own).ok());
+        hint.unwrap_or_default()
     }
 }
 

@@ -185,6 +185,9 @@ pub enum HelloProblem {
     /// A newer certificate is known.
     #[error("the counterpart shows a certificate that it has replaced since")]
     Superseded,
+    /// The counterpart's root that signed was replaced by its successor since.
+    #[error("the counterpart has replaced the root that signed this: ask for one that its present root has signed")]
+    ReplacedRoot,
     /// The certificate is for another key than the one proven in TLS.
     #[error("the counterpart's certificate is for another key than the one it holds")]
     OtherKey,

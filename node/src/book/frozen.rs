@@ -22,7 +22,12 @@ pub(crate) struct ChainRow {
     pub(super) outrun: Option<(u32, u64)>,
     /// The contradiction, once there is one.
     pub(super) frozen: Option<Evidence>,
+    /// Transport keys before the current one, newest first.
+    pub(super) former: Vec<[u8; 32]>,
 }
+
+/// Transport keys that are remembered of one counterpart.
+const FORMER_MAX: usize = 8;
 
 /// Two chains that one entity cannot both have made honestly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,21 +80,28 @@ impl Book {
 }
 
 impl Inner {
-    /// Remembers where a root ended when its successor takes over.
-    pub(super) fn note_outrun(
+    /// Remembers the transport key that was replaced, and where a root ended when its successor takes over.
+    pub(super) fn note_replaced(
         self: &std::sync::Arc<Inner>,
         tx: &mut WriteTx,
         id: AgreementId,
         before: &CertifiedNode,
         after: &CertifiedNode,
     ) -> Result<(), BookError> {
-        if after.root_generation <= before.root_generation {
-            return Ok(());
+        let mut known: ChainRow = tx.get(&CHAINS, &id)?.unwrap_or_default();
+        if after.root_generation > before.root_generation {
+            known.outrun = Some((before.root_generation, before.serial));
         }
-        let outrun = Some((before.root_generation, before.serial));
-        let known: ChainRow = tx.get(&CHAINS, &id)?.unwrap_or_default();
-        tx.put(&CHAINS, &id, &ChainRow { outrun, ..known })?;
-        self.on_commit(tx, move |state| state.amend(&id, |agreement| agreement.outrun = outrun));
+        if after.transport != before.transport {
+            known.former.retain(|key| *key != before.transport.0);
+            known.former.insert(0, before.transport.0);
+            known.former.truncate(FORMER_MAX);
+        }
+        tx.put(&CHAINS, &id, &known)?;
+        let ChainRow { outrun, former, .. } = known;
+        self.on_commit(tx, move |state| {
+            state.amend(&id, |agreement| (agreement.outrun, agreement.former) = (outrun, former));
+        });
         Ok(())
     }
 }

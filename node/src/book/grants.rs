@@ -14,20 +14,22 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use pakt_keys::EntityId;
+use pakt_protocol::armour::{self, Label};
 use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::door::{DoorSecret, SECRETS_MAX, next_counter};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
-use pakt_protocol::record::agreement::Side;
+use pakt_protocol::record::agreement::{AgreementFile, Side};
 use pakt_protocol::record::card::SignedCard;
-use pakt_protocol::record::chain::CertifiedNode;
+use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::grant::DoorGrant;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::peer::check_chain;
 use super::rows::{AgreementRow, SecretRow};
 use super::sign::note;
-use super::{Agreement, Book, BookError, Outcome, Standing};
+use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
 use crate::store::tables::{AGREEMENTS, GRANTS};
 
@@ -172,12 +174,75 @@ impl Book {
             return Ok(None);
         }
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
-        let Some(newest) = row.granted.first() else { return Ok(None) };
+        Ok(self.sealed_again(&agreement, &row))
+    }
+
+    /// The newest grant, sealed once more to the counterpart's present contact key; the same secret under the same number.
+    fn sealed_again(&self, agreement: &Agreement, row: &AgreementRow) -> Option<Signed<DoorGrant>> {
+        let newest = row.granted.first()?;
         let own = self.inner.entity.current();
         let to = (agreement.node.entity, &agreement.node.contact);
         let secret = newest.secret.as_bytes();
-        let grant = DoorGrant::seal((*id, newest.counter), own.node().entity, to, secret, &mut ambient::rng());
-        Ok(Some(Signed::create(&grant, |domain, bytes| own.statement().sign(domain, bytes))))
+        let grant = DoorGrant::seal((agreement.id, newest.counter), own.node().entity, to, secret, &mut ambient::rng());
+        Some(Signed::create(&grant, |domain, bytes| own.statement().sign(domain, bytes)))
+    }
+
+    /// The armoured agreement for a counterpart that lost contact: with this side's present card, and the door grant that
+    /// counts now where another one has replaced that of the file.
+    ///
+    /// # Errors
+    /// [`BookError::Unknown`], or when the store fails.
+    pub fn export_for_contact(&self, id: &AgreementId) -> Result<String, BookError> {
+        let agreement = self.get(id).ok_or(BookError::Unknown)?;
+        let (row, granted) = self.inner.store.read(|tx| Ok((tx.get(&AGREEMENTS, id)?, tx.get(&GRANTS, id)?)))?;
+        let row = row.ok_or(BookError::Unknown)?;
+        let own_in_file = row.file.card_of(agreement.side).peek()?.chain;
+        let is_outdated = granted.is_some() || own_in_file != self.inner.entity.chain();
+        if agreement.standing == Standing::Active && !agreement.unconfirmed && is_outdated {
+            let file = self.file_of(row.file.record.clone(), &row)?;
+            let own = self.inner.entity.id();
+            let theirs = row.file.grants.iter().filter(|grant| grant.peek().is_ok_and(|grant| grant.issuer != own));
+            let grants: Vec<_> = self.sealed_again(&agreement, &row).into_iter().chain(theirs.cloned()).collect();
+            let alone = grants.first().cloned().into_iter().collect();
+            // A grant of the counterpart from before it replaced its keys stays behind: the file would not hold with it.
+            for grants in [grants, alone] {
+                let bytes = AgreementFile { grants, ..file.clone() }.to_bytes();
+                if AgreementFile::verify(&bytes).is_ok() {
+                    return Ok(armour::encode(Label::Agreement, &bytes));
+                }
+            }
+        }
+        // Also where this entity has replaced the root that signed: its card no longer fits the signature.
+        self.export(id)
+    }
+
+    /// Takes what a file of an agreement that is known says besides: the counterpart's newer certificates, and a door grant
+    /// that is news. One that is older, or not for this node, is no error: every file has one.
+    ///
+    /// # Errors
+    /// When the certificates contradict those known, or the store fails.
+    pub(super) async fn take_contact_of(&self, file: &AgreementFile, chain: CertificateChain) -> Result<(), BookError> {
+        let (id, inner) = (file.record.id, self.inner.clone());
+        self.change(id, move |tx, row| {
+            let known = row.chain.verify().map_err(HelloProblem::from)?;
+            let node = match check_chain(&row.chain, &known, &chain) {
+                Err(HelloProblem::Superseded) => return Ok(Outcome::Same(())),
+                checked => checked?,
+            };
+            if !node.is_newer_than(&known) {
+                return Ok(Outcome::Same(()));
+            }
+            row.chain = chain;
+            inner.note_replaced(tx, id, &known, &node)?;
+            Ok(Outcome::Changed(()))
+        })
+        .await?;
+        for grant in &file.grants {
+            if let Err(why) = self.take_grant(&id, grant).await {
+                tracing::debug!(agreement = %id, why, "a door grant of a file is not taken");
+            }
+        }
+        Ok(())
     }
 
     /// The counterpart holds the grant with this number.

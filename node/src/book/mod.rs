@@ -294,7 +294,7 @@ fn load(store: &Store, slots: &Slots) -> Result<State, BookError> {
             }
             if let Some(known) = tx.get(&CHAINS, &id)? {
                 view.frozen_at = known.frozen.map(|evidence| evidence.at);
-                view.outrun = known.outrun;
+                (view.outrun, view.former) = (known.outrun, known.former);
             }
             state.install(view, &row);
         }

@@ -14,7 +14,7 @@ use pakt_protocol::time::Time;
 use super::frozen::is_late;
 use super::rows::ContactRow;
 use super::sign::read_file;
-use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
+use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing, State};
 use crate::ambient;
 use crate::store::StoreError;
 use crate::store::tables::{AGREEMENTS, CONTACTS, PEER_ROSTERS};
@@ -127,7 +127,7 @@ impl Book {
                 if node.is_newer_than(&known) {
                     row.chain = chain;
                     inner.put(tx, row)?;
-                    inner.note_outrun(tx, id, &known, &node)?;
+                    inner.note_replaced(tx, id, &known, &node)?;
                 }
             }
             tx.put(&CONTACTS, &id, &ContactRow { at, clock_difference_s })?;
@@ -185,6 +185,33 @@ impl Book {
             None if hello.versions.oldest > VersionRange::OURS.newest => Err(HelloProblem::PeerNewer),
             None => Err(HelloProblem::PeerOlder),
         }
+    }
+}
+
+impl State {
+    /// Checks a certificate chain in a file against every agreement with that entity, also those that have ended: the roots
+    /// are pinned, and one that was replaced signs nothing any more. Which certificate of a root it shows is no matter.
+    pub(super) fn check_root(&self, shown: &CertificateChain) -> Result<(), HelloProblem> {
+        let entity = shown.verify()?.entity;
+        let known = self.agreements.values().filter(|agreement| agreement.counterpart().entity == entity);
+        for agreement in known {
+            not_replaced(&agreement.chain, &agreement.node, shown)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the root of `shown` has not been replaced, as far as is known of the same entity.
+pub(super) fn not_replaced(
+    known: &CertificateChain,
+    known_node: &CertifiedNode,
+    shown: &CertificateChain,
+) -> Result<(), HelloProblem> {
+    match check_chain(known, known_node, shown) {
+        Ok(_) => Ok(()),
+        Err(HelloProblem::Superseded) if shown.verify()?.root_generation >= known_node.root_generation => Ok(()),
+        Err(HelloProblem::Superseded) => Err(HelloProblem::ReplacedRoot),
+        Err(problem) => Err(problem),
     }
 }
 

@@ -22,6 +22,7 @@ use pakt_protocol::record::statement::StatementChain;
 use pakt_protocol::record::{Record as _, Signed};
 use pakt_protocol::time::Time;
 
+use super::amend::Came;
 use super::draft::TermsDraft;
 use super::peer::check_chain;
 use super::rows::{AgreementRow, SecretRow};
@@ -62,6 +63,7 @@ impl Book {
         if other.node.entity == entity.id() {
             return Err(BookError::OwnCard);
         }
+        self.state().check_root(&other.body.chain)?;
         let terms = draft.between(entity, &other);
         let record = AgreementRecord::propose(&terms, root)?;
         let (grant, secret) = self.grant(record.id, &other);
@@ -107,6 +109,7 @@ impl Book {
         if let Some(known) = self.get(&file.record.id) {
             return self.accept_again(&known, verified).await;
         }
+        self.state().check_root(&checked.proposer.body.chain)?;
         let is_current = checked.terms.acceptor == *entity.party() && checked.acceptor.body.chain == entity.chain();
         if !is_current {
             return Err(BookError::OutdatedCard);
@@ -179,7 +182,11 @@ impl Book {
                 Standing::Proposed | Standing::Ended => {
                     self.complete(file, checked, AgreementStep::Imported, now).await?
                 }
-                Standing::Active => self.import_later(file, checked).await?,
+                Standing::Active => {
+                    let chain = checked.card_of(side.other()).body.chain.clone();
+                    self.import_later(file.clone(), checked).await?;
+                    self.take_contact_of(&file, chain).await?;
+                }
             }
             self.note_verified(id, verified).await?;
         } else {
@@ -190,7 +197,7 @@ impl Book {
     }
 
     async fn import_later(&self, file: AgreementFile, checked: VerifiedFile) -> Result<(), BookError> {
-        match self.take_later(file, checked).await? {
+        match self.take_later(file, checked, Came::ByFile).await? {
             AmendmentAnswer::ShowNewer => Err(BookError::Older),
             AmendmentAnswer::Known(_) | AmendmentAnswer::Nothing => Ok(()),
         }
@@ -210,6 +217,7 @@ impl Book {
             Side::Acceptor => (&checked.acceptor, &checked.proposer),
         };
         check_chain(&own.body.chain, &own.node, &entity.chain()).map_err(|_| BookError::OutdatedCard)?;
+        self.state().check_root(&other.body.chain)?;
         let held = vec![open_grant(&checked, other, entity)?];
         let chain = other.body.chain.clone();
         Ok(AgreementRow { standing: Standing::Active, held, ..new_row(file, side, chain, now) })
@@ -235,6 +243,7 @@ impl Book {
     ) -> Result<(), BookError> {
         let entity = self.inner.entity.clone();
         let id = file.record.id;
+        self.state().check_root(&checked.acceptor.body.chain)?;
         self.change(id, move |tx, row| {
             match row.standing {
                 Standing::Ended => return Err(BookError::Ended),

@@ -13,6 +13,7 @@ use super::args::{AgreementCommand, CardArgs, CardCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, moment, safe, table};
 use super::records::{self, ShownAgreement, ShownCard, agreement_text, review_text};
+use super::signing::SigningArgs;
 use super::{Exit, introduce, life, read_text};
 use crate::api::terms::{TEMPLATE, TermsInput};
 use crate::api::types::*;
@@ -55,14 +56,14 @@ pub async fn agreement(
                 cards: vec![],
                 terms_toml: read_terms(terms.as_deref())?,
                 fingerprint,
-                signing: signing.read()?,
+                signing: Signing::default(),
                 bundle,
             };
-            propose(client, dir, output, &with, out.as_deref(), request).await?;
+            propose(client, (dir, output), &with, out.as_deref(), (request, &signing)).await?;
         }
         AgreementCommand::Show { what } => show(client, output, &what).await?,
         AgreementCommand::Accept { file, out, fingerprint, signing } => {
-            let how = (fingerprint, signing.read()?);
+            let how = (fingerprint, &signing);
             match received_id(client, &file).await {
                 Some(id) => accept_received(client, output, &id, out.as_deref(), how).await?,
                 None => accept(client, output, &file, out.as_deref(), how).await?,
@@ -73,7 +74,7 @@ pub async fn agreement(
             show_before_signing(output, &ShownAgreement::of(&records::read_agreement(&file)?));
             let request = ImportRequest { file: text, fingerprint };
             let summary: AgreementSummary = client.post("/v1/agreements/imports", &request).await?;
-            output.result(&summary, |summary| list(std::slice::from_ref(summary)));
+            output.result(&summary, |summary| list(output, std::slice::from_ref(summary)));
         }
         AgreementCommand::Export { id, out } => {
             let file: ArmouredFile = client.get(&format!("/v1/agreements/{}/file", escaped(&id))).await?;
@@ -81,21 +82,21 @@ pub async fn agreement(
         }
         AgreementCommand::Bundle { name } => {
             let bundle: Bundle = client.get(&format!("/v1/bundles/{}", escaped(&name))).await?;
-            output.result(&bundle, introduce::bundle_text);
+            output.result(&bundle, |bundle| introduce::bundle_text(output, bundle));
         }
         AgreementCommand::List { bundle } => {
             let mut agreements: Vec<AgreementSummary> = client.get("/v1/agreements").await?;
             agreements.retain(|agreement| bundle.is_none() || agreement.bundle == bundle);
-            output.result(&agreements, |agreements| list(agreements));
+            output.result(&agreements, |agreements| list(output, agreements));
         }
         AgreementCommand::Life(command) => return life::run(client, output, command).await,
         AgreementCommand::End { id, signing } => {
-            let signing = signing.read()?;
             let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(&id))).await?;
             output.confirm(&format!("End the agreement with {} for good?", safe(&detail.summary.name)))?;
+            let signing = signing.read()?;
             let path = format!("/v1/agreements/{}/end", escaped(&id));
             let summary: AgreementSummary = client.post(&path, &SignedRequest { signing }).await?;
-            output.result(&summary, |summary| list(std::slice::from_ref(summary)));
+            output.result(&summary, |summary| list(output, std::slice::from_ref(summary)));
         }
     }
     Ok(Exit::DONE)
@@ -108,11 +109,10 @@ struct TermsFile {
 
 async fn propose(
     client: &Client,
-    dir: &Path,
-    output: Output,
+    (dir, output): (&Path, Output),
     with: &[PathBuf],
     out: Option<&Path>,
-    mut request: ProposeRequest,
+    (mut request, signing): (ProposeRequest, &SigningArgs),
 ) -> Result<(), ServiceError> {
     if request.fingerprint.is_some() && with.len() > 1 {
         let message = "--fingerprint goes with one card";
@@ -125,6 +125,7 @@ async fn propose(
         request.cards.push(records::read_text(path, &[Label::Card])?.1);
     }
     output.confirm("Sign?")?;
+    request.signing = signing.read()?;
     let proposals: Vec<Proposal> = client.post("/v1/agreements/proposals", &request).await?;
     match (proposals.as_slice(), out) {
         ([one], out) if with.len() == 1 => output.file(one, &one.file, out),
@@ -132,7 +133,7 @@ async fn propose(
             std::fs::create_dir_all(folder).map_err(|e| files::read_error(folder, &e))?;
             for proposal in many {
                 let name = format!("{}.proposal", proposal.summary.number.replace(':', "-"));
-                files::write_result(&folder.join(&name), proposal.file.as_bytes())?;
+                output.write(&folder.join(&name), proposal.file.as_bytes())?;
                 output.note(&format!("wrote {}", folder.join(&name).display()));
             }
             if output.json {
@@ -169,7 +170,7 @@ async fn accept_received(
     output: Output,
     id: &str,
     out: Option<&Path>,
-    how: (Option<String>, Signing),
+    how: (Option<String>, &SigningArgs),
 ) -> Result<(), ServiceError> {
     let detail: AgreementDetail = client.get(&format!("/v1/agreements/{}", escaped(id))).await?;
     let AgreementDetail { summary, proposer, accepter, terms, review } = &detail;
@@ -181,7 +182,7 @@ async fn accept_received(
         .map_err(|_| ServiceError::new(ErrorCode::Damaged, "the proposal names no entity", "ask for a new one"))?;
     check_fingerprint(&entity, how.0.as_deref())?;
     output.confirm("Countersign?")?;
-    introduce::accept_received(client, output, id, out, how).await
+    introduce::accept_received(client, output, id, out, (how.0, how.1.read()?)).await
 }
 
 /// The counterpart's card and our own fingerprint, for two people on the telephone.
@@ -203,9 +204,15 @@ pub(super) fn check_fingerprint(entity: &pakt_keys::EntityId, typed: Option<&str
     }
     Err(ServiceError::new(
         ErrorCode::FingerprintMismatch,
-        "the fingerprint is not the one of this file; nothing was signed",
+        format!("the fingerprint is not the one of this file; nothing was signed.{}", difference_text(entity, typed)),
         "read it to each other again; if it still differs, somebody has replaced the file",
     ))
+}
+
+/// Which word differs, if the fingerprint that was typed is nearly the right one.
+fn difference_text(entity: &pakt_keys::EntityId, typed: Option<&str>) -> String {
+    let first = typed.and_then(|typed| words::first_difference(entity, typed));
+    first.map(|(number, word)| format!(" Word {number} differs: {}", safe(&word))).unwrap_or_default()
 }
 
 async fn show(client: &Client, output: Output, what: &str) -> Result<(), ServiceError> {
@@ -230,7 +237,7 @@ async fn accept(
     output: Output,
     file: &Path,
     out: Option<&Path>,
-    (fingerprint, signing): (Option<String>, Signing),
+    (fingerprint, signing): (Option<String>, &SigningArgs),
 ) -> Result<(), ServiceError> {
     if !file.exists() && file.as_os_str() != "-" {
         return life::accept(client, output, &file.to_string_lossy(), out, (fingerprint, signing)).await;
@@ -243,16 +250,16 @@ async fn accept(
         check_fingerprint(&verified.terms.proposer.entity, fingerprint.as_deref())?;
     }
     output.confirm("Countersign?")?;
-    let request = AcceptRequest { file: text, fingerprint, signing };
+    let request = AcceptRequest { file: text, fingerprint, signing: signing.read()? };
     let accepted: Accepted = client.post("/v1/agreements/acceptances", &request).await?;
     output.note(&accepted.note);
     output.file(&accepted, &accepted.file, out)
 }
 
-pub(super) fn list(agreements: &[AgreementSummary]) -> String {
+pub(super) fn list(output: Output, agreements: &[AgreementSummary]) -> String {
     let row = |agreement: &AgreementSummary| {
         vec![
-            agreement.id.clone(),
+            output.id(&agreement.id),
             life::state_text(agreement),
             safe(&agreement.name),
             safe(&agreement.number),

@@ -12,6 +12,7 @@ use super::backup::BackupCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
+use super::keystore::KeystoreCommand;
 use super::life::LifeCommand;
 use super::log::LogCommand;
 use super::signing::SigningArgs;
@@ -31,6 +32,12 @@ pub struct Cli {
     /// Answer yes to every question.
     #[arg(long, global = true)]
     pub yes: bool,
+    /// Whole ids in tables; commands take their first 8 digits and more, too.
+    #[arg(long, global = true)]
+    pub wide: bool,
+    /// Replace a file that --out names.
+    #[arg(long, global = true)]
+    pub force: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -89,6 +96,12 @@ pub enum Command {
         after_help = "Examples:\n  pakt root export --out /media/usb/nord.root --root-passphrase-file p"
     )]
     Root(RootCommand),
+    /// The keystore of this node.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pakt keystore passphrase --passphrase-file old --new-passphrase-file new"
+    )]
+    Keystore(KeystoreCommand),
     /// Who must approve what the root signs.
     #[command(
         subcommand,

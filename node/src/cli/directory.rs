@@ -94,11 +94,11 @@ pub async fn directory(
             }
         }
         DirectoryCommand::List { with, search } => {
-            let listed = list(client, with.as_deref(), search.as_deref()).await?;
+            let listed = list(client, output, with.as_deref(), search.as_deref()).await?;
             output.result(&listed, |listed| list_table(listed));
         }
         DirectoryCommand::Join { with, all, terms, bundle, signing, entity } => {
-            let listed = list(client, Some(&with), None).await?;
+            let listed = list(client, output, Some(&with), None).await?;
             let chosen = if all { everybody(listed) } else { chosen(&listed, &entity)? };
             if chosen.is_empty() {
                 output.result(&Vec::<IntroducedProposal>::new(), |_| "everybody who is listed has an agreement".into());
@@ -110,7 +110,7 @@ pub async fn directory(
                 terms_toml: read_terms(terms.as_deref())?,
                 fingerprint: None,
                 bundle,
-                signing: signing.read()?,
+                signing,
             };
             return propose_through(client, dir, output, through).await;
         }
@@ -118,11 +118,21 @@ pub async fn directory(
     Ok(Exit::DONE)
 }
 
-async fn list(client: &Client, with: Option<&str>, search: Option<&str>) -> Result<Vec<ListedEntity>, ServiceError> {
+/// Who is listed; directories that could not be read stand on stderr.
+async fn list(
+    client: &Client,
+    output: Output,
+    with: Option<&str>,
+    search: Option<&str>,
+) -> Result<Vec<ListedEntity>, ServiceError> {
     let pairs = [("with", with), ("search", search)];
     let query: Vec<String> =
         pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped((*value)?)))).collect();
-    client.get(&format!("/v1/directory?{}", query.join("&"))).await
+    let answer: DirectoryAnswer = client.get(&format!("/v1/directory?{}", query.join("&"))).await?;
+    for UnreadDirectory { message, hint, .. } in &answer.unread {
+        output.note(&format!("warning: {}; {}", safe(message), safe(hint)));
+    }
+    Ok(answer.listed)
 }
 
 fn everybody(listed: Vec<ListedEntity>) -> Vec<ListedEntity> {

@@ -156,7 +156,7 @@ impl Findings {
                 self.bad(
                     "keystore",
                     finding,
-                    "whoever reads this disk is this entity; start over with `pakt init --passphrase-file`",
+                    "whoever reads this disk is this entity; stop the node, then `pakt keystore passphrase`",
                 );
             }
             Ok(false) if running && matches!(setup::passphrase(config, passphrase), Ok(None)) => {

@@ -78,7 +78,7 @@ pub struct ProposeThrough {
     /// The bundle.
     pub bundle: Option<String>,
     /// How the root is opened.
-    pub signing: Signing,
+    pub signing: SigningArgs,
 }
 
 /// `pakt introduce`
@@ -92,7 +92,7 @@ pub async fn introduce(client: &Client, dir: &Path, output: Output, args: Introd
         Some(IntroduceCommand::Decline { id }) => act(client, &id, "decline").await?,
         None => return begin(client, dir, output, args).await,
     };
-    output.result(&all, |all| list_table(all));
+    output.result(&all, |all| list_table(output, all));
     Ok(Exit::DONE)
 }
 
@@ -102,7 +102,7 @@ async fn act(client: &Client, id: &str, action: &str) -> Result<Vec<Introduction
 
 async fn begin(client: &Client, dir: &Path, output: Output, args: IntroduceArgs) -> Result<Exit, ServiceError> {
     let terms_toml = read_terms(args.terms.as_deref())?;
-    let signing = args.signing.read()?;
+    let signing = args.signing;
     let (to, via) = (args.to.unwrap_or_default(), args.via.unwrap_or_default());
     let request = CardRequest { to, via: via.clone(), wait_s: args.timeout.as_secs() };
     let answer: CardAnswer = client.post("/v1/introductions/cards", &request).await?;
@@ -135,9 +135,10 @@ pub async fn propose_through(
         check_fingerprint(&card.node.entity, fingerprint.as_deref())?;
     }
     output.confirm(if cards.len() == 1 { "Sign?" } else { "Sign one proposal for each?" })?;
+    let signing = signing.read()?;
     let request = IntroduceRequest { via, cards, terms_toml, fingerprint, bundle, signing };
     let done: Vec<IntroducedProposal> = client.post("/v1/introductions/proposals", &request).await?;
-    output.result(&done, |done| done_table(done));
+    output.result(&done, |done| done_table(output, done));
     let failed = done.iter().any(|one| one.outcome == IntroducedOutcome::Failed);
     Ok(if failed { Exit(ErrorCode::Failed.exit_code()) } else { Exit::DONE })
 }
@@ -175,7 +176,7 @@ fn read_card(text: &str) -> Result<Card, ServiceError> {
     Card::from_bytes(&bytes).map_err(|error| damaged(&error))
 }
 
-fn done_table(done: &[IntroducedProposal]) -> String {
+fn done_table(output: Output, done: &[IntroducedProposal]) -> String {
     let row = |one: &IntroducedProposal| {
         let outcome = match one.outcome {
             IntroducedOutcome::Proposed => "proposed",
@@ -183,13 +184,13 @@ fn done_table(done: &[IntroducedProposal]) -> String {
             IntroducedOutcome::AgreedAlready => "agreed already",
             IntroducedOutcome::Failed => "FAILED",
         };
-        let agreement = one.agreement.clone().unwrap_or_default();
+        let agreement = one.agreement.as_deref().map(|id| output.id(id)).unwrap_or_default();
         vec![safe(&one.name), safe(&one.number), outcome.to_owned(), agreement, safe(&one.note)]
     };
     table(&["NAME", "NUMBER", "OUTCOME", "AGREEMENT", "WHY"], done.iter().map(row).collect())
 }
 
-fn list_table(all: &[Introduction]) -> String {
+fn list_table(output: Output, all: &[Introduction]) -> String {
     if all.is_empty() {
         return "nothing came through an introducer, and nothing was asked for".into();
     }
@@ -203,13 +204,13 @@ fn list_table(all: &[Introduction]) -> String {
         let name = one.name.as_deref().unwrap_or("?");
         let number = one.number.as_deref().unwrap_or("?");
         let state = one.state.replace('_', " ");
-        vec![one.id.clone(), what.to_owned(), safe(name), safe(number), safe(&one.via), moment(&one.at), state]
+        vec![output.id(&one.id), what.to_owned(), safe(name), safe(number), safe(&one.via), moment(&one.at), state]
     };
     table(&["ID", "WHAT", "NAME", "NUMBER", "VIA", "AT", "STATE"], all.iter().map(row).collect())
 }
 
 /// `pakt agreement bundle`
-pub fn bundle_text(bundle: &Bundle) -> String {
+pub fn bundle_text(output: Output, bundle: &Bundle) -> String {
     let counts = [
         ("proposed", bundle.proposed),
         ("active", bundle.active),
@@ -230,7 +231,7 @@ pub fn bundle_text(bundle: &Bundle) -> String {
     let row = |one: &BundleMember| {
         let summary = &one.summary;
         vec![
-            summary.id.clone(),
+            output.id(&summary.id),
             summary.state.as_str().to_owned(),
             safe(&summary.name),
             safe(&summary.number),

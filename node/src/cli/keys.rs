@@ -323,10 +323,15 @@ pub fn approver(dir: &Path, output: Output, command: ApproverCommand) -> Result<
     let held = match command {
         ApproverCommand::Add { name, approver_passphrase_file, signing, passphrase_file } => {
             let passphrase = Zeroizing::new(match approver_passphrase_file {
-                Some(file) => setup::read_passphrase_text(&file)?,
+                Some(file) => setup::read_passphrase_text(&file, "--approver-passphrase-file FILE")?,
                 None => ask(&format!("Passphrase of {}", safe(&name)))?,
             });
             change_approvers(&config, &signing, passphrase_file.as_deref(), |held, root| {
+                if held.knows_passphrase(passphrase.as_bytes())? {
+                    let message = "another approver has this passphrase: one person could approve for two";
+                    let hint = "each approver chooses one of their own, and tells it to nobody";
+                    return Err(ServiceError::new(ErrorCode::Conflict, message, hint));
+                }
                 let rng = &mut ambient::rng();
                 let approver = Approver::create(&name, passphrase.as_bytes(), Argon2Params::default(), rng)?;
                 Ok(held.with_approver(root, approver, rng)?)

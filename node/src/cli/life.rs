@@ -114,28 +114,30 @@ pub enum LifeCommand {
 pub async fn run(client: &Client, output: Output, command: LifeCommand) -> Result<Exit, ServiceError> {
     let done = match command {
         LifeCommand::Amend { id, terms, out, signing } => {
-            let signing = signing.read()?;
             let terms_toml = read_text(&terms, TERMS_BYTES_MAX)?;
             let detail = detail(client, &id).await?;
             output.confirm(&format!("Offer {} these terms?", safe(&detail.summary.name)))?;
+            let signing = signing.read()?;
             let offered = client.post(&path(&id, "amendment"), &AmendRequest { terms_toml, signing }).await?;
             show_offer(output, &offered, out.as_deref())
         }
         LifeCommand::Renew { id: None, bundle, ending_within, until, signing, .. } => {
-            let many = Many { bundle, ending_within, until, signing: signing.read()? };
+            let many = Many { bundle, ending_within, until, signing };
             return renew::many(client, output, many).await;
         }
         LifeCommand::Renew { id: Some(id), until, out, signing, .. } => {
-            let signing = signing.read()?;
             let detail = detail(client, &id).await?;
             output.confirm(&format!("Offer {} to renew?", safe(&detail.summary.name)))?;
+            let signing = signing.read()?;
             let offered = client.post(&path(&id, "renewal"), &RenewRequest { until, signing }).await?;
             show_offer(output, &offered, out.as_deref())
         }
         LifeCommand::Suspend { id } => change(client, output, (&id, "suspension"), None, &empty()).await,
         LifeCommand::Resume { id, signing } => {
+            let detail = detail(client, &id).await?;
+            output.confirm(&format!("Resume the agreement with {}?", safe(&detail.summary.name)))?;
             let request = SignedRequest { signing: signing.read()? };
-            change(client, output, (&id, "resumption"), Some("Resume the agreement with"), &request).await
+            change(client, output, (&id, "resumption"), None, &request).await
         }
         LifeCommand::Confirm { id } => {
             change(client, output, (&id, "confirmation"), Some("Let the agreement count again with"), &empty()).await
@@ -175,7 +177,7 @@ async fn change<T: Serialize>(
         output.confirm(&format!("{question} {}?", safe(&detail.summary.name)))?;
     }
     let summary: AgreementSummary = client.post(&path(id, what), request).await?;
-    output.result(&summary, |summary| list(std::slice::from_ref(summary)));
+    output.result(&summary, |summary| list(output, std::slice::from_ref(summary)));
     Ok(())
 }
 
@@ -193,7 +195,7 @@ pub(super) async fn accept(
     output: Output,
     id: &str,
     out: Option<&Path>,
-    (fingerprint, signing): (Option<String>, Signing),
+    (fingerprint, signing): (Option<String>, &SigningArgs),
 ) -> Result<(), ServiceError> {
     check_id(id)?;
     let detail = detail(client, id).await?;
@@ -203,6 +205,7 @@ pub(super) async fn accept(
     };
     output.note(&offer_text(&detail.summary, offer));
     output.confirm("Countersign?")?;
+    let signing = signing.read()?;
     let request = AcceptAmendmentRequest { hash: offer.hash.clone(), fingerprint, signing };
     let accepted: Accepted = client.post(&path(id, "acceptance"), &request).await?;
     output.note(&accepted.note);
@@ -234,7 +237,13 @@ pub(super) fn state_text(agreement: &AgreementSummary) -> String {
         None if agreement.amendments.is_empty() => "",
         None => ", amendment offered by us",
     };
-    format!("{}{offered}", agreement.state.as_str())
+    let by = match (agreement.state, agreement.suspended_by) {
+        (AgreementState::Suspended, Some(SuspendedBy::Us)) => " by us",
+        (AgreementState::Suspended, Some(SuspendedBy::Them)) => " by them",
+        (AgreementState::Suspended, Some(SuspendedBy::Both)) => " by both",
+        _ => "",
+    };
+    format!("{}{by}{offered}", agreement.state.as_str())
 }
 
 /// How an agreement stands, in a line or two.

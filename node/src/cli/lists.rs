@@ -155,7 +155,7 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
         InboxCommand::List { group } => {
             let query = group.map(|group| format!("?group={}", escaped(&group))).unwrap_or_default();
             let items: Vec<InboxItem> = client.get(&format!("/v1/inbox{query}")).await?;
-            output.result(&items, |items| inbox_table(items));
+            output.result(&items, |items| inbox_table(output, items));
         }
         InboxCommand::Show { id } => {
             let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(&id))).await?;
@@ -166,13 +166,13 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
     Ok(Exit::DONE)
 }
 
-fn inbox_table(items: &[InboxItem]) -> String {
+fn inbox_table(output: Output, items: &[InboxItem]) -> String {
     if items.is_empty() {
         return "nothing was received yet".into();
     }
     let row = |item: &InboxItem| {
         vec![
-            item.id.clone(),
+            output.id(&item.id),
             moment(&item.received_at),
             format!("{}/{}", safe(&item.from.name), safe(&item.from.group)),
             safe(&item.group),
@@ -282,7 +282,7 @@ pub async fn outbox(client: &Client, output: Output, command: OutboxCommand) -> 
         OutboxCommand::List => {
             let messages: Vec<OutboxMessage> = client.get("/v1/outbox").await?;
             let rows: Vec<OutboxRow> = messages.iter().flat_map(OutboxRow::of).collect();
-            output.result(&rows, |rows| outbox_table(rows));
+            output.result(&rows, |rows| outbox_table(output, rows));
         }
         OutboxCommand::Show { id } => {
             let message: OutboxMessage = client.get(&format!("/v1/outbox/{}", escaped(&id))).await?;
@@ -341,13 +341,13 @@ impl Serialize for ShownMessage {
     }
 }
 
-fn outbox_table(rows: &[OutboxRow<'_>]) -> String {
+fn outbox_table(output: Output, rows: &[OutboxRow<'_>]) -> String {
     if rows.is_empty() {
         return "nothing was sent yet".into();
     }
     let row = |row: &OutboxRow<'_>| {
         vec![
-            row.envelope.id.clone(),
+            output.id(&row.envelope.id),
             moment(row.submitted_at),
             format!("{}/{}", safe(&row.envelope.name), safe(&row.envelope.group)),
             safe(row.subject),
@@ -523,6 +523,7 @@ mod tests {
             fingerprint: String::new(),
             verified: true,
             reason: None,
+            suspended_by: None,
             ends_in_days: None,
             known: true,
             forked: false,

@@ -17,6 +17,7 @@ pub mod directory;
 pub mod doctor;
 pub mod introduce;
 pub mod keys;
+pub mod keystore;
 pub mod life;
 pub mod lists;
 pub mod log;
@@ -59,10 +60,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error).0),
     };
-    let output = Output { json: cli.json, yes: cli.yes };
+    let output = Output { json: cli.json, yes: cli.yes, wide: cli.wide, force: cli.force };
+    let is_named = cli.dir.is_some();
     let exit = match dispatch(cli, output) {
         Ok(exit) => exit,
-        Err(error) => Exit(output.error(&error)),
+        Err(error) if is_named => Exit(output.error(&error)),
+        Err(error) => Exit(output.error(&with_place(error))),
     };
     ExitCode::from(exit.0)
 }
@@ -80,7 +83,7 @@ fn usage(error: &clap::Error) -> Exit {
     let message = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let message = message.trim_start_matches("error: ").to_owned();
     let error = ServiceError::new(ErrorCode::Usage, message, "see `pakt --help`");
-    Exit(Output { json, yes: false }.error(&error))
+    Exit(Output { json, yes: false, wide: false, force: false }.error(&error))
 }
 
 fn dispatch(cli: Cli, output: Output) -> Result<Exit, ServiceError> {
@@ -95,6 +98,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<Exit, ServiceError> {
         Command::Recover(args) => keys::recover(&dir, output, &args),
         Command::Root(command) => keys::root(&dir, output, command),
         Command::Approver(command) => keys::approver(&dir, output, command),
+        Command::Keystore(command) => keystore::keystore(&dir, output, command),
         Command::Demo(args) => runtime()?.block_on(demo::run(output, &args)),
         command => runtime()?.block_on(ask(&dir, output, command)),
     }
@@ -125,6 +129,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         | Command::Demo(_)
         | Command::Recover(_)
         | Command::Root(_)
+        | Command::Keystore(_)
         | Command::Approver(_) => Ok(Exit::DONE),
     }
 }
@@ -133,6 +138,16 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
 fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|e| ServiceError::new(ErrorCode::Failed, format!("cannot start: {e}"), ""))
+}
+
+/// Where nobody named a data directory and there is none in the usual place, that is the likely reason of any error.
+fn with_place(error: ServiceError) -> ServiceError {
+    let Ok(dir) = default_dir() else { return error };
+    if error.code == ErrorCode::Usage || dir.join(crate::config::CONFIG_NAME).exists() {
+        return error;
+    }
+    let hint = format!("no data directory was named, and {} is none: give --dir DIR or set PAKT_DIR", dir.display());
+    ServiceError { hint, ..error }
 }
 
 /// Where a node lives when nobody says so.
@@ -211,7 +226,7 @@ fn init_text(made: &setup::Initialised) -> String {
     if made.unprotected {
         lines.push(
             "The keys lie on disk WITHOUT a passphrase: whoever reads this disk is this entity.\n\
-             For patient data, start over with --passphrase-file."
+             For patient data, give them one before the node runs: pakt keystore passphrase --new-passphrase-file FILE"
                 .to_owned(),
         );
     }

@@ -22,7 +22,14 @@ pub struct Output {
     pub json: bool,
     /// No questions.
     pub yes: bool,
+    /// Whole ids in tables.
+    pub wide: bool,
+    /// Files of the same name are replaced.
+    pub force: bool,
 }
+
+/// Digits of an id in a table: commands take so many for the whole, and a row fits a terminal.
+const ID_DIGITS_SHOWN: usize = 12;
 
 impl Output {
     /// Prints `value` as JSON, or what `text` makes of it.
@@ -42,7 +49,7 @@ impl Output {
     /// When `out` cannot be written.
     pub fn file<T: Serialize>(self, value: &T, file: &str, out: Option<&Path>) -> Result<(), ServiceError> {
         if let Some(path) = out {
-            files::write_result(path, file.as_bytes())?;
+            self.write(path, file.as_bytes())?;
             if !self.json {
                 self.note(&format!("wrote {}", path.display()));
             }
@@ -53,6 +60,28 @@ impl Output {
             print_out(file.trim_end_matches('\n'));
         }
         Ok(())
+    }
+
+    /// Writes a file, and replaces one of the same name only if that was said.
+    ///
+    /// # Errors
+    /// `conflict` when there is one, or when it cannot be written.
+    pub fn write(self, path: &Path, bytes: &[u8]) -> Result<(), ServiceError> {
+        // What is no file, such as /dev/stdout, holds nothing that could be lost.
+        if path.is_file() && !self.force {
+            let message = format!("{} exists already", path.display());
+            return Err(ServiceError::new(
+                ErrorCode::Conflict,
+                message,
+                "name another file, or give --force to replace it",
+            ));
+        }
+        files::write_result(path, bytes)
+    }
+
+    /// An id in a table: its first digits, or the whole one with `--wide`.
+    pub fn id(self, id: &str) -> String {
+        if self.wide { id.to_owned() } else { id.chars().take(ID_DIGITS_SHOWN).collect() }
     }
 
     /// Reports an error and gives its exit code.
@@ -228,6 +257,27 @@ mod tests {
         check("2020-01-01T00:00:00Z", None);
         check("soon", None);
         check("9000-01-01T00:00:00.5Z", Some("9000-01-01 00:00:00 UTC"));
+    }
+
+    #[test]
+    fn ids_in_tables_are_as_long_as_commands_need() {
+        let output = |wide| Output { json: false, yes: true, wide, force: false };
+        let id = "0123456789abcdef0123456789abcdef";
+        assert_eq!((output(false).id(id), output(true).id(id)), ("0123456789ab".into(), id.to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_replaced_unless_that_was_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.card");
+        let write = |text: &str, force| {
+            Output { json: false, yes: true, wide: false, force }.write(&path, text.as_bytes()).map_err(|e| e.code)
+        };
+        assert_eq!(write("first", false), Ok(()));
+        assert_eq!(write("second", false), Err(ErrorCode::Conflict));
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(write("third", true), Ok(()));
+        assert_eq!(std::fs::read(&path).unwrap(), b"third");
     }
 
     #[test]

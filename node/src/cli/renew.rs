@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Exit;
 use super::client::{Client, escaped};
 use super::output::{Output, safe, table};
+use super::signing::SigningArgs;
 use crate::api::types::*;
 
 /// Which agreements are to be renewed.
@@ -18,7 +19,7 @@ pub struct Many {
     /// Until when; without it each for as long again.
     pub until: Option<String>,
     /// How the root is opened.
-    pub signing: Signing,
+    pub signing: SigningArgs,
 }
 
 /// What became of one of them.
@@ -53,9 +54,10 @@ pub async fn many(client: &Client, output: Output, many: Many) -> Result<Exit, S
     if !agreements.is_empty() {
         output.confirm(&format!("Sign {} renewals?", agreements.len()))?;
     }
+    let signing = if agreements.is_empty() { Signing::default() } else { many.signing.read()? };
     let mut all = Vec::with_capacity(agreements.len());
     for agreement in agreements {
-        let request = RenewRequest { until: many.until.clone(), signing: many.signing.clone() };
+        let request = RenewRequest { until: many.until.clone(), signing: signing.clone() };
         let path = format!("/v1/agreements/{}/renewal", escaped(&agreement.id));
         let (offered, delivered, note) = match client.post::<_, Accepted>(&path, &request).await {
             Ok(accepted) => (true, accepted.delivered, accepted.note),
@@ -64,17 +66,17 @@ pub async fn many(client: &Client, output: Output, many: Many) -> Result<Exit, S
         let AgreementSummary { id, name, number, .. } = agreement;
         all.push(Renewed { id, name, number, offered, delivered, note });
     }
-    output.result(&all, |all| text(all));
+    output.result(&all, |all| text(output, all));
     Ok(if all.iter().all(|one| one.offered) { Exit::DONE } else { Exit(ErrorCode::Failed.exit_code()) })
 }
 
-fn text(all: &[Renewed]) -> String {
+fn text(output: Output, all: &[Renewed]) -> String {
     if all.is_empty() {
         return "nothing to renew: none is in force that fits, or each was offered already".into();
     }
     let row = |one: &Renewed| {
         let outcome = if one.offered { "offered" } else { "FAILED" };
-        vec![one.id.clone(), safe(&one.name), safe(&one.number), outcome.to_owned(), safe(&one.note)]
+        vec![output.id(&one.id), safe(&one.name), safe(&one.number), outcome.to_owned(), safe(&one.note)]
     };
     table(&["ID", "NAME", "NUMBER", "OUTCOME", "NOTE"], all.iter().map(row).collect())
 }

@@ -39,18 +39,27 @@ impl SigningArgs {
     pub fn read(&self) -> Result<Signing, ServiceError> {
         let root = self.root.as_deref().map(|path| read_text(path, ROOT_BYTES_MAX)).transpose()?;
         let root_passphrase = match (&root, &self.root_passphrase_file) {
-            (_, Some(file)) => Some(setup::read_passphrase_text(file)?),
+            (_, Some(file)) => Some(setup::read_passphrase_text(file, "--root-passphrase-file FILE")?),
             (Some(text), None) if can_ask() && root::is_protected(text)? => Some(ask("Passphrase of the root file")?),
             _ => None,
         };
-        let approvals = self.approval.iter().map(|typed| approval(typed)).collect::<Result<_, _>>()?;
+        let mut approvals = Vec::with_capacity(self.approval.len());
+        for typed in &self.approval {
+            let name = typed.split('=').next().unwrap_or(typed);
+            // Whoever is named twice is asked once: the root says that two persons are needed.
+            if approvals.iter().any(|known: &Approval| known.name == name) && !typed.contains('=') {
+                let message = format!("{name} is named twice: two persons must approve");
+                return Err(ServiceError::new(ErrorCode::Usage, message, "see `pakt approver list`"));
+            }
+            approvals.push(approval(typed)?);
+        }
         Ok(Signing { root, root_passphrase, approvals })
     }
 }
 
 fn approval(typed: &str) -> Result<Approval, ServiceError> {
     let (name, passphrase) = match typed.split_once('=') {
-        Some((name, file)) => (name, setup::read_passphrase_text(Path::new(file))?),
+        Some((name, file)) => (name, setup::read_passphrase_text(Path::new(file), &format!("--approval {name}=FILE"))?),
         None if can_ask() => (typed, ask(&format!("Passphrase of {typed}"))?),
         None => {
             let message = format!("--approval: {typed} is not NAME=FILE");
@@ -61,7 +70,8 @@ fn approval(typed: &str) -> Result<Approval, ServiceError> {
     Ok(Approval { name: name.to_owned(), passphrase })
 }
 
-fn can_ask() -> bool {
+/// Whether a person sits there.
+pub(super) fn can_ask() -> bool {
     std::io::stdin().is_terminal()
 }
 

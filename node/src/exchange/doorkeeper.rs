@@ -106,7 +106,7 @@ fn refusal(problem: HelloProblem) -> HelloRefusal {
         HelloProblem::Chain(_) | HelloProblem::Forked => HelloRefusal::BadChain,
         HelloProblem::OtherEntity => HelloRefusal::ForeignEntity,
         HelloProblem::OtherKey => HelloRefusal::ForeignKey,
-        HelloProblem::Superseded => HelloRefusal::Superseded,
+        HelloProblem::Superseded | HelloProblem::ReplacedRoot => HelloRefusal::Superseded,
         HelloProblem::PeerNewer => HelloRefusal::PeerNewer,
         HelloProblem::PeerOlder => HelloRefusal::PeerOlder,
     }

@@ -4,7 +4,7 @@ use pakt_keys::EntityId;
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::introduction::{Letter, UNDECIDED_MAX, WAITING_MAX};
+use pakt_protocol::introduction::{Letter, UNDECIDED_MAX, WAITING_BETWEEN_MAX, WAITING_MAX};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody, IntroductionFate};
 use pakt_protocol::record::card::{CardBody, SignedCard};
 use pakt_protocol::record::chain::CertificateChain;
@@ -46,18 +46,30 @@ async fn what_one_counterpart_has_waiting_is_bounded_and_held_once() {
     for _ in 0..3 {
         assert_eq!(held(flooder, first.clone()).await.unwrap(), IntroductionFate::Taken);
     }
-    assert_eq!(s.introductions.leaving(&lane, 10).unwrap().len(), 1, "a duplicate is held once");
-    for _ in 1..WAITING_MAX {
+    assert_eq!(s.introductions.leaving(&lane, 10, |_| false).unwrap().len(), 1, "a duplicate is held once");
+    for _ in 1..WAITING_BETWEEN_MAX {
         assert_eq!(held(flooder, message()).await.unwrap(), IntroductionFate::Taken);
     }
-    assert_eq!(held(flooder, message()).await.unwrap(), IntroductionFate::Later, "enough of this one");
+    assert_eq!(held(flooder, message()).await.unwrap(), IntroductionFate::Later, "enough of this one for that one");
     assert_eq!(held(other, message()).await.unwrap(), IntroductionFate::Taken, "others are not in its way");
-    let (number, _) = s.introductions.leaving(&lane, 1).unwrap()[0];
+    let others_first = s.introductions.leaving(&lane, 1, |number| number < WAITING_BETWEEN_MAX as u64).unwrap();
+    assert!(others_first.len() == 1, "what was put off is in nobody's way");
+    let (number, _) = s.introductions.leaving(&lane, 1, |_| false).unwrap()[0];
     s.introductions.left(lane, number, IntroductionFate::Taken).await.unwrap();
     assert_eq!(held(flooder, message()).await.unwrap(), IntroductionFate::Taken, "what was taken makes room");
+    // To many recipients, all of it is bounded.
+    let lanes = (10..).map(|at| AgreementId([at; 32]));
+    let mut all = WAITING_BETWEEN_MAX;
+    for lane in lanes.take(WAITING_MAX / WAITING_BETWEEN_MAX) {
+        for _ in 0..WAITING_BETWEEN_MAX {
+            let fate = s.introductions.pass_on(lane, flooder, message(), ambient::now()).await.unwrap();
+            all += usize::from(fate == IntroductionFate::Taken);
+        }
+    }
+    assert_eq!(all, WAITING_MAX, "enough of this one");
     // Neither agreement exists: nothing of this may stay.
     s.introductions.tidy(ambient::now()).await.unwrap();
-    assert!(s.introductions.leaving(&lane, 10).unwrap().is_empty());
+    assert!(s.introductions.leaving(&lane, 10, |_| false).unwrap().is_empty());
     s.stop().await;
 }
 

@@ -5,7 +5,7 @@
 use pakt_keys::EntityId;
 use pakt_keys::sealing::Wrapped;
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::introduction::{Letter, UNDECIDED_MAX};
+use pakt_protocol::introduction::{Letter, UNDECIDED_MAX, UNDECIDED_OF_ONE_MAX};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody, IntroductionId};
 use pakt_protocol::record::agreement::{AgreementFile, Side};
 use pakt_protocol::record::card::{Card, SignedCard};
@@ -179,10 +179,13 @@ impl Introductions {
             }
             let rows = tx.range(&RECEIVED, .., ROWS_MAX)?;
             let undecided = |row: &ReceivedRow| row.via == via && row.decision == Decision::Waiting;
-            if rows.iter().filter(|(_, row)| undecided(row)).count() >= UNDECIDED_MAX {
+            let of_this_one = |row: &ReceivedRow| undecided(row) && row.from == from;
+            if rows.iter().filter(|(_, row)| undecided(row)).count() >= UNDECIDED_MAX
+                || rows.iter().filter(|(_, row)| of_this_one(row)).count() >= UNDECIDED_OF_ONE_MAX
+            {
                 return Ok(Arrival::Later);
             }
-            let row = ReceivedRow { via, id, file, at: now, accept_by, decision: Decision::Waiting };
+            let row = ReceivedRow { via, id, from, file, at: now, accept_by, decision: Decision::Waiting };
             tx.put(&RECEIVED, &agreement, &row)?;
             Ok(Arrival::Kept)
         });

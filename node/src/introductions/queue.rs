@@ -4,13 +4,15 @@
 //! the next one has taken it or its time is over.
 //! **Invariant:** what is held for one counterpart, and what one counterpart has waiting, is bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pakt_keys::EntityId;
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::introduction::{HELD_FOR, WAITING_BYTES_MAX, WAITING_FOR_MAX, WAITING_MAX, bytes};
+use pakt_protocol::introduction::{
+    HELD_FOR, WAITING_BETWEEN_MAX, WAITING_BYTES_MAX, WAITING_FOR_MAX, WAITING_MAX, bytes,
+};
 use pakt_protocol::message::introduction::{Introduction, IntroductionFate, IntroductionId};
 use pakt_protocol::time::Time;
 
@@ -24,10 +26,12 @@ const ROWS_MAX: usize = 1_000_000;
 /// How long this entity's own messages are tried.
 const OWN_HELD_FOR: Duration = Duration::from_secs(30 * 86_400);
 
-/// How much waits, by the agreement it leaves under and by the one it came under.
+/// What waits, by the agreement it leaves under and by the one it came under.
 #[derive(Default)]
 pub(super) struct Waiting {
-    leaving: HashMap<AgreementId, usize>,
+    leaving: HashMap<AgreementId, BTreeSet<u64>>,
+    /// How many came under the second and leave under the first.
+    between: HashMap<(AgreementId, AgreementId), usize>,
     from: HashMap<AgreementId, (usize, usize)>,
     ids: HashSet<(EntityId, IntroductionId)>,
 }
@@ -35,28 +39,35 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn load(store: &Store) -> Result<Waiting, StoreError> {
         let mut waiting = Waiting::default();
-        for ((lane, _), row) in store.read(|tx| tx.range(&INTRODUCTIONS_OUT, .., ROWS_MAX))? {
-            waiting.add(lane, &row);
+        for ((lane, number), row) in store.read(|tx| tx.range(&INTRODUCTIONS_OUT, .., ROWS_MAX))? {
+            waiting.add(lane, number, &row);
         }
         Ok(waiting)
     }
 
-    fn add(&mut self, lane: AgreementId, row: &OutRow) {
-        *self.leaving.entry(lane).or_default() += 1;
+    fn add(&mut self, lane: AgreementId, number: u64, row: &OutRow) {
+        self.leaving.entry(lane).or_default().insert(number);
         self.ids.insert((row.message.from, row.message.id));
         if let Some(origin) = row.origin {
+            *self.between.entry((lane, origin)).or_default() += 1;
             let (count, size) = self.from.entry(origin).or_default();
             *count += 1;
             *size += bytes(&row.message);
         }
     }
 
-    fn remove(&mut self, lane: AgreementId, row: &OutRow) {
-        if let Some(count) = self.leaving.get_mut(&lane) {
+    fn remove(&mut self, lane: AgreementId, number: u64, row: &OutRow) {
+        if let Some(numbers) = self.leaving.get_mut(&lane) {
+            numbers.remove(&number);
+        }
+        self.leaving.retain(|_, numbers| !numbers.is_empty());
+        self.ids.remove(&(row.message.from, row.message.id));
+        let Some(origin) = row.origin else { return };
+        if let Some(count) = self.between.get_mut(&(lane, origin)) {
             *count = count.saturating_sub(1);
         }
-        self.ids.remove(&(row.message.from, row.message.id));
-        if let Some((count, size)) = row.origin.and_then(|origin| self.from.get_mut(&origin)) {
+        self.between.retain(|_, count| *count > 0);
+        if let Some((count, size)) = self.from.get_mut(&origin) {
             *count = count.saturating_sub(1);
             *size = size.saturating_sub(bytes(&row.message));
         }
@@ -64,12 +75,20 @@ impl Waiting {
 
     /// Whether an answer may be added that nobody here has decided about.
     pub(super) fn may_answer(&self, lane: &AgreementId) -> bool {
-        self.leaving.get(lane).is_none_or(|count| *count < WAITING_FOR_MAX)
+        self.leaving.get(lane).is_none_or(|numbers| numbers.len() < WAITING_FOR_MAX)
+    }
+
+    /// The first messages that leave under an agreement, but for those that `skip` names.
+    fn first(&self, lane: &AgreementId, limit: usize, skip: impl Fn(u64) -> bool) -> Vec<u64> {
+        let numbers = self.leaving.get(lane).into_iter().flatten().copied();
+        numbers.filter(|number| !skip(*number)).take(limit).collect()
     }
 
     fn has_room(&self, lane: &AgreementId, origin: &AgreementId, message: &Introduction) -> bool {
         let (count, size) = self.from.get(origin).copied().unwrap_or_default();
-        count < WAITING_MAX && size + bytes(message) <= WAITING_BYTES_MAX && self.may_answer(lane)
+        let between = self.between.get(&(*lane, *origin)).copied().unwrap_or_default();
+        let of_this_one = count < WAITING_MAX && size + bytes(message) <= WAITING_BYTES_MAX;
+        of_this_one && between < WAITING_BETWEEN_MAX && self.may_answer(lane)
     }
 }
 
@@ -105,20 +124,30 @@ impl Introductions {
         let number = tx.next_sequence("introductions")?;
         tx.put(&INTRODUCTIONS_OUT, &(lane, number), &row)?;
         let this = self.clone();
-        tx.on_commit(move || this.waiting().add(lane, &row));
+        tx.on_commit(move || this.waiting().add(lane, number, &row));
         Ok(())
     }
 
-    /// The oldest messages that leave under an agreement.
+    /// The oldest messages that leave under an agreement, but for those that `skip` names.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn leaving(&self, lane: &AgreementId, limit: usize) -> Result<Vec<(u64, Introduction)>, StoreError> {
-        if self.waiting().leaving.get(lane).is_none_or(|count| *count == 0) {
-            return Ok(Vec::new());
-        }
-        let rows = self.inner.store.read(|tx| tx.prefix(&INTRODUCTIONS_OUT, lane, limit))?;
-        Ok(rows.into_iter().map(|((_, number), row)| (number, row.message)).collect())
+    pub fn leaving(
+        &self,
+        lane: &AgreementId,
+        limit: usize,
+        skip: impl Fn(u64) -> bool,
+    ) -> Result<Vec<(u64, Introduction)>, StoreError> {
+        let numbers = self.waiting().first(lane, limit, skip);
+        self.inner.store.read(|tx| {
+            let mut found = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                if let Some(row) = tx.get(&INTRODUCTIONS_OUT, &(*lane, number))? {
+                    found.push((number, row.message));
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// The counterpart has taken a message, or passes none on.
@@ -142,7 +171,7 @@ impl Introductions {
         let Some(row) = tx.get(&INTRODUCTIONS_OUT, &(lane, number))? else { return Ok(()) };
         tx.remove(&INTRODUCTIONS_OUT, &(lane, number))?;
         let this = self.clone();
-        tx.on_commit(move || this.waiting().remove(lane, &row));
+        tx.on_commit(move || this.waiting().remove(lane, number, &row));
         Ok(())
     }
 

@@ -41,6 +41,7 @@ impl Reach {
             },
             IpAddr::V6(ip) if ip.is_unicast_link_local() => Reach::LinkLocal,
             IpAddr::V6(ip) if ip.is_unique_local() => Reach::Private,
+            IpAddr::V6(ip) if ip.segments()[..3] == [0x64, 0xff9b, 1] => of_own_translator(ip),
             IpAddr::V6(ip) => match embedded(ip) {
                 Some(inner) => Reach::of(inner),
                 None => Reach::Public,
@@ -49,10 +50,20 @@ impl Reach {
     }
 }
 
-/// The IPv4 address that a translator or tunnel would make of an IPv6 address: 64:ff9b::/96 and 2002::/16.
+/// The reach of an address in 64:ff9b:1::/48 (RFC 8215): it belongs to a translator of one's own network, which may lead
+/// anywhere in there. Where the IPv4 address stands depends on its prefix (RFC 6052, section 2.2): each place counts.
+fn of_own_translator(ip: Ipv6Addr) -> Reach {
+    let bytes = ip.octets();
+    let places = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
+    let inner = places.map(|place| Reach::of(IpAddr::V4(place.map(|at| bytes[at]).into())));
+    let of_this_kind = |reach: &Reach| matches!(reach, Reach::Loopback | Reach::LinkLocal);
+    inner.into_iter().find(of_this_kind).unwrap_or(Reach::Private)
+}
+
+/// The IPv4 address that a translator or tunnel would make of an IPv6 address: 64:ff9b::/96, 2002::/16 and ::/96.
 fn embedded(ip: Ipv6Addr) -> Option<IpAddr> {
     let bits = match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => [high, low],
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => [high, low],
         [0x2002, high, low, ..] => [high, low],
         _ => return None,
     };
@@ -249,6 +260,17 @@ mod tests {
             ("::1", Reach::Loopback),
             ("::ffff:127.0.0.1", Reach::Loopback),
             ("64:ff9b::7f00:1", Reach::Loopback),
+            ("64:ff9b::a00:1", Reach::Private),
+            ("64:ff9b::808:808", Reach::Public),
+            // Wherever the prefix of one's own translator ends, the address behind it is what counts.
+            ("64:ff9b:1::808:808", Reach::Private),
+            ("64:ff9b:1:7f00:0:100::", Reach::Loopback),
+            ("64:ff9b:1:7f::1:0", Reach::Loopback),
+            ("64:ff9b:1:0:7f:0:100:0", Reach::Loopback),
+            ("64:ff9b:1::7f00:1", Reach::Loopback),
+            ("64:ff9b:1::a9fe:a9fe", Reach::LinkLocal),
+            ("64:ff9b:1:ffff::a00:1", Reach::Private),
+            ("::7f00:1", Reach::Loopback),
             ("2002:7f00:1::", Reach::Loopback),
             ("169.254.169.254", Reach::LinkLocal),
             ("fe80::1", Reach::LinkLocal),

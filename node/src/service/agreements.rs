@@ -128,7 +128,7 @@ impl Node {
     /// `not_found`.
     pub async fn export(&self, id: String) -> Answer<String> {
         let id = self.agreement_named(&id)?.id;
-        Ok(self.inner.book.export(&id)?)
+        Ok(self.inner.book.export_for_contact(&id)?)
     }
 
     /// An agreement with both parties and all its terms.
@@ -242,11 +242,21 @@ pub(super) fn summary(agreement: &Agreement, now: Time) -> AgreementSummary {
         fingerprint: words::fingerprint(&other.entity),
         verified: agreement.verified,
         reason: not_in_force(agreement, now),
+        suspended_by: suspended_by(agreement),
         ends_in_days: ends_in_days(agreement, now),
         known: agreement.version_known && agreement.standing == Standing::Active,
         forked: agreement.forked,
         amendments: amendments(agreement),
         bundle: None,
+    }
+}
+
+fn suspended_by(agreement: &Agreement) -> Option<SuspendedBy> {
+    match (agreement.suspended_here(), agreement.suspended_there()) {
+        (Some(_), Some(_)) => Some(SuspendedBy::Both),
+        (Some(_), None) => Some(SuspendedBy::Us),
+        (None, Some(_)) => Some(SuspendedBy::Them),
+        (None, None) => None,
     }
 }
 

@@ -18,7 +18,7 @@ const ASK_AGAIN: &str = "ask for the file again; it may have been cut or changed
 const SEE_LOG: &str = "see the node's log";
 
 /// Work that ended without an answer.
-pub(super) fn broken_off() -> ServiceError {
+pub(crate) fn broken_off() -> ServiceError {
     ServiceError::new(ErrorCode::Failed, "the work was broken off", SEE_LOG)
 }
 

@@ -39,7 +39,7 @@ impl Node {
             Ok(entity) => card.node.entity == *entity,
             Err(_) => card.body.number == request.to || card.body.name == request.to,
         };
-        let mut cards = listed.iter().flatten().filter(|listed| fits(&listed.card));
+        let mut cards = listed.iter().flat_map(|read| &read.listed).filter(|listed| fits(&listed.card));
         match (cards.next(), cards.next()) {
             (Some(listed), None) => return Ok(card_answer(&listed.card, &listed.entry.card)),
             (Some(_), Some(_)) => {
@@ -387,6 +387,7 @@ fn received_summary(file: &VerifiedFile) -> AgreementSummary {
         fingerprint: words::fingerprint(&proposer.entity),
         verified: false,
         bundle: None,
+        suspended_by: None,
         reason: Some("it waits for this side: accept or decline it".to_owned()),
         ends_in_days: None,
         known: false,

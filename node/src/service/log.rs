@@ -76,9 +76,11 @@ pub fn verify_log(store: &Store, own: &EntityId, held: &[String]) -> Answer<LogV
 }
 
 fn read_held(text: &str, own: &EntityId) -> Answer<Held> {
-    let foreign = || {
-        let message = "this head or receipt is not of this entity's log";
-        ServiceError::new(ErrorCode::Usage, message, "give a head that a counterpart holds of this node's log")
+    let foreign = |owner: &EntityId| {
+        let message = format!("this is about the audit log of {owner}, not of this entity");
+        let hint = "that entity compares it; here give a head of this node's log that a counterpart holds, or a receipt that \
+                    this node gave";
+        ServiceError::new(ErrorCode::Failed, message, hint)
     };
     let (label, bytes) = armour::decode_any(text.as_bytes())?;
     if label == Label::Receipt {
@@ -86,14 +88,18 @@ fn read_held(text: &str, own: &EntityId) -> Answer<Held> {
             .map_err(|error| ServiceError::from(pakt_protocol::record::RecordError::from(error)))?;
         let signer = signed.peek()?.chain.verify().map_err(pakt_protocol::record::RecordError::from)?;
         let receipt = signer.open_statement(&signed)?;
-        let blinded = receipt.log_head.filter(|_| receipt.recipient == *own && signer.entity == *own);
+        if receipt.recipient != *own || signer.entity != *own {
+            return Err(foreign(&signer.entity));
+        }
         let (envelope, core) = (receipt.envelope, receipt.core);
-        return Ok(Held::Receipt { envelope, core, blinded: blinded.ok_or_else(foreign)? });
+        let without =
+            || ServiceError::new(ErrorCode::Failed, "this receipt holds no head of a log", "give another one");
+        return Ok(Held::Receipt { envelope, core, blinded: receipt.log_head.ok_or_else(without)? });
     }
     let bytes = if label == Label::LogHead { bytes } else { armour::decode(Label::LogHead, text.as_bytes())? };
     let (head, _) = head::verify(&head::read_head(&bytes)?)?;
     if head.entity != *own {
-        return Err(foreign());
+        return Err(foreign(&head.entity));
     }
     Ok(Held::from(&head))
 }

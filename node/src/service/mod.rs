@@ -24,7 +24,7 @@ mod backup;
 mod delivery;
 mod directory;
 mod drafts;
-mod errors;
+pub(crate) mod errors;
 mod groups;
 mod ids;
 mod inbox;

@@ -40,7 +40,8 @@ impl Extent {
     /// at most. No encoding is longer than its chunk. A segment holds 256 rows unless it is the last one.
     pub fn bounds(&self, head: &ManifestHead) -> ExtentBounds {
         let entries = self.files.saturating_add(self.folders);
-        let chunks = self.files.saturating_add(self.plain_bytes / CHUNK_BYTES_MAX as u64);
+        let ends = self.files.min(self.plain_bytes);
+        let chunks = ends.saturating_add(self.plain_bytes / CHUNK_BYTES_MAX as u64);
         let rows = entries.saturating_add(chunks);
         let segments = rows / SEGMENT_ENTRIES_MAX as u64 + 1;
         let objects = chunks.saturating_add(segments);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The dialer's frame on a relay lane that is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RelayAsk {
-    /// Forward to the node with this transport key.
+    /// Forward to the node that has this transport key, or had it before it replaced its keys.
     To([u8; 32]),
     /// This is the other end that was called for.
     Join([u8; 16]),

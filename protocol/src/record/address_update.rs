@@ -43,13 +43,34 @@ impl AddressUpdate {
         reader: &EntityId,
     ) -> Result<AddressUpdate, RecordError> {
         let update = node.open_statement(signed)?;
-        if update.issuer != node.entity || update.reader != *reader || update.agreement != *agreement {
+        update.check(agreement, &node.entity, reader)?;
+        Ok(update)
+    }
+
+    /// The addresses in an update whose signer is not known, because `issuer` may have replaced its keys: to knock at once,
+    /// never to be kept. Whoever sealed it must be known otherwise.
+    ///
+    /// # Errors
+    /// Any [`RecordError`] but that of the signature.
+    pub fn hint(
+        signed: &Signed<AddressUpdate>,
+        agreement: &AgreementId,
+        issuer: &EntityId,
+        reader: &EntityId,
+    ) -> Result<Vec<Address>, RecordError> {
+        let update = signed.peek()?;
+        update.check(agreement, issuer, reader)?;
+        Ok(update.addresses)
+    }
+
+    fn check(&self, agreement: &AgreementId, issuer: &EntityId, reader: &EntityId) -> Result<(), RecordError> {
+        if self.issuer != *issuer || self.reader != *reader || self.agreement != *agreement {
             return Err(RecordError::Parties("the addresses are for other parties"));
         }
-        if update.addresses.len() > ADDRESSES_MAX {
+        if self.addresses.len() > ADDRESSES_MAX {
             return Err(RecordError::Field("a node names at most 8 addresses"));
         }
-        Ok(update)
+        Ok(())
     }
 }
 
@@ -85,6 +106,12 @@ mod tests {
         assert!(matches!(check(&sign(&update(&c, &b, 1), &a), &id, &b), Err(RecordError::Parties(_))));
         assert!(matches!(check(&sign(&update(&a, &b, 1), &c), &id, &b), Err(RecordError::Signature(_))));
         assert!(matches!(check(&sign(&update(&a, &b, 9), &a), &id, &b), Err(RecordError::Field(_))));
+        // Signed by a key that nobody knows yet, it is a hint, between the same parties.
+        let hint = |update: AddressUpdate| AddressUpdate::hint(&sign(&update, &c), &id, &a.entity(), &b.entity());
+        assert_eq!(hint(update(&a, &b, 8)), Ok(update(&a, &b, 8).addresses));
+        for other in [update(&c, &b, 1), update(&a, &c, 1), update(&a, &b, 9)] {
+            assert!(hint(other).is_err());
+        }
     }
 
     #[test]

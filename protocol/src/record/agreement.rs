@@ -389,7 +389,25 @@ pub struct VerifiedFile {
     pub grants: Vec<DoorGrant>,
 }
 
+impl VerifiedFile {
+    /// The card of one side.
+    pub fn card_of(&self, side: Side) -> &Card {
+        match side {
+            Side::Proposer => &self.proposer,
+            Side::Acceptor => &self.acceptor,
+        }
+    }
+}
+
 impl AgreementFile {
+    /// The card of one side.
+    pub fn card_of(&self, side: Side) -> &SignedCard {
+        match side {
+            Side::Proposer => &self.proposer,
+            Side::Acceptor => &self.acceptor,
+        }
+    }
+
     /// The bytes that go into armour.
     pub fn to_bytes(&self) -> Vec<u8> {
         codec::encode(1, self)

@@ -69,6 +69,8 @@ pub struct Listed {
     pub counter: u64,
     /// It is void from then on.
     pub valid_until: Time,
+    /// Bytes of its body, as it was signed.
+    pub bytes: usize,
     /// What is shown.
     pub entry: Entry,
     /// The entity's card.
@@ -141,7 +143,7 @@ pub fn verify_listed(signed: &Signed<Listing>, steward: &EntityId) -> Result<Lis
         return Err(RecordError::Parties("the listing is for another steward"));
     }
     let entry = listing.entry.ok_or(RecordError::Field("the listing was taken back"))?;
-    Ok(Listed { counter: listing.counter, valid_until: listing.valid_until, entry, card })
+    Ok(Listed { counter: listing.counter, valid_until: listing.valid_until, bytes: signed.body().len(), entry, card })
 }
 
 /// The card within, which must be that of the listed entity, named alike.

@@ -24,6 +24,10 @@ use crate::record::receipt::{Tier, Verdict};
 use crate::record::roster::Roster;
 use crate::time::Time;
 
+/// Objects that are asked for at a time and have not come: what is known of the others is their entry alone, however many
+/// the sender names. Enough to keep any line busy for seconds.
+pub const ASKED_MAX: usize = 32_768;
+
 /// Where the transfer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -102,11 +106,16 @@ pub struct Incoming {
     offer: Offer,
     state: State,
     objects: Vec<ObjectEntry>,
+    /// How many of them, from the first on, the owner was asked to pull.
+    asked: usize,
+    /// Those that it was asked to pull and does not hold.
     missing: HashMap<ObjectId, u32>,
     /// Bytes of everything that was announced, as often as it was.
     sealed_bytes: u64,
     /// Bytes of those that the owner was asked to pull, which leaves out what was missing already.
     wanted_bytes: u64,
+    /// Bytes of those that it is still to be asked for.
+    unasked_bytes: u64,
     held_bytes: u64,
     held: u64,
     /// The sender gave up before the offer was durable here.
@@ -125,9 +134,11 @@ impl Incoming {
             offer,
             state: State::Deciding,
             objects: Vec::new(),
+            asked: 0,
             missing: HashMap::new(),
             sealed_bytes: 0,
             wanted_bytes: 0,
+            unasked_bytes: 0,
             held_bytes: 0,
             held: 0,
             withdrawn: false,
@@ -188,9 +199,24 @@ impl Incoming {
         if total > self.offer.objects || self.sealed_bytes > self.offer.sealed_bytes {
             return self.refuse(Refusal::OutsideOffer);
         }
-        let mut wanted = Vec::with_capacity(announce.entries.len());
-        for (at, entry) in announce.entries.into_iter().enumerate() {
-            self.objects.push(entry);
+        self.unasked_bytes += bytes;
+        self.objects.extend(announce.entries);
+        if announce.last {
+            self.state = State::Pulling;
+        }
+        self.ask();
+        self.check_ready();
+    }
+
+    /// Has the owner pull what is named, as far as there is room.
+    fn ask(&mut self) {
+        let mut wanted = Vec::new();
+        while self.missing.len() < ASKED_MAX
+            && let Some(entry) = self.objects.get(self.asked).copied()
+        {
+            let index = self.asked as u64;
+            self.asked += 1;
+            self.unasked_bytes -= u64::from(entry.bytes);
             // The same object may stand at several places: it is pulled once.
             match self.missing.insert(entry.id, entry.bytes) {
                 Some(bytes) if bytes != entry.bytes => {
@@ -199,17 +225,13 @@ impl Incoming {
                 Some(_) => {}
                 None => {
                     self.wanted_bytes += u64::from(entry.bytes);
-                    wanted.push((announce.first + at as u64, entry));
+                    wanted.push((index, entry));
                 }
             }
-        }
-        if announce.last {
-            self.state = State::Pulling;
         }
         if !wanted.is_empty() {
             self.outputs.event(Event::Pull(wanted));
         }
-        self.check_ready();
     }
 
     fn handle_held(&mut self, ids: &[ObjectId]) {
@@ -221,11 +243,15 @@ impl Incoming {
         }
         let progress = Progress { envelope: self.offer.envelope, objects: self.held, bytes: self.held_bytes };
         self.outputs.transmit(progress);
+        // Not for every batch: the owner looks up what it is asked for.
+        if self.missing.len() + ANNOUNCE_ENTRIES_MAX <= ASKED_MAX {
+            self.ask();
+        }
         self.check_ready();
     }
 
     fn check_ready(&mut self) {
-        if self.state == State::Pulling && self.missing.is_empty() {
+        if self.state == State::Pulling && self.missing.is_empty() && self.asked == self.objects.len() {
             self.state = State::Ready;
             self.outputs.transmit(Ready { envelope: self.offer.envelope });
         }
@@ -284,7 +310,7 @@ impl Incoming {
 
     fn finish(&mut self, committed: bool) {
         self.state = State::Done;
-        self.missing = HashMap::new();
+        (self.missing, self.objects) = (HashMap::new(), Vec::new());
         self.outputs.event(Event::Finished(committed));
     }
 
@@ -303,7 +329,7 @@ impl Incoming {
     pub fn bytes_to_come(&self) -> u64 {
         let bound = match self.state {
             State::Deciding | State::Naming => self.offer.sealed_bytes,
-            _ => self.wanted_bytes,
+            _ => self.wanted_bytes.saturating_add(self.unasked_bytes),
         };
         bound.saturating_sub(self.held_bytes)
     }

@@ -1,6 +1,6 @@
 //! Both machines against each other, with every cut of the conversation and hostile input at every step.
 
-use super::incoming::{self, Incoming, OpenRefusal};
+use super::incoming::{self, ASKED_MAX, Incoming, OpenRefusal};
 use super::outgoing::{self, Outcome, Outgoing};
 use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
 use crate::machine::Output;
@@ -450,4 +450,41 @@ fn an_announcement_may_overtake_the_decision_but_only_one() {
         hostile.into_iter().for_each(|input| incoming.handle_input(input));
         assert_eq!(incoming.state(), incoming::State::Done);
     }
+}
+
+#[test]
+fn however_many_objects_are_named_only_some_are_asked_for_at_a_time() {
+    const MANY: u64 = 10 * ASKED_MAX as u64 + 77;
+    let mut incoming = Incoming::new(Offer { files: MANY, ..offer(MANY) }, Time(1));
+    incoming.handle_input(incoming::Input::Persisted(None));
+    let mut asked: Vec<ObjectId> = Vec::new();
+    let pull = |incoming: &mut Incoming, asked: &mut Vec<ObjectId>| {
+        while let Some(output) = incoming.poll_output() {
+            if let Output::Event(incoming::Event::Pull(wanted)) = output {
+                asked.extend(wanted.iter().map(|(_, entry)| entry.id));
+            }
+        }
+    };
+    for first in (0..MANY).step_by(ANNOUNCE_ENTRIES_MAX) {
+        let end = MANY.min(first + ANNOUNCE_ENTRIES_MAX as u64);
+        let entries = (first..end).map(entry).collect();
+        let announce = Announce { envelope: ENVELOPE, first, entries, last: end == MANY };
+        incoming.handle_input(incoming::Input::Message(announce.into()));
+        pull(&mut incoming, &mut asked);
+    }
+    assert_eq!(asked.len(), ASKED_MAX, "the sender may name all of them at once");
+    assert_eq!(incoming.bytes_to_come(), 100 * MANY);
+    let mut held = 0;
+    while incoming.state() == incoming::State::Pulling {
+        let batch = asked[held..asked.len().min(held + 1_000)].to_vec();
+        held += batch.len();
+        incoming.handle_input(incoming::Input::Held(batch));
+        pull(&mut incoming, &mut asked);
+        assert!(asked.len() - held <= ASKED_MAX);
+        assert!(
+            held as u64 == MANY || asked.len() - held > ASKED_MAX / 2 || asked.len() as u64 == MANY,
+            "lanes are busy"
+        );
+    }
+    assert_eq!((incoming.state(), held as u64, incoming.bytes_to_come()), (incoming::State::Ready, MANY, 0));
 }

@@ -25,26 +25,35 @@ use pakt_protocol::record::statement::{self, AgreementStatement};
 use pakt_protocol::record::{Record, RecordError, Signed, receipt};
 
 use crate::file::Vector;
+use crate::network;
 use crate::parties::Party;
 use crate::story::{FLIGHT_COUNTER, Story, client_hello};
 use crate::wire;
 
 /// Kinds that there must be vectors of, good and hostile ones.
-pub(crate) const KINDS: [&str; 19] = [
+pub(crate) const KINDS: [&str; 27] = [
     "addresses",
     "agreement",
     "armour",
+    "attestation",
     "bulk",
     "card",
     "chain",
+    "decline",
+    "deposit",
     "entity",
     "envelope",
     "flight",
     "grant",
+    "head",
     "hello",
+    "letter",
+    "listing",
     "manifest",
     "message",
+    "notice",
     "object",
+    "page",
     "proposal",
     "receipt",
     "recovery",
@@ -77,7 +86,7 @@ pub(crate) fn outcome(vector: &Vector) -> String {
         "addresses" => addresses(&story, &vector.bytes()),
         "roster" => roster(&story, &vector.bytes()),
         "statement" => read_statement(&story, &vector.bytes()),
-        unknown => Err(format!("no such kind of vector: {unknown}")),
+        kind => network::outcome(&story, kind, &vector.bytes()),
     };
     outcome.err().unwrap_or_else(|| "ok".to_owned())
 }
@@ -155,7 +164,7 @@ fn read_statement(story: &Story, bytes: &[u8]) -> Outcome {
 }
 
 /// A signed record as it stands in a control message, signed by the statement key of `issuer`.
-fn statement_of<T: Record>(issuer: &Party, bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn statement_of<T: Record>(issuer: &Party, bytes: &[u8]) -> Result<T, String> {
     let signed: Signed<T> = codec::decode(1, bytes, 1 << 20).map_err(of_codec)?;
     node_of(issuer).open_statement(&signed).map_err(|error| of_record(&error))
 }
@@ -232,11 +241,11 @@ fn card_of(party: &Party) -> Card {
     Card::from_bytes(&bytes).expect("the story's own cards are good")
 }
 
-fn node_of(party: &Party) -> CertifiedNode {
+pub(crate) fn node_of(party: &Party) -> CertifiedNode {
     card_of(party).node
 }
 
-fn of_codec(error: CodecError) -> String {
+pub(crate) fn of_codec(error: CodecError) -> String {
     let name = match error {
         CodecError::Empty => "Empty",
         CodecError::TooLong { .. } => "TooLong",
@@ -270,7 +279,7 @@ fn of_chain(error: &ChainError) -> String {
     format!("Chain.{name}")
 }
 
-fn of_record(error: &RecordError) -> String {
+pub(crate) fn of_record(error: &RecordError) -> String {
     match error {
         RecordError::Codec(error) => of_codec(*error),
         RecordError::Signature(error) => of_signature(*error),

@@ -8,6 +8,7 @@
 mod check;
 mod file;
 mod make;
+mod network;
 mod parties;
 mod story;
 mod transcript;

@@ -43,6 +43,18 @@ impl AgreementState {
     }
 }
 
+/// Who has suspended an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SuspendedBy {
+    /// This side.
+    Us,
+    /// The counterpart.
+    Them,
+    /// Both sides; each must resume it.
+    Both,
+}
+
 /// An agreement in short; entity, name, number and fingerprint are the counterpart's.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgreementSummary {
@@ -74,6 +86,9 @@ pub struct AgreementSummary {
     /// Why nothing may be exchanged now; none while it is in force.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Who has suspended it, while it is suspended.
+    #[serde(default)]
+    pub suspended_by: Option<SuspendedBy>,
     /// Days until the terms end, rounded down; none for proposals and what has ended.
     #[serde(default)]
     pub ends_in_days: Option<i64>,

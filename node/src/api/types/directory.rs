@@ -50,6 +50,28 @@ pub enum ListingState {
     Refused,
 }
 
+/// What the stewards that were asked have answered.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DirectoryAnswer {
+    /// Who is listed, by name.
+    pub listed: Vec<ListedEntity>,
+    /// Directories that could not be read, or not as a whole.
+    pub unread: Vec<UnreadDirectory>,
+}
+
+/// A directory that could not be read, or not as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UnreadDirectory {
+    /// The steward's entity id.
+    pub steward: String,
+    /// The steward's name.
+    pub steward_name: String,
+    /// Why.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
 /// An entity in a steward's directory, as it has signed it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedEntity {

@@ -323,3 +323,32 @@ async fn an_agreement_begins_and_ends_by_date() {
     assert_eq!(agreement.next_date(now + 366 * DAY), None);
     assert!(!agreement.door_open(now + 365 * DAY) && !agreement.should_dial(now + 365 * DAY));
 }
+
+#[tokio::test]
+async fn a_renewal_can_come_back_after_the_end_but_only_to_the_side_that_offers_it() {
+    let (a, b, id) = agreed().await;
+    let until = a.book.get(&id).unwrap().terms.valid_until;
+    let terms = a.book.get(&id).unwrap().terms.clone();
+    let draft = TermsDraft { valid_until: until + 365 * DAY, ..TermsDraft::of(&terms, ambient::now()) };
+    let (offered, text) = a.book.amend(&id, draft, &a.root()).await.unwrap();
+    let opens = |agreement: &Agreement, at| {
+        assert!(!agreement.in_force(at), "there is no traffic");
+        (agreement.door_open(at), agreement.should_dial(at))
+    };
+    for at in [until, until + 29 * DAY] {
+        assert_eq!(opens(&offered, at), (true, true));
+        assert_eq!(opens(&b.book.get(&id).unwrap(), at), (false, false), "it has nothing to say or hear");
+    }
+    assert_eq!(opens(&offered, until + 30 * DAY), (false, false));
+    assert!(!offered.awaits_renewal(until - DAY), "before the end it is an agreement like any other");
+    b.book.take_offer_file(text.as_bytes()).await.unwrap();
+    let (accepted, _) = b.book.accept_amendment(&id, None, &b.root()).await.unwrap();
+    assert!(accepted.in_force(until + DAY) && accepted.should_dial(until + DAY), "it brings the renewal");
+    a.book.withdraw_offer(&id).await.unwrap();
+    assert_eq!(opens(&a.book.get(&id).unwrap(), until), (false, false));
+    // One that would not count any more keeps nothing open.
+    let draft = TermsDraft { valid_until: until + DAY, ..TermsDraft::of(&terms, ambient::now()) };
+    let (offered, _) = a.book.amend(&id, draft, &a.root()).await.unwrap();
+    assert_eq!(opens(&offered, until), (true, true));
+    assert_eq!(opens(&offered, until + DAY), (false, false));
+}

@@ -1,6 +1,8 @@
 //! What replaced keys do: to grants, to counterparts, to whoever holds the old ones.
 
 use pakt_keys::sealing::EpochKey;
+use pakt_protocol::armour;
+use pakt_protocol::record::agreement::AgreementFile;
 use pakt_protocol::record::chain::RootLink;
 use pakt_protocol::record::grant::DoorGrant;
 
@@ -262,4 +264,100 @@ async fn p8_a_recording_and_all_keys_after_the_window_open_nothing() {
     let today = b.book.own_roster(&id).await.unwrap().peek().unwrap();
     let (_, opens) = dump_opens(b, &today.epoch_key.wrap(b"info", b"key", &mut ambient::rng()));
     assert!(opens, "what is sent today opens");
+}
+
+/// What the root of `seed` signs as its own before and after its successor took over, as nodes in which only that counts.
+async fn replaced_root() -> (Node, Node, AgreementId, CertificateChain) {
+    let (a, b, id) = agreed().await;
+    (a, b, id, succeeded(2, 140))
+}
+
+#[tokio::test]
+async fn p7_what_a_replaced_root_signed_is_no_offer_any_more() {
+    let offer = |b: &Node, id: &AgreementId| {
+        let terms = b.book.get(id).unwrap().terms.clone();
+        TermsDraft { message_bytes_max: 5, ..TermsDraft::of(&terms, ambient::now()) }
+    };
+    // By file: the thief of the old root mails it after the successor is known.
+    let (a, b, id, newer) = replaced_root().await;
+    let (_, text) = b.book.amend(&id, offer(&b, &id), &b.root()).await.unwrap();
+    a.book.note_contact(&id, &newer, 0).await.unwrap();
+    let refused = a.book.take_offer_file(text.as_bytes()).await;
+    assert!(matches!(refused, Err(BookError::Hello(HelloProblem::ReplacedRoot))), "{refused:?}");
+    let file = armour::decode_any(text.as_bytes()).unwrap().1;
+    assert_eq!(a.book.take_amendment(&id, &file).await, Ok(AmendmentAnswer::Nothing), "the lane goes on");
+    assert!(a.book.get(&id).unwrap().received.is_none());
+    // Kept before the root was replaced, and not accepted since.
+    let (a, b, id, newer) = replaced_root().await;
+    let (_, text) = b.book.amend(&id, offer(&b, &id), &b.root()).await.unwrap();
+    assert!(a.book.take_offer_file(text.as_bytes()).await.unwrap().is_some());
+    a.book.note_contact(&id, &newer, 0).await.unwrap();
+    let refused = a.book.accept_amendment(&id, None, &a.root()).await.map(|_| ());
+    assert!(matches!(refused, Err(BookError::Hello(HelloProblem::ReplacedRoot))), "{refused:?}");
+    assert_eq!(a.book.get(&id).unwrap().terms.version, 1);
+    // This side's offer, countersigned by the root that was replaced: only the counterpart's node itself brings that.
+    let (a, b, id, newer) = replaced_root().await;
+    let (_, text) = a.book.amend(&id, offer(&a, &id), &a.root()).await.unwrap();
+    b.book.take_offer_file(text.as_bytes()).await.unwrap();
+    let (_, complete) = b.book.accept_amendment(&id, None, &b.root()).await.unwrap();
+    a.book.note_contact(&id, &newer, 0).await.unwrap();
+    let refused = a.book.import(complete.as_bytes(), false).await.map(|_| ());
+    assert!(matches!(refused, Err(BookError::Hello(HelloProblem::ReplacedRoot))), "{refused:?}");
+    let file = armour::decode_any(complete.as_bytes()).unwrap().1;
+    assert!(matches!(a.book.take_amendment(&id, &file).await, Ok(AmendmentAnswer::Known(_))));
+    assert_eq!(a.book.get(&id).unwrap().terms.version, 2);
+}
+
+#[tokio::test]
+async fn p7_a_replaced_root_makes_no_new_agreement() {
+    let (a, b, id, newer) = replaced_root().await;
+    a.book.note_contact(&id, &newer, 0).await.unwrap();
+    a.book.end(&id, &a.root()).await.unwrap();
+    let thief = Node::new(2);
+    let (_, proposal) = thief.propose(&a).await;
+    let refused = a.book.accept(proposal.as_bytes(), false, &a.root()).await.map(|_| ());
+    assert!(matches!(refused, Err(BookError::Hello(HelloProblem::ReplacedRoot))), "{refused:?}");
+    let card = thief.book.own_card().unwrap();
+    let refused = a.book.propose(&card, TermsDraft::standard(ambient::now()), false, &a.root()).await.map(|_| ());
+    assert!(matches!(refused, Err(BookError::Hello(HelloProblem::ReplacedRoot))), "{refused:?}");
+    // An earlier certificate of the root that counts is no hindrance.
+    drop((a, b));
+    let (a, _b, id) = agreed().await;
+    a.book.note_contact(&id, &chain(2, 2), 0).await.unwrap();
+    a.book.end(&id, &a.root()).await.unwrap();
+    let (_, proposal) = Node::new(2).propose(&a).await;
+    a.book.accept(proposal.as_bytes(), false, &a.root()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exported_file_brings_back_a_counterpart_that_lost_contact() {
+    let (a, b, id) = agreed().await;
+    let mailed = a.book.export_for_contact(&id).unwrap();
+    assert_eq!(mailed, a.book.export(&id).unwrap(), "nothing has changed since");
+    // B had two more grants and lost them, as after a backup from before; A has replaced its keys since.
+    for _ in 0..2 {
+        a.book.renew_grants().await.unwrap();
+        let lost = a.book.unconfirmed_grant(&id).unwrap().unwrap();
+        a.book.grant_confirmed(&id, lost.peek().unwrap().counter).await.unwrap();
+    }
+    rotate(&a);
+    assert!(!a.admits(&b.flight(&id).await).await, "B's secrets open nothing any more");
+    assert!(b.book.import(mailed.as_bytes(), false).await.is_ok(), "an old file is no harm");
+    assert!(!a.admits(&b.flight(&id).await).await);
+    let mailed = a.book.export_for_contact(&id).unwrap();
+    assert_ne!(mailed, a.book.export(&id).unwrap());
+    b.book.import(mailed.as_bytes(), false).await.unwrap();
+    assert!(a.admits(&b.flight(&id).await).await, "and it is found again");
+    assert_eq!(b.book.get(&id).unwrap().node, a.book.inner.entity.node(), "with its new keys");
+    let again = a.book.export_for_contact(&id).unwrap();
+    b.book.import(again.as_bytes(), false).await.unwrap();
+    let b = b.restart();
+    assert!(a.admits(&b.flight(&id).await).await);
+    // Sealed to B alone, and worth nothing to whoever else holds the file.
+    let c = Node::new(3);
+    assert!(c.book.import(again.as_bytes(), false).await.is_err());
+    let file = AgreementFile::verify(&armour::decode_any(again.as_bytes()).unwrap().1).unwrap();
+    let own = file.grants.iter().find(|grant| grant.issuer == a.id()).unwrap();
+    assert!(own.open(c.book.inner.entity.current().contact()).is_err());
+    assert!(b.book.export_for_contact(&id).is_ok(), "where nothing of the own changed");
 }

@@ -1,6 +1,6 @@
 //! Telling where this node can be dialled, and trying the addresses of the counterpart.
 //!
-//! **Invariant:** at most the eight addresses of one record are dialled per attempt; attempts keep the counterpart's
+//! **Invariant:** at most the eight addresses of one record, and the eight of a hint, are dialled per attempt; attempts keep the counterpart's
 //! back-off, whatever addresses it names.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use pakt_protocol::message::AddressNews;
+use pakt_protocol::record::address::Address;
 
 use super::{PeerActor, Timer, now};
 use crate::exchange::open;
@@ -40,9 +41,11 @@ impl PeerActor {
         }
     }
 
-    /// Other addresses of a counterpart that cannot be reached have become known: they are dialled soon.
-    pub(super) fn handle_addresses_found(&mut self) {
+    /// Other addresses of a counterpart that cannot be reached have become known: they are dialled soon. What is only a hint
+    /// is dialled once, after all others, and not kept.
+    pub(super) fn handle_addresses_found(&mut self, hint: Vec<Address>) {
         if self.live.is_none() {
+            self.dialing.hint(hint);
             self.dialing.start_over();
             self.timers.set(Timer::Dial, now());
         }

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pakt_protocol::introduction::{Course, PER_DAY, UNDER_WAY_MAX, View, course};
+use pakt_protocol::introduction::{Allowance, Course, LATER_MAX, UNDER_WAY_MAX, View, course, later};
 use pakt_protocol::message::introduction::{Introduction, IntroductionFate, IntroductionId, IntroductionTaken};
-use pakt_protocol::quota::Quota;
+use pakt_protocol::time::Time;
 
 use super::{PeerActor, Timer, now};
 use crate::ambient;
@@ -16,31 +16,48 @@ use crate::exchange::errands::Errand;
 use crate::introductions::Arrival;
 use crate::store::StoreError;
 
-/// After so long is looked again for what waits, and tried again what was put off.
+/// After so long is looked again for what waits.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What is under way on this lane, and how much the counterpart may hand over.
+/// What is under way on this lane, what the counterpart has put off, and how much it may hand over.
+#[derive(Default)]
 pub(super) struct Passing {
     under_way: HashMap<IntroductionId, u64>,
-    allowance: Quota,
+    put_off: HashMap<u64, PutOff>,
+    allowance: Allowance,
 }
 
-impl Default for Passing {
-    fn default() -> Passing {
-        Passing { under_way: HashMap::new(), allowance: Quota::new(PER_DAY, Duration::from_secs(86_400)) }
+/// A message that is to come later.
+#[derive(Clone, Copy)]
+struct PutOff {
+    times: u32,
+    until: Time,
+}
+
+impl Passing {
+    /// Notes that a message is to come later, each time after a longer while.
+    fn put_off(&mut self, number: u64, now: Time) {
+        let times = self.put_off.get(&number).map_or(1, |before| before.times.saturating_add(1));
+        self.put_off.insert(number, PutOff { times, until: now + later(times) });
+    }
+
+    /// Whether a message is not put off.
+    fn may_leave(&self, number: u64, now: Time) -> bool {
+        self.put_off.get(&number).is_none_or(|put_off| put_off.until <= now)
     }
 }
 
 impl PeerActor {
     pub(super) async fn take_introduction(&mut self, message: Introduction) {
         let Some(via) = self.agreement().filter(|agreement| agreement.in_force(now())) else { return };
-        let id = message.id;
+        let (id, own) = (message.id, self.context.entity.id());
+        let other = if message.to == own { message.from } else { message.to };
         let recipient = self.context.book.by_entity(&message.to).filter(|agreement| agreement.in_force(now()));
         let view = View {
-            own: self.context.entity.id(),
+            own,
             counterpart: self.entity,
             passes_on: self.context.introductions.passes_on(),
-            too_many: !self.passing.allowance.take(now()),
+            too_many: !self.passing.allowance.take(&other, now()),
             knows_recipient: recipient.is_some(),
         };
         let introductions = &self.context.introductions;
@@ -57,6 +74,9 @@ impl PeerActor {
             }
             (Course::PassOn, None) => Ok(IntroductionFate::Taken),
         };
+        if !view.too_many && matches!(fate, Ok(IntroductionFate::Later)) {
+            self.passing.allowance.give_back(&other);
+        }
         match fate {
             Ok(fate) => self.transmit(IntroductionTaken { id, fate }.into()),
             Err(error) => self.not_stored(&error),
@@ -84,10 +104,11 @@ impl PeerActor {
     pub(super) async fn take_introduction_taken(&mut self, taken: IntroductionTaken) {
         let Some(number) = self.passing.under_way.remove(&taken.id) else { return };
         if taken.fate == IntroductionFate::Later {
-            // It keeps its place; the timer tries again.
-            self.passing.under_way.insert(taken.id, number);
-            return;
+            // Others may go meanwhile.
+            self.passing.put_off(number, now());
+            return self.send_introductions();
         }
+        self.passing.put_off.remove(&number);
         if let Err(error) = self.context.introductions.left(self.id, number, taken.fate).await {
             self.not_stored(&error);
         }
@@ -95,9 +116,12 @@ impl PeerActor {
         self.send_introductions();
     }
 
-    /// Tries again all that was not taken.
+    /// Tries again all that was not answered.
     pub(super) fn send_introductions_again(&mut self) {
         self.passing.under_way.clear();
+        // What was given up meanwhile is not remembered for ever.
+        let long_ago = |put_off: &PutOff| now().since(put_off.until) >= LATER_MAX;
+        self.passing.put_off.retain(|_, put_off| !long_ago(put_off));
         self.send_introductions();
     }
 
@@ -106,7 +130,9 @@ impl PeerActor {
         if !self.is_live() {
             return;
         }
-        let waiting = match self.context.introductions.leaving(&self.id, UNDER_WAY_MAX) {
+        let (passing, at) = (&self.passing, now());
+        let skip = |number| !passing.may_leave(number, at);
+        let waiting = match self.context.introductions.leaving(&self.id, UNDER_WAY_MAX, skip) {
             Ok(waiting) => waiting,
             Err(error) => return self.not_stored(&error),
         };

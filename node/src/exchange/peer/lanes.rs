@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::WantLanes;
+use pakt_protocol::record::address::Address;
 use pakt_protocol::time::Time;
 
 use super::addresses::dial_in_turn;
@@ -54,9 +55,16 @@ pub(super) struct Dialing {
     /// When lanes of a kind were dialled or asked for last.
     asked_at: HashMap<LaneKind, Time>,
     tasks: Vec<tokio::task::AbortHandle>,
+    /// Where the counterpart may be, for the next attempt alone.
+    hint: Vec<Address>,
 }
 
 impl Dialing {
+    /// The next attempt knocks there too.
+    pub(super) fn hint(&mut self, addresses: Vec<Address>) {
+        self.hint = addresses;
+    }
+
     /// Failures so far count no more.
     pub(super) fn start_over(&mut self) {
         self.failures = 0;
@@ -136,13 +144,15 @@ impl PeerActor {
             return;
         }
         let hops = if self.asks_partners(&agreement) { self.hops() } else { vec![] };
-        if agreement.addresses.is_empty() && hops.is_empty() {
+        let hint = std::mem::take(&mut self.dialing.hint);
+        if agreement.addresses.is_empty() && hint.is_empty() && hops.is_empty() {
             self.show_offline("the counterpart's card names no address: it must dial this node".to_owned());
             return self.look_for_partner(&agreement);
         }
         self.dialing.control = true;
         lock(&self.shown).next_dial_at = Some(ambient::now());
-        let addresses = agreement.addresses.iter().map(|address| address.as_str().to_owned()).collect();
+        let all = agreement.addresses.iter().chain(hint.iter().filter(|hint| !agreement.addresses.contains(hint)));
+        let addresses = all.map(|address| address.as_str().to_owned()).collect();
         self.spawn_dial((LaneKind::Control, 0, agreement.terms.version), addresses, hops);
     }
 

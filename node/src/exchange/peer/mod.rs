@@ -37,6 +37,7 @@ use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::record::address::Address;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
@@ -59,7 +60,7 @@ use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pace::Pace;
 use pulling::Pulling;
-use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
@@ -100,8 +101,8 @@ pub(in crate::exchange) enum Command {
     RosterChanged,
     /// This node's addresses changed.
     AddressesChanged,
-    /// Other addresses of the counterpart were found through a partner.
-    AddressesFound,
+    /// Other addresses of the counterpart were found through a partner: they are kept, or are no more than a hint.
+    AddressesFound { hint: Vec<Address> },
     /// Another counterpart is lost: this one may know where it is.
     Seek(AgreementId),
     /// Something for the counterpart, if it is online.
@@ -259,6 +260,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    known: Known,
     seeking: Seeking,
     terms: Terms,
     /// When the counterpart is due the next head of the log, and when it last asked for one.
@@ -309,6 +311,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            known: Known::default(),
             seeking: Seeking::default(),
             terms: Terms::default(),
             head_due: None,
@@ -371,7 +374,7 @@ impl PeerActor {
                 self.tell_addresses().await;
                 self.plan_deposits();
             }
-            Command::AddressesFound => self.handle_addresses_found(),
+            Command::AddressesFound { hint } => self.handle_addresses_found(hint),
             Command::Seek(lost) => self.seek(lost),
             Command::Transmit(message) if self.is_live() => self.transmit(*message),
             Command::Transmit(_) => {}

@@ -10,7 +10,7 @@ use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -57,6 +57,14 @@ pub(in crate::exchange) enum OpenedContent {
     Refused(OpenRefusal),
     /// This node could not read its own disk.
     Fault,
+}
+
+/// Objects that were here when they were wanted, and of which their envelopes are not told yet.
+#[derive(Default)]
+pub(super) struct Known {
+    waiting: VecDeque<(EnvelopeId, Vec<ObjectId>)>,
+    /// Somebody further up tells them.
+    is_told: bool,
 }
 
 impl PeerActor {
@@ -183,8 +191,21 @@ impl PeerActor {
         self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
         self.watch_lanes();
         if !held.is_empty() {
+            self.known.waiting.push_back((envelope, held));
+            self.tell_known().await;
+        }
+    }
+
+    /// Tells the machines what was here already. They ask for more then, of which much may be here too: it comes back to this
+    /// loop, so that nothing grows with the size of a message.
+    async fn tell_known(&mut self) {
+        if std::mem::replace(&mut self.known.is_told, true) {
+            return;
+        }
+        while let Some((envelope, held)) = self.known.waiting.pop_front() {
             Box::pin(self.handle_held(envelope, held)).await;
         }
+        self.known.is_told = false;
     }
 
     /// Objects of all incoming envelopes but this one, as they were offered.

@@ -190,12 +190,15 @@ impl PeerActor {
         let Some((_, asked)) = self.seeking.asked.take_if(|(number, _)| *number == sought.number) else { return };
         for (wanted, found) in asked.into_iter().zip(&sought.found) {
             let Some(update) = self.context.book.open_deposit(&wanted, &self.entity, found) else { continue };
-            if self.context.book.take_addresses(&wanted, &update).await != Ok(true) {
-                continue;
-            }
+            let hint = match self.context.book.take_addresses(&wanted, &update).await {
+                Ok(true) => vec![],
+                Ok(false) => continue,
+                // Perhaps it has replaced its keys too: who answers there shows them.
+                Err(_) => self.context.book.deposit_hint(&wanted, &update),
+            };
             tracing::info!(agreement = %wanted, partner = %self.id, "a partner knew where it is now");
             if let Some(peer) = lock(&self.context.peers).get(&wanted) {
-                let _ = peer.commands.try_send(Command::AddressesFound);
+                let _ = peer.commands.try_send(Command::AddressesFound { hint });
             }
         }
     }

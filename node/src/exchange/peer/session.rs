@@ -114,6 +114,7 @@ impl PeerActor {
     async fn opening(&self, agreement: &Agreement, version: u32) -> Opening {
         let standing = match agreement.standing {
             Standing::Proposed => session::Standing::Awaiting,
+            Standing::Active if agreement.awaits_renewal(now()) => session::Standing::Renewing,
             Standing::Active => session::Standing::Active,
             Standing::Ended => session::Standing::Ending,
         };

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** what the counterpart shows is durable before it is told so.
 
+use std::time::Duration;
+
 use pakt_protocol::delivery::{Input as DeliveryInput, Reason};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::{Amend, Amended, Message, Statement, WantStatements};
@@ -12,6 +14,9 @@ use pakt_protocol::session::Input;
 
 use super::{PeerActor, Timer, now};
 use crate::book::{Agreement, AmendmentAnswer, Standing, StatementAnswer};
+
+/// After a renewal the session starts anew, with all that it allows.
+const RENEWED_DIAL: Duration = Duration::from_millis(500);
 
 impl PeerActor {
     /// What this side shows about the agreement when a session starts; `version` is the one that the counterpart holds.
@@ -127,6 +132,12 @@ impl PeerActor {
             Err(why) => return self.close_session(why).await,
         }
         self.follow_agreement().await;
+        let is_renewed = self.agreement().is_some_and(|agreement| agreement.footing(now()) != Footing::Expired);
+        if is_renewed && self.live.as_ref().is_some_and(|live| live.machine.is_renewing()) {
+            // What was not heard in this session is said in the next.
+            self.close_session("the agreement was renewed").await;
+            self.plan_dial(RENEWED_DIAL);
+        }
     }
 
     pub(super) async fn amendment_known(&mut self, amended: &Amended) {
@@ -158,7 +169,8 @@ impl PeerActor {
                     self.note_expired(&agreement).await;
                 }
                 self.stop_traffic(Reason::AgreementExpired).await;
-                if self.live.is_some() {
+                // A session in which nothing but the renewal is said has begun after the end.
+                if self.live.is_some() && (changed || !agreement.awaits_renewal(now())) {
                     self.close_session("the agreement has expired").await;
                 }
             }

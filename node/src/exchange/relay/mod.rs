@@ -162,7 +162,8 @@ async fn meet(
         return None;
     }
     let all = context.book.all();
-    let is_meant = |agreement: &Agreement| agreement.node.transport.0 == *transport && agreement.id != caller;
+    // Who asks may not have heard that the keys were replaced; who answers shows that to it, end to end.
+    let is_meant = |agreement: &Agreement| agreement.had_transport(transport) && agreement.id != caller;
     // One that has ended may stand beside the one that counts.
     let callee = all.iter().find(|agreement| is_meant(agreement) && may_forward(context, &agreement.id))?.id;
     let seats = context.relay.quotas.take_both(caller, callee)?;

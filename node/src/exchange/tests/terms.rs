@@ -122,3 +122,29 @@ async fn the_rate_is_kept_by_the_sender_and_counted_by_both() {
     a.stop().await;
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_accepted_while_the_other_side_was_away_comes_back_after_the_end() {
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    let (a, b, id) = pair_with(b, draft(|terms| terms.valid_until = ambient::now() + Duration::from_secs(6))).await;
+    let terms = a.book.get(&id).unwrap().terms.clone();
+    let longer =
+        TermsDraft { valid_until: terms.valid_until + Duration::from_secs(3_600), ..TermsDraft::of(&terms, now()) };
+    // The offer reaches the people at B by mail: neither node has told the other.
+    let (_, file) = a.book.amend(&id, longer, &a.root()).await.unwrap();
+    b.book.take_offer_file(file.as_bytes()).await.unwrap();
+    for node in [&a, &b] {
+        until("its time is over", || !node.book.get(&id).unwrap().in_force(now())).await;
+        until("offline", || !node.exchange.peer(&id).online).await;
+    }
+    b.book.accept_amendment(&id, None, &b.root()).await.unwrap();
+    b.exchange.agreement_changed(&id).await;
+    until("renewed", || a.book.get(&id).unwrap().in_force(now())).await;
+    until("B knows", || b.book.get(&id).unwrap().version_known).await;
+    let is_live = |node: &TestNode| node.exchange.peer(&id).online;
+    until("online again", || is_live(&a) && is_live(&b)).await;
+    let envelope = a.send(&id, 100).await;
+    until("and what waits goes", || state(&a, &envelope) != State::Queued).await;
+    a.stop().await;
+    b.stop().await;
+}

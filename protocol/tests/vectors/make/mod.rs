@@ -6,6 +6,7 @@ mod chains;
 mod content;
 mod lanes;
 mod messages;
+mod network;
 mod statements;
 mod texts;
 
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Vector> {
         chains::all(&story),
         agreements::all(&story),
         statements::all(&story),
+        network::all(&story),
         messages::all(&story),
         lanes::all(&story),
         content::all(&story),

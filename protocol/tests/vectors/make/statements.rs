@@ -10,9 +10,9 @@ use crate::story::{DELIVERED, EPOCH, Story};
 use crate::wire::{self, Wire};
 
 /// One row: name, expected outcome, bytes of the record, note.
-type Row = (&'static str, &'static str, Vec<u8>, &'static str);
+pub(super) type Row = (&'static str, &'static str, Vec<u8>, &'static str);
 
-fn vectors(kind: &str, rows: impl IntoIterator<Item = Row>) -> Vec<Vector> {
+pub(super) fn vectors(kind: &str, rows: impl IntoIterator<Item = Row>) -> Vec<Vector> {
     rows.into_iter()
         .map(|(name, expect, bytes, note)| {
             let name = if name.is_empty() { kind.to_owned() } else { format!("{kind}_{name}") };
@@ -27,7 +27,7 @@ pub(super) fn all(story: &Story) -> Vec<Vector> {
 }
 
 /// The rules that all signed records share.
-fn shared(kind: &str, domain: Domain, body: &[u8], signer: &Party) -> Vec<Vector> {
+pub(super) fn shared(kind: &str, domain: Domain, body: &[u8], signer: &Party) -> Vec<Vector> {
     let good = wire::record(body, &signer.sign(domain, body));
     let mut shared = Damages { kind, label: None, good: &good, length_at: 1, bytes_max: 1 << 20 }.all();
     let other = if domain == Domain::Card { Domain::Roster } else { Domain::Card };

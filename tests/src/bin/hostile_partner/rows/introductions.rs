@@ -3,7 +3,7 @@
 use pakt_keys::EntityId;
 use pakt_keys::sealing::{ENCAPSULATION_BYTES, Wrapped};
 use pakt_node::ambient;
-use pakt_protocol::introduction::{INTRODUCTION_BYTES_MAX, Letter, PER_DAY};
+use pakt_protocol::introduction::{INTRODUCTION_BYTES_MAX, Letter, PER_DAY, SHARE};
 use pakt_protocol::message::Message;
 use pakt_protocol::message::introduction::{
     Introduction, IntroductionBody, IntroductionFate, IntroductionId, IntroductionTaken,
@@ -116,10 +116,17 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "introductions without end",
-        does: "hands over 1,200 letters",
+        does: "hands over 1,200 letters for as many recipients",
         meets: "later, from the 1,025th of a day on",
         says: "",
         act: without_end,
+    },
+    Row {
+        name: "introductions for one recipient without end",
+        does: "hands over 100 letters for one recipient",
+        meets: "later, from the 33rd of a week on",
+        says: "",
+        act: for_one_without_end,
     },
 ];
 
@@ -198,18 +205,31 @@ fn confirmed(stage: &mut Stage) -> Met {
 }
 
 fn without_end(stage: &mut Stage) -> Met {
-    let mut session = honest!(stage.second.session());
-    let (from, to) = (stage.second.entity(), EntityId([7; 32]));
-    let mut counts = [0; 2];
-    for _ in 0..1_200 {
-        match hand_over(&mut session, from, to, letter(100)) {
-            Some(IntroductionFate::Taken) => counts[0] += 1,
-            Some(IntroductionFate::Later) => counts[1] += 1,
-            other => return Met::Astray(format!("{other:?} after {counts:?}")),
-        }
-    }
-    match counts {
-        [PER_DAY, _] => Met::Other("later, from the 1,025th of a day on"),
+    let recipient = |at: u16| EntityId([at.to_be_bytes(); 16].concat().try_into().expect("32 bytes"));
+    match flood(&mut stage.second, 1_200, recipient) {
+        Ok([PER_DAY, _]) => Met::Other("later, from the 1,025th of a day on"),
         counts => Met::Astray(format!("{counts:?}")),
     }
+}
+
+fn for_one_without_end(stage: &mut Stage) -> Met {
+    match flood(&mut stage.first, 100, |_| EntityId([77; 32])) {
+        Ok([SHARE, _]) => Met::Other("later, from the 33rd of a week on"),
+        counts => Met::Astray(format!("{counts:?}")),
+    }
+}
+
+/// Hands over so many letters, and counts what was taken and what put off.
+fn flood(partner: &mut Partner, letters: u16, to: impl Fn(u16) -> EntityId) -> Result<[u32; 2], String> {
+    let mut session = partner.session().map_err(|error| format!("{error:?}"))?;
+    let from = partner.entity();
+    let mut counts = [0; 2];
+    for at in 0..letters {
+        match hand_over(&mut session, from, to(at), letter(100)) {
+            Some(IntroductionFate::Taken) => counts[0] += 1,
+            Some(IntroductionFate::Later) => counts[1] += 1,
+            other => return Err(format!("{other:?} after {counts:?}")),
+        }
+    }
+    Ok(counts)
 }
