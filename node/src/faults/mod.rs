@@ -249,10 +249,13 @@ fn p32_a_flipped_bit_in_any_read_is_never_served_and_loses_nothing() {
                 let context = ("flipped", at, call);
                 disk.plan(FaultPlan { at: call, fault: Fault::FlipOnce });
                 if let Ok(node) = base.world.open(&disk).await {
-                    for step in [Step::Slots, Step::Receive(MESSAGES)].into_iter().chain(steps().into_iter().skip(at).take(2)) {
+                    for step in
+                        [Step::Slots, Step::Receive(MESSAGES)].into_iter().chain(steps().into_iter().skip(at).take(2))
+                    {
                         model.step(step, &node, &base.world).await;
                     }
-                    let check = Check { node: &node, world: &base.world, model: &model, sample: call, context: &context };
+                    let check =
+                        Check { node: &node, world: &base.world, model: &model, sample: call, context: &context };
                     check.serves_nothing_wrong();
                 }
                 if disk.struck_at().is_none() {
@@ -261,7 +264,9 @@ fn p32_a_flipped_bit_in_any_read_is_never_served_and_loses_nothing() {
                 struck += 1;
                 let disk = disk.crash(Crash::LostAll, call);
                 let node = base.world.open(&disk).await.unwrap_or_else(|error| panic!("{error} {context:?}"));
-                Check { node: &node, world: &base.world, model: &model, sample: call, context: &context }.all(&disk).await;
+                Check { node: &node, world: &base.world, model: &model, sample: call, context: &context }
+                    .all(&disk)
+                    .await;
             }
         }
     });

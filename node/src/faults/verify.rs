@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use pakt_protocol::content::manifest::{Bounds, ManifestKey};
 use pakt_protocol::delivery::State;
 use pakt_protocol::ids::ObjectId;
+use pakt_protocol::record::receipt::Verdict;
 
 use super::work::{End, MESSAGES, Model, NEW_GROUP, Sure};
 use super::world::{AMENDED_BYTES_MAX, CHUNKS, Node, World, envelope_id, message_id, subject};
@@ -12,7 +13,7 @@ use crate::audit;
 use crate::content::read_manifest;
 use crate::disk::FaultDisk;
 use crate::mailroom::MailError;
-use crate::mailroom::rows::{InItem, InMessage, OutEnvelope};
+use crate::mailroom::rows::{InItem, InMessage, OutEnvelope, SettledRow, Stage};
 
 /// One reboot's findings are compared with the model.
 pub(super) struct Check<'a> {
@@ -39,7 +40,8 @@ impl Check<'_> {
     }
 
     fn reads(&self, message: u8, newest: impl DoubleEndedIterator<Item = u8>) -> bool {
-        (u64::from(message) + self.sample).is_multiple_of(SAMPLE_EVERY) || newest.rev().take(NEWEST).any(|new| new == message)
+        (u64::from(message) + self.sample).is_multiple_of(SAMPLE_EVERY)
+            || newest.rev().take(NEWEST).any(|new| new == message)
     }
 
     fn received(&self) {
@@ -55,11 +57,13 @@ impl Check<'_> {
                 (Some(_), None) => panic!("a receipt for {message} has left, and it is lost {context:?}"),
                 (None, _) => {}
             }
-            if let [item] = found[..] {
+            if let (Some(settled), [item]) = (&settled, &found[..]) {
                 count += 1;
+                self.stated(*message, settled, item);
                 if self.reads(*message, model.received.keys().copied()) {
                     assert_eq!(item.subject, subject(*message));
-                    let (segments, key) = node.mailroom.opening(item).unwrap_or_else(|error| panic!("{error} {context:?}"));
+                    let (segments, key) =
+                        node.mailroom.opening(item).unwrap_or_else(|error| panic!("{error} {context:?}"));
                     assert_eq!(segments, world.content(*message).segments());
                     self.content(*message, world.peer.id(), key);
                 }
@@ -67,6 +71,29 @@ impl Check<'_> {
         }
         let messages = items.iter().filter(|item| matches!(item, InItem::Message(_))).count();
         assert_eq!(messages, count, "something nobody sent is in the inbox {context:?}");
+    }
+
+    /// Stage and statements belong together, none of them is lost, and the sender is told until it has confirmed.
+    fn stated(&self, message: u8, settled: &SettledRow, item: &InMessage) {
+        let Check { node, world, model, context, .. } = self;
+        let newest = settled.later.last();
+        let stage = newest.map_or(Stage::Checking, |stated| match stated.verdict {
+            Verdict::Quarantined => Stage::Quarantined,
+            verdict if verdict.place() == 3 => Stage::Taken,
+            _ => Stage::Released,
+        });
+        assert_eq!(item.stage, stage, "{message} {context:?}");
+        if let Some((stage, Some(receipt))) = model.stated.get(&message) {
+            assert!(newest.is_some_and(|newest| newest.receipt == *receipt), "{message} {stage:?} {context:?}");
+        }
+        let owed =
+            node.mailroom.owed(&world.peer.id(), |(envelope, _)| *envelope != item.envelope, usize::MAX).unwrap();
+        let told = model.told.get(&message);
+        for receipt in [&settled.receipt].into_iter().chain(settled.later.iter().map(|stated| &stated.receipt)) {
+            let is_owed = owed.iter().any(|(_, owed)| owed == receipt);
+            assert!(is_owed || told.is_some(), "a receipt for {message} is not told any more {context:?}");
+        }
+        assert!(told != Some(&Sure::Yes) || owed.len() <= 1, "what is confirmed is told again {context:?}");
     }
 
     /// Every object bit for bit, and the manifest opens with this key.
@@ -93,7 +120,7 @@ impl Check<'_> {
             };
             assert!(!early.contains(&row.id), "{message} would be withdrawn {context:?}");
             let is_open = open.iter().any(|open| open.id == row.id);
-            assert_eq!(is_open, !row.delivery.state.is_final(), "{message} {context:?}");
+            assert_eq!(is_open, row.delivery.state.is_open(), "{message} {context:?}");
             self.end_of(*message, &row);
             if is_open {
                 count += 1;
@@ -123,9 +150,9 @@ impl Check<'_> {
             assert_eq!((state, reports), (State::Queued, 0), "{message} {context:?}");
             return;
         };
-        assert!(state.is_final() || *sure == Sure::Maybe, "{message} has ended, and is {state:?} again {context:?}");
+        assert!(!state.is_open() || *sure == Sure::Maybe, "{message} has ended, and is {state:?} again {context:?}");
         match how {
-            _ if !state.is_final() => assert_eq!((row.receipts.len(), reports), (0, 0), "{message} {context:?}"),
+            _ if state.is_open() => assert_eq!((row.receipts.len(), reports), (0, 0), "{message} {context:?}"),
             End::Receipt(bytes) => {
                 assert_eq!((state, reports), (State::Delivered, 0), "{message} {context:?}");
                 assert!(row.receipts.iter().map(|held| &held.bytes).eq([bytes]), "{message} {context:?}");

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use pakt_protocol::audit::MessageStep;
 use pakt_protocol::codec;
-use pakt_protocol::delivery::{Delivery, Event, Input, Reason, Record};
-use pakt_protocol::machine::Output;
+use pakt_protocol::delivery::{Input, Reason, Record};
+use pakt_protocol::ids::CoreHash;
 use pakt_protocol::message::Offer;
-use pakt_protocol::record::envelope::Priority;
-use pakt_protocol::record::receipt::{
-    RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Tier, Verdict, receipt_bytes,
-};
+use pakt_protocol::record::envelope::{EnvelopeCore, Priority};
+use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Tier, Verdict, receipt_bytes};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
@@ -23,8 +21,10 @@ use super::world::{Node, World, envelope_id, message_id, subject};
 use crate::ambient;
 use crate::audit::verify::Held;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
-use crate::mailroom::rows::{InItem, InMessage, OutEnvelope, OutMessage};
+use crate::mailroom::receipts::{Settled, advance, after};
+use crate::mailroom::rows::{InItem, InMessage, OutEnvelope, OutMessage, Stage};
 use crate::mailroom::{MailError, incoming_owner, outgoing_owner};
+use crate::store::StoreError;
 
 /// Messages that are sent, and as many that are received.
 const EACH_WAY: u8 = 20;
@@ -49,6 +49,10 @@ pub(super) enum Step {
     Report(u8),
     /// Somebody looks into a message.
     Read(u8),
+    /// A message that arrived is released, or taken.
+    Advance(u8, Stage),
+    /// The sender says that it holds what was stated so far.
+    Told(u8),
     /// The counterpart's amendment comes.
     Offered,
     /// And is countersigned.
@@ -78,10 +82,14 @@ pub(super) fn steps() -> Vec<Step> {
             2 => Some(Step::Head(1)),
             4 => Some(Step::Offered),
             5 => Some(Step::Amend),
+            6 => Some(Step::Advance(EACH_WAY + 2, Stage::Released)),
             7 => Some(Step::Slots),
+            8 => Some(Step::Told(EACH_WAY + 2)),
             9 => Some(Step::Again(EACH_WAY + 3)),
+            10 => Some(Step::Advance(EACH_WAY + 2, Stage::Taken)),
             11 => Some(Step::Epoch),
             13 => Some(Step::Tidy),
+            14 => Some(Step::Advance(EACH_WAY + 9, Stage::Quarantined)),
             15 => Some(Step::Group),
             17 => Some(Step::Head(3)),
             18 => Some(Step::Slots),
@@ -119,6 +127,10 @@ pub(super) struct Model {
     pub(super) sent: BTreeMap<u8, Sure>,
     /// The receipt that may have left, if it was.
     pub(super) received: BTreeMap<u8, Option<Vec<u8>>>,
+    /// How far what arrived was moved on, and the newest receipt of that if it was acknowledged.
+    pub(super) stated: BTreeMap<u8, (Stage, Option<Vec<u8>>)>,
+    /// Whose receipts the sender has confirmed, up to then.
+    pub(super) told: BTreeMap<u8, Sure>,
     pub(super) ended: BTreeMap<u8, (Sure, End)>,
     pub(super) amended: Option<Sure>,
     pub(super) epoch: u64,
@@ -136,12 +148,17 @@ impl Model {
             }
             Step::Receive(message) => self.receive(node, world, message).await,
             Step::Again(message) => self.again(node, world, message).await,
-            Step::Confirm(message) => {
-                let receipt = their_receipt(world, message);
-                let bytes = receipt_bytes(&receipt.sign(world.peer.current().statement()));
-                self.end(node, message, (Input::Receipt(receipt.verdict), Some((bytes, receipt)))).await;
+            Step::Confirm(message) => self.confirm(node, world, message).await,
+            Step::Report(message) => {
+                let reported = report(node, message).await;
+                self.ended.insert(message, (Sure::of(&reported), End::Report));
             }
-            Step::Report(message) => self.end(node, message, (Input::Stopped(Reason::GroupGone), None)).await,
+            Step::Advance(message, stage) => self.advance(node, world, message, stage).await,
+            Step::Told(message) => {
+                let held = vec![(envelope_id(message), Verdict::Held(Tier::Released))];
+                let told = node.mailroom.receipts_held(world.peer.id(), held).await;
+                self.told.insert(message, Sure::of(&told));
+            }
             Step::Read(message) => {
                 if let Ok(InItem::Message(item)) = node.mailroom.item(&envelope_id(message).0) {
                     let _ = node.mailroom.note_access(&item, MessageStep::Read);
@@ -187,12 +204,30 @@ impl Model {
         }
     }
 
-    async fn end(&mut self, node: &Node, message: u8, (input, receipt): (Input, Option<(Vec<u8>, Receipt)>)) {
-        let how = receipt.as_ref().map_or(End::Report, |(bytes, _)| End::Receipt(bytes.clone()));
-        let ended = end(node, message, input, receipt).await;
-        if self.sent.contains_key(&message) {
-            self.ended.insert(message, (Sure::of(&ended), how));
-        }
+    /// The receipt comes while a machine is at work on the envelope, or later.
+    async fn confirm(&mut self, node: &Node, world: &World, message: u8) {
+        let receipt = receipt(world, message, false);
+        let bytes = receipt_bytes(&receipt.sign(world.peer.current().statement()));
+        let how = End::Receipt(bytes.clone());
+        let kept = if message.is_multiple_of(2) {
+            let settled = node.mailroom.settle(world.peer.id(), bytes, receipt).await;
+            matches!(settled, Ok(Settled::Held))
+        } else {
+            let Ok(row) = node.mailroom.envelope(&envelope_id(message)) else { return };
+            let (record, steps) = after(row.delivery, Input::Receipt(receipt.verdict));
+            let kept = node.mailroom.keep(row.id, record, Some((bytes, receipt)), steps, (0, 0)).await;
+            matches!(kept, Ok(true))
+        };
+        self.ended.insert(message, (if kept { Sure::Yes } else { Sure::Maybe }, how));
+    }
+
+    async fn advance(&mut self, node: &Node, world: &World, message: u8, stage: Stage) {
+        let (arrived, own) = ((world.peer.id(), envelope_id(message)), world.own.current());
+        let moved = node.store.write(move |tx| advance(tx, &own, arrived, stage)).await;
+        let moved: Result<_, StoreError> = moved;
+        let row = moved.ok().and_then(|_| node.mailroom.settled(&arrived.0, &arrived.1).ok().flatten());
+        let newest = row.and_then(|row| row.later.last().map(|stated| stated.receipt.clone()));
+        self.stated.insert(message, (stage, newest));
     }
 }
 
@@ -285,12 +320,8 @@ fn receipt(world: &World, number: u8, received: bool) -> Receipt {
     }
 }
 
-fn core_of(number: u8) -> pakt_protocol::ids::CoreHash {
-    pakt_protocol::ids::CoreHash([number; 32])
-}
-
-fn their_receipt(world: &World, number: u8) -> Receipt {
-    receipt(world, number, false)
+fn core_of(number: u8) -> CoreHash {
+    EnvelopeCore::hash_of(&[number])
 }
 
 /// What the receipt's holder can compare the log with.
@@ -319,6 +350,7 @@ fn arrival(world: &World, number: u8) -> Arrival {
         keep_until: None,
         counts: content.counts(),
         key: None,
+        stage: Stage::Checking,
     };
     let (unsigned, own) = (receipt(world, number, true), world.own.current());
     Arrival {
@@ -332,32 +364,9 @@ fn arrival(world: &World, number: u8) -> Arrival {
     }
 }
 
-/// Has the machine of an envelope take its last input, and keeps what it wants kept.
-async fn end(
-    node: &Node,
-    message: u8,
-    input: Input,
-    mut receipt: Option<(Vec<u8>, Receipt)>,
-) -> Result<(), MailError> {
-    let envelope = envelope_id(message);
-    let row = node.mailroom.envelope(&envelope)?;
-    let now = ambient::now();
-    let mut delivery = Delivery::new(row.delivery, now);
-    let mut record = None;
-    for input in [Input::PeerUp, Input::Accepted, input] {
-        delivery.handle_input(input, now);
-        let mut report = None;
-        while let Some(output) = delivery.poll_output() {
-            match output {
-                Output::Persist(change) => record = Some(change),
-                Output::Event(Event::Report(reason)) => report = Some(reason),
-                _ => {}
-            }
-        }
-        if let Some(record) = record.take() {
-            let with = if record.state.is_final() { receipt.take() } else { None };
-            node.mailroom.keep(envelope, record, with, report, (0, 0)).await?;
-        }
-    }
-    Ok(())
+/// Gives an envelope up, as when its group is gone.
+async fn report(node: &Node, message: u8) -> Result<bool, MailError> {
+    let row = node.mailroom.envelope(&envelope_id(message))?;
+    let (record, steps) = after(row.delivery, Input::Stopped(Reason::GroupGone));
+    node.mailroom.keep(row.id, record, None, steps, (0, 0)).await
 }
