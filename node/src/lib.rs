@@ -16,6 +16,8 @@ pub mod directory;
 pub mod disk;
 pub mod entity;
 pub mod exchange;
+#[cfg(test)]
+mod faults;
 pub mod files;
 pub mod introductions;
 pub mod keyring;

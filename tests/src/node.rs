@@ -63,6 +63,7 @@ pub struct TestNode {
     dir: PathBuf,
     setup: Setup,
     process: Option<Child>,
+    doom: Option<String>,
 }
 
 impl TestNode {
@@ -74,7 +75,7 @@ impl TestNode {
     pub fn init(setup: Setup) -> TestNode {
         let home = tempfile::Builder::new().prefix("pakt-").tempdir().expect("a folder for the test");
         let dir = setup.dir.clone().unwrap_or_else(|| home.path().join("data"));
-        let node = TestNode { home, dir, setup, process: None };
+        let node = TestNode { home, dir, setup, process: None, doom: None };
         if let Some(passphrase) = &node.setup.passphrase {
             node.write_private("passphrase", passphrase);
         }
@@ -169,7 +170,7 @@ impl TestNode {
                 inside
             }
         };
-        for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG"] {
+        for key in ["PAKT_DIR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUST_LOG", "PAKT_DIE_AT"] {
             command.env_remove(key);
         }
         command.envs(self.setup.env.iter().map(|(key, value)| (key, value)));
@@ -211,15 +212,35 @@ impl TestNode {
     /// When it ends before, or never answers.
     #[track_caller]
     pub fn start(&mut self) {
+        if let Err(status) = self.try_start() {
+            panic!("{} ended with {status} instead of running\n{}", self.name(), self.log());
+        }
+    }
+
+    /// Starts `pakt run` and gives how long it took until it answered, or how it ended before.
+    ///
+    /// # Errors
+    /// The status of a process that ended.
+    ///
+    /// # Panics
+    /// When it never answers.
+    #[track_caller]
+    pub fn try_start(&mut self) -> Result<Duration, ExitStatus> {
+        let begun = Instant::now();
         self.spawn_run();
-        let end = Instant::now() + START_MAX;
         while self.cli_json(&["status"]).code != 0 {
             if let Some(status) = self.ended() {
-                panic!("{} ended with {status} instead of running\n{}", self.name(), self.log());
+                return Err(status);
             }
-            assert!(Instant::now() < end, "{} does not answer\n{}", self.name(), self.log());
-            std::thread::sleep(Duration::from_millis(50));
+            assert!(begun.elapsed() < START_MAX, "{} does not answer\n{}", self.name(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(begun.elapsed())
+    }
+
+    /// Has the next process that `run` starts die in a call to its disk: `KIND:N:WHEN`, as `node/src/disk/doomed.rs` reads it.
+    pub fn doom(&mut self, at: &str) {
+        self.doom = Some(at.to_owned());
     }
 
     /// Starts `pakt run` without waiting for it.
@@ -234,6 +255,9 @@ impl TestNode {
         command.arg("run").arg("--dir").arg(&self.dir);
         if self.setup.passphrase.is_some() {
             command.arg("--passphrase-file").arg(self.passphrase_file());
+        }
+        if let Some(doom) = self.doom.take() {
+            command.env("PAKT_DIE_AT", doom);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         self.process = Some(command.spawn().expect("pakt can be started"));

@@ -89,6 +89,29 @@ impl SmallDisk {
     pub fn path(&self) -> &Path {
         &self.at
     }
+
+    /// Bytes that are free.
+    ///
+    /// # Panics
+    /// When it is not mounted any more.
+    pub fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.at).expect("it is mounted");
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// Lets `file` grow until only so many bytes are free.
+    ///
+    /// # Panics
+    /// When the file cannot be made.
+    pub fn leave_free(&self, file: &Path, bytes: u64) {
+        let mut ballast = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("a new name");
+        while let Some(spare) = self.free_bytes().checked_sub(bytes).filter(|spare| *spare > 0) {
+            let block = vec![0; usize::try_from(spare.min(1 << 20)).expect("it is small")];
+            if ballast.write_all(&block).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 impl Drop for SmallDisk {

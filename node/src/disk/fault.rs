@@ -42,6 +42,8 @@ pub enum Fault {
     FullForever,
     /// The first sync at or after the planned call fails, and what it should have made durable never will be.
     SyncOnce,
+    /// The first read at or after the planned call gives one bit wrong; what lies on the disk is right.
+    FlipOnce,
 }
 
 /// When what goes wrong.
@@ -56,8 +58,10 @@ pub struct FaultPlan {
 /// What a call does, as far as faults care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CallKind {
-    /// Reads or asks.
+    /// Asks.
     Look,
+    /// Reads bytes.
+    Read,
     /// May need space.
     Grow,
     /// Changes without needing space.
@@ -74,6 +78,8 @@ struct State {
     calls: u64,
     struck_at: Option<u64>,
     dead: bool,
+    /// The read in hand gives one bit wrong.
+    flips: bool,
     capacity: Option<u64>,
 }
 
@@ -85,6 +91,8 @@ enum Strike {
     /// Do half of it, then fail.
     Fail,
     Full,
+    /// Do it, but give something wrong.
+    Flip,
 }
 
 impl State {
@@ -103,6 +111,7 @@ impl State {
             Fault::FullOnce => (kind == CallKind::Grow, false, Strike::Full),
             Fault::FullForever => (kind == CallKind::Grow, true, Strike::Full),
             Fault::SyncOnce => (kind == CallKind::Sync, false, Strike::Fail),
+            Fault::FlipOnce => (kind == CallKind::Read, false, Strike::Flip),
         };
         if !hit {
             return Strike::None;
@@ -171,8 +180,13 @@ impl FaultDisk {
 
     /// The disk after a reboot; this one errs from now on.
     pub fn crash(&self, crash: Crash, seed: u64) -> Arc<FaultDisk> {
-        let mut state = self.state();
-        state.dead = true;
+        self.state().dead = true;
+        self.after(crash, seed)
+    }
+
+    /// What a reboot would find if the power failed now; this one goes on.
+    pub fn after(&self, crash: Crash, seed: u64) -> Arc<FaultDisk> {
+        let state = self.state();
         let names = state.names.after(crash, &mut Dice::new(seed));
         let next = State { names, capacity: state.capacity, ..State::default() };
         Arc::new(FaultDisk { state: Arc::new(Mutex::new(next)) })
@@ -193,6 +207,10 @@ impl FaultDisk {
         let dead = state.dead;
         match state.strike(kind) {
             Strike::None => act(&mut state),
+            Strike::Flip => {
+                state.flips = true;
+                act(&mut state)
+            }
             Strike::Full => Err(DiskError::Full),
             Strike::DoThenFail => {
                 // A sync that the power cut may have done nothing; the crash decides about each unsynced change.
@@ -365,11 +383,16 @@ impl FaultFile {
 
 impl DiskFile for FaultFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.simple(CallKind::Look, |_| {
+        self.disk.simple(CallKind::Read, |state| {
             let start = index(offset)?;
             let file = self.file.bytes();
             let bytes = file.seen.get(start..start.saturating_add(out.len()));
             out.copy_from_slice(bytes.ok_or(DiskError::Io(io::ErrorKind::UnexpectedEof))?);
+            if std::mem::take(&mut state.flips) && !out.is_empty() {
+                // Another place in every call, the same one in every run.
+                let bit = Dice::new(state.calls).roll() as usize % (out.len() * 8);
+                out[bit / 8] ^= 1 << (bit % 8);
+            }
             Ok(())
         })
     }
@@ -483,6 +506,16 @@ mod tests {
         file.sync().unwrap();
         assert_eq!(read_file(&*disk, &path("f"), 9).unwrap(), b"new");
         assert_eq!(read_file(&*disk.crash(Crash::LostAll, 0), &path("f"), 9).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_read_once_and_lies_nowhere() {
+        let disk = disk();
+        replace_file(&*disk, &path("f"), &[0; 100]).unwrap();
+        disk.plan(FaultPlan { at: disk.calls(), fault: Fault::FlipOnce });
+        let wrong = read_file(&*disk, &path("f"), 100).unwrap();
+        assert_eq!(wrong.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+        assert_eq!(read_file(&*disk, &path("f"), 100).unwrap(), [0; 100]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+#[cfg(debug_assertions)]
+mod doomed;
 mod fault;
 mod fault_model;
 #[cfg(test)]

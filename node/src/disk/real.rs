@@ -19,7 +19,10 @@ pub struct RealDisk;
 impl RealDisk {
     /// The disk as a shared object, the way that [`crate::store::Store`] takes it.
     pub fn shared() -> Arc<dyn Disk> {
-        Arc::new(RealDisk)
+        let disk = Arc::new(RealDisk);
+        #[cfg(debug_assertions)]
+        let disk = super::doomed::doomed(disk);
+        disk
     }
 }
 

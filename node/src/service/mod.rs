@@ -66,6 +66,8 @@ use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
 pub use log::verify_log;
+#[cfg(test)]
+pub(crate) use start::put_right;
 pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME};
 pub use start::{STORE_NAME, start};
 pub(crate) use status::{peer_id, root_place};

@@ -231,7 +231,7 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 }
 
 /// Takes away what a crash left between two steps that belong together.
-async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+pub(crate) async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
     mailroom.erase_orphans(book.slots_in_use()).await?;
     // Where keys were replaced and the node ended before it had told.
     book.renew_grants_if_due(ambient::service_now()).await?;

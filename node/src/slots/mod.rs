@@ -157,7 +157,10 @@ fn create(disk: &dyn Disk, path: &Path, store: &Store) -> Result<(), DiskError> 
     disk.sync_dir(folder(path))
 }
 
-fn open_slot(key: &SlotKey, index: usize, slot: &[u8]) -> Option<([u8; TAG_BYTES], Zeroizing<Vec<u8>>)> {
+/// Tag and key material of a slot.
+type OpenSlot = ([u8; TAG_BYTES], Zeroizing<Vec<u8>>);
+
+fn open_slot(key: &SlotKey, index: usize, slot: &[u8]) -> Option<OpenSlot> {
     let plain = slots::open_slot(key, index as u64, GENERATION, slot)?;
     let (tag, secret) = plain.split_first_chunk()?;
     Some((*tag, Zeroizing::new(secret.to_vec())))
@@ -184,12 +187,33 @@ impl Edition {
         let count = usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
         let mut edition = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
         edition.each_stride(count, |edition, first, bytes| {
-            for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
-                edition.tags.push(open_slot(&edition.key, first + at, slot).map(|(tag, _)| tag));
-            }
+            let opened = edition.open_stride(first, bytes)?;
+            edition.tags.extend(opened.into_iter().map(|opened| opened.map(|(tag, _)| tag)));
             Ok(())
         })?;
         Ok(edition)
+    }
+
+    /// Opens the slots of a stride that was read. What does not open is read once more: taken for erased, a key would be
+    /// lost for good because one read of it went wrong.
+    fn open_stride(&self, first: usize, bytes: &[u8]) -> Result<Vec<Option<OpenSlot>>, SlotsError> {
+        let mut again: Option<Vec<u8>> = None;
+        let mut opened = Vec::with_capacity(bytes.len() / SLOT_BYTES);
+        for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
+            let mut found = open_slot(&self.key, first + at, slot);
+            if found.is_none() {
+                if again.is_none() {
+                    let mut bytes = vec![0; bytes.len()];
+                    self.file.read_at(offset(first), &mut bytes)?;
+                    again = Some(bytes);
+                }
+                let place = at * SLOT_BYTES..(at + 1) * SLOT_BYTES;
+                let other = again.as_ref().map(|again| &again[place]).filter(|again| *again != slot);
+                found = other.and_then(|slot| open_slot(&self.key, first + at, slot));
+            }
+            opened.push(found);
+        }
+        Ok(opened)
     }
 
     /// Reads the first `count` slots in strides; `visit` gets the index of the first slot of each.
@@ -223,10 +247,10 @@ impl Edition {
         let mut next = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
         self.each_stride(count, |edition, first, bytes| {
             let mut out = Vec::with_capacity(bytes.len());
-            for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
+            for (at, opened) in edition.open_stride(first, bytes)?.into_iter().enumerate() {
                 let index = first + at;
                 let wanted = edition.tags[index];
-                let opened = open_slot(&edition.key, index, slot).filter(|(tag, _)| Some(*tag) == wanted);
+                let opened = opened.filter(|(tag, _)| Some(*tag) == wanted);
                 match &opened {
                     Some((tag, secret)) => out.extend_from_slice(&seal_slot(&next.key, index, tag, secret)?),
                     None => out.extend_from_slice(&slots::erased_slot(&mut random())),
@@ -304,7 +328,7 @@ impl Slots {
             };
             let mut slot = [0; SLOT_BYTES];
             edition.file.read_at(offset(index), &mut slot)?;
-            let opened = open_slot(&edition.key, index, &slot).filter(|(tag, _)| *tag == id.tag);
+            let opened = edition.open_stride(index, &slot)?.pop().flatten().filter(|(tag, _)| *tag == id.tag);
             Ok(opened.map(|(_, secret)| secret))
         })
     }

@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use rand_core::UnwrapErr;
 
 mod backend;
+mod checked;
 pub(crate) mod dump;
 mod engine;
 mod error;

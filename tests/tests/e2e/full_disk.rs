@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use pakt_tests::pair::{Pair, Plan, id_of, inbox, outbox, text};
+use pakt_tests::pair::{DELIVERED, Pair, Plan, id_of, inbox, outbox, text};
 use pakt_tests::tools::{self, SmallDisk};
 use pakt_tests::wait::{secs, until};
 use pakt_tests::wire::Side;
@@ -120,6 +120,89 @@ fn p31_a_full_sender_accepts_nothing_and_loses_nothing() {
     let envelope = id_of(&pair.send("Small", &[&small]));
     pair.wait_delivered(&envelope, secs(60));
     pair.assert_received_once("Small", &[&small]);
+}
+
+/// Free space by step, in KiB, and whether a message of [`STEP_BYTES`] fits: the last 16 MiB are for records.
+const STEPS: [(u64, bool); 7] = [
+    (40 << 10, true),
+    (22 << 10, true),
+    (17 << 10, false),
+    (8 << 10, false),
+    (1 << 10, false),
+    (64, false),
+    (0, false),
+];
+const STEP_BYTES: u64 = 1_500_000;
+
+#[test]
+fn p31_a_disk_that_is_filled_step_by_step_refuses_in_time_and_recovers_by_itself() {
+    let test = "p31_a_disk_that_is_filled_step_by_step_refuses_in_time_and_recovers_by_itself";
+    let Some((disk, _folder)) = small_disk(test) else { return };
+    let _turn = turn::alone();
+    let mut plan = Plan::default();
+    plan.b.dir = Some(disk.path().join("data"));
+    let mut pair = Pair::of(plan);
+    let (pid, ballast) = (pair.b.pid(), disk.path().join("ballast"));
+    let mut held = Vec::new();
+    for (at, (kib, fits)) in STEPS.into_iter().enumerate() {
+        let answer = (at == 3).then(|| waiting_answer(&mut pair));
+        disk.leave_free(&ballast, kib << 10);
+        if let Some(answer) = answer {
+            pair.a.start();
+            until(secs(60), "a receipt is taken without room for content", || {
+                let state = outbox(&pair.b, &answer)?["state"].as_str()?.to_owned();
+                DELIVERED.contains(&&*state).then_some(())
+            });
+        }
+        let (subject, path) = (format!("Step {at}"), pair.path(&format!("step-{at}")));
+        tree::write_noise(&path, STEP_BYTES, 300 + at as u64);
+        let envelope = id_of(&pair.send(&subject, &[&path]));
+        let ended = until(secs(60), "it is delivered or refused", || ended(&pair, &envelope));
+        assert_eq!(ended == "delivered", fits, "{ended} with {kib} KiB free");
+        if fits {
+            held.push((subject, path));
+        } else {
+            assert!(inbox(&pair.b, &subject).is_empty(), "refused, and there all the same");
+        }
+        let (subject, path) = &held[at % held.len()];
+        assert_eq!(inbox(&pair.b, subject).len(), 1, "lists are read with {kib} KiB free");
+        // Whoever opens a message is noted in the log first, so that it takes a few bytes.
+        if kib > 64 {
+            pair.assert_received_once(subject, &[path]);
+        }
+    }
+    fs::remove_file(&ballast).unwrap();
+    let path = pair.path("room");
+    tree::write_noise(&path, STEP_BYTES, 399);
+    let envelope = id_of(&pair.send("Room again", &[&path]));
+    pair.wait_delivered(&envelope, secs(60));
+    held.push(("Room again".to_owned(), path));
+    for (subject, path) in &held {
+        pair.assert_received_once(subject, &[path]);
+    }
+    assert_eq!(pair.b.ended(), None, "{}", pair.b.log());
+    assert_eq!(pair.b.pid(), pid);
+}
+
+/// How a message has ended, if it has: delivered, or refused for want of space.
+fn ended(pair: &Pair, envelope: &str) -> Option<&'static str> {
+    let shown = outbox(&pair.a, envelope)?;
+    let (state, reason) = (shown["state"].as_str()?, shown["reason"].as_str().unwrap_or_default());
+    match state {
+        "refused" if reason.contains("space") => Some("refused"),
+        "refused" => panic!("refused for another reason: {shown}"),
+        state => DELIVERED.contains(&state).then_some("delivered"),
+    }
+}
+
+/// A message of B that waits for A, which is down.
+fn waiting_answer(pair: &mut Pair) -> String {
+    pair.a.terminate();
+    let path = pair.path("answer");
+    tree::write_noise(&path, 1_000, 398);
+    let to = format!("{}/Reception", pair.a.number());
+    let told = pair.b.json(&["send", "--to", &to, "--subject", "Answer", &text(&path)]);
+    id_of(&told["envelopes"][0])
 }
 
 fn fill(path: &PathBuf) {
