@@ -22,6 +22,7 @@ pub mod lists;
 pub mod log;
 pub mod output;
 pub mod progress;
+pub mod reconcile;
 pub mod records;
 pub mod renew;
 pub mod run;
@@ -115,6 +116,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
         Command::Log(command) => log::log(&client, dir, output, command).await,
+        Command::Reconcile(args) => reconcile::reconcile(&client, output, args).await,
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,

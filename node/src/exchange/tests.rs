@@ -164,6 +164,7 @@ impl TestNode {
             counts,
             agreement: *agreement,
             agreement_version: 1,
+            number: 0,
             root_hash: sealed.root_hash,
         };
         let out = self.message(message, envelope, counts);
@@ -172,6 +173,7 @@ impl TestNode {
             id: envelope,
             message,
             sequence: 0,
+            number: 0,
             agreement: *agreement,
             entity: row.counterpart().entity,
             entity_name: row.counterpart().name.clone(),

@@ -19,6 +19,7 @@ mod lanes;
 mod pace;
 mod pulling;
 mod receiving;
+mod reconcile;
 mod records;
 mod relaying;
 mod restored;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
-use pakt_protocol::message::Message;
+use pakt_protocol::message::{Message, WantReconcile};
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
@@ -60,6 +61,7 @@ use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
+use reconcile::Reconciling;
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
@@ -116,6 +118,8 @@ pub(in crate::exchange) enum Command {
     ListingChanged,
     /// Introduction messages wait.
     Introductions,
+    /// What was sent and received is to be compared now.
+    Reconcile,
 }
 
 /// What the actor shows to the rest of the node.
@@ -185,6 +189,8 @@ pub(super) enum Timer {
     Seek,
     /// Looking for introduction messages, and trying those again that were put off.
     Introductions,
+    /// Comparing what was sent with what is held.
+    Reconcile,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -266,6 +272,7 @@ pub(in crate::exchange) struct PeerActor {
     head_asked: Option<Time>,
     asking: Asking,
     passing: Passing,
+    reconciling: Reconciling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -315,6 +322,7 @@ impl PeerActor {
             head_asked: None,
             asking: Asking::default(),
             passing: Passing::default(),
+            reconciling: Reconciling::default(),
         }
     }
 
@@ -329,6 +337,7 @@ impl PeerActor {
         self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
+        self.load_reconciliation();
         self.timers.set(Timer::Dial, now());
         self.timers.set(Timer::Stale, now() + STALE_FIRST);
         loop {
@@ -380,6 +389,12 @@ impl PeerActor {
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
+            Command::Reconcile => {
+                self.reconcile_now().await;
+                if self.is_live() {
+                    self.transmit(WantReconcile.into());
+                }
+            }
         }
     }
 
@@ -401,6 +416,7 @@ impl PeerActor {
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
+                Timer::Reconcile => self.tick_reconciling().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -364,7 +364,8 @@ impl PeerActor {
             counts: open.core.counts,
             key: None,
         });
-        let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
+        let note =
+            ArrivalNote { message: open.core.message, agreement: self.id, number: open.core.number, core: open.hash };
         let arrival = Arrival { message, key, segments, note, answer: Box::new(answer) };
         self.context.mailroom.commit(self.entity, envelope, arrival).await
     }

@@ -34,6 +34,10 @@ impl PeerActor {
             Message::IntroductionTaken(taken) => self.take_introduction_taken(taken).await,
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
+            Message::Reconcile(message) => self.take_sent_statement(message).await,
+            Message::Reconciled(message) => self.take_held_statement(message).await,
+            Message::ReconcileGap(message) => self.take_reconcile_gap(message).await,
+            Message::WantReconcile(_) => self.reconcile_now().await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }
