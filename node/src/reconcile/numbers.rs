@@ -25,13 +25,24 @@ pub(crate) fn give(tx: &mut WriteTx, agreement: AgreementId, envelope: EnvelopeI
 
 /// Follows where an envelope of this node stands.
 pub(crate) fn follow(tx: &mut WriteTx, row: &OutEnvelope) -> Result<(), StoreError> {
-    let standing = match row.receipts.iter().find(|receipt| receipt.tier > 0) {
-        Some(receipt) => Standing::Delivered(receipt.at),
-        None if row.delivery.state.is_final() => Standing::Ended,
-        None => return Ok(()),
-    };
+    let standing = standing_of(row);
+    if standing == Standing::Open {
+        return Ok(());
+    }
     let number = SentNumber { envelope: row.id, standing };
     tx.put(&SENT_NUMBERS, &(row.agreement, row.number), &number)
+}
+
+/// Where an envelope stands by its receipts, whatever its sender was told in between.
+fn standing_of(row: &OutEnvelope) -> Standing {
+    let receipt = |places: std::ops::RangeInclusive<u8>| row.receipts.iter().find(|held| places.contains(&held.tier));
+    match receipt(1..=3) {
+        Some(receipt) => Standing::Delivered(receipt.at),
+        // Quarantined, purged or sent back: the receiver may have held it, and has answered for it in any case.
+        None if receipt(4..=u8::MAX).is_some() => Standing::Answered,
+        None if row.delivery.state.is_open() => Standing::Open,
+        None => Standing::Ended,
+    }
 }
 
 /// An envelope of the counterpart was committed. Another one with its number is a gap at once.

@@ -83,7 +83,7 @@ impl SentPage {
                 self.note(number, Some(row.envelope));
                 return true;
             }
-            Standing::Open => &mut self.open,
+            Standing::Open | Standing::Answered => &mut self.open,
             Standing::Delivered(at) if restores.iter().any(|(from, to)| (*from..=*to).contains(&at)) => {
                 &mut self.excused
             }

@@ -39,6 +39,8 @@ pub(crate) enum Standing {
     Delivered(Time),
     /// It ended without being delivered.
     Ended,
+    /// The receiver has signed what became of it later, without a tier: it may have held it.
+    Answered,
 }
 
 /// A number that was given to an envelope.

@@ -12,6 +12,7 @@ pub mod contact;
 pub mod deposit;
 pub mod directory;
 pub mod grant;
+pub mod held;
 pub mod introduction;
 pub mod lane;
 pub mod log;
@@ -33,6 +34,7 @@ pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use directory::{Publish, Published, Query, QueryAnswer};
 pub use grant::{Grant, Granted};
+pub use held::ReceiptHeld;
 pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
@@ -114,6 +116,7 @@ registry! {
     IntroductionTaken(IntroductionTaken),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
+    ReceiptHeld(ReceiptHeld),
     Reconcile(Reconcile),
     Reconciled(Reconciled),
     ReconcileGap(ReconcileGap),
@@ -194,6 +197,7 @@ impl Message {
             | Message::IntroductionTaken(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_)
+            | Message::ReceiptHeld(_)
             | Message::Reconcile(_)
             | Message::Reconciled(_)
             | Message::ReconcileGap(_)
@@ -234,7 +238,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..48, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..49, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -34,7 +34,7 @@ pub struct SentStatement {
     pub last: u64,
     /// Envelopes whose receipt the sender holds: the receiver has them.
     pub delivered: Ranges,
-    /// Envelopes that are under way: the receiver may have them.
+    /// Envelopes that are under way, and those that the receiver has sent back or purged: it may have had them.
     pub open: Ranges,
     /// Envelopes with a receipt that the receiver's own restore explains the loss of: it may have them.
     pub excused: Ranges,
