@@ -28,6 +28,8 @@ mod relay;
 mod tests;
 #[cfg(test)]
 mod tests_introductions;
+#[cfg(test)]
+mod tests_reconcile;
 mod urgent;
 
 use std::collections::HashMap;

@@ -42,9 +42,9 @@ pub(super) struct TestNode {
     _folder: Arc<TempDir>,
     pub(super) entity: Entity,
     pub(super) book: Book,
-    mailroom: Mailroom,
+    pub(super) mailroom: Mailroom,
     net: Net,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     pool: ContentPool,
     pub(super) introductions: Introductions,
 }
@@ -115,7 +115,7 @@ impl TestNode {
         self.net.shutdown().await;
     }
 
-    async fn send(&self, agreement: &AgreementId, bytes: usize) -> EnvelopeId {
+    pub(super) async fn send(&self, agreement: &AgreementId, bytes: usize) -> EnvelopeId {
         let envelope = EnvelopeId(ambient::random());
         self.submit(agreement, envelope, std::io::Cursor::new(tar_of(bytes)), None).await.unwrap();
         envelope
@@ -256,7 +256,7 @@ fn tar_of(bytes: usize) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     for _ in 0..1_000 {
         if reached() {
             return;

@@ -12,7 +12,7 @@ mod pages;
 pub mod rounds;
 pub mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use pages::Stated;
 pub use rounds::{Changed, Compared, Rounds};

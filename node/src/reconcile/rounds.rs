@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** what a page shows is one commit: gaps that are new, gaps that closed, the round's counts, the entry of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use pakt_keys::EntityId;
 use pakt_protocol::audit::Event;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::reconcile::{Findings, Known, Restores, compare};
@@ -15,7 +16,6 @@ use super::pages::{Stated, Unaccounted, held_page, sent_page};
 use super::rows::{Complete, Evidence, GapKind, NumberGap, RoundRow, Side, Tally};
 use crate::ambient;
 use crate::audit;
-use crate::book::Agreement;
 use crate::entity::Entity;
 use crate::store::tables::{GAPS, HELD_NUMBERS, NUMBER_GAPS, PEER_RESTORES, RESTORED, ROUNDS, SENT_NUMBERS};
 use crate::store::{Rows, Store, StoreError, WriteTx};
@@ -129,12 +129,17 @@ impl Rounds {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn state(&self, agreement: &Agreement, round: u64, first: u64) -> Result<Stated, StoreError> {
-        let page = self.store.read(|tx| sent_page(tx, agreement.id, first))?;
+    pub fn state(
+        &self,
+        (agreement, reader): (AgreementId, EntityId),
+        round: u64,
+        first: u64,
+    ) -> Result<Stated, StoreError> {
+        let page = self.store.read(|tx| sent_page(tx, agreement, first))?;
         let body = SentStatement {
             entity: self.entity.id(),
-            reader: agreement.counterpart().entity,
-            agreement: agreement.id,
+            reader,
+            agreement,
             round,
             at: ambient::now(),
             given: page.given,
@@ -157,11 +162,11 @@ impl Rounds {
     /// When the store fails.
     pub fn answer(
         &self,
-        agreement: &Agreement,
+        (agreement, reader): (AgreementId, EntityId),
         asked: Signed<SentStatement>,
         sent: &SentStatement,
     ) -> Result<(Signed<HeldStatement>, Changed), StoreError> {
-        let of = (agreement.id, Side::Received);
+        let of = (agreement, Side::Received);
         let ((last, held), restores, twice) = self.store.read(|tx| {
             let restores = restores(tx, of)?;
             let twice = tx.prefix(&NUMBER_GAPS, &(of.0, of.1.key()), GAPS_MAX)?;
@@ -175,6 +180,11 @@ impl Rounds {
             .filter_map(|((_, _, number), gap)| Some((number, gap.envelope?)))
             .collect();
         self.store.read(|tx| {
+            let twice: BTreeSet<u64> = named.iter().map(|(number, _)| *number).collect();
+            for number in twice {
+                // The one that came first.
+                named.extend(tx.get(&HELD_NUMBERS, &(of.0, number))?.map(|envelope| (number, envelope)));
+            }
             for number in findings.unknown.numbers().take(GAPS_MAX) {
                 let envelope = tx.get(&HELD_NUMBERS, &(of.0, number))?;
                 named.extend(envelope.map(|envelope| (number, envelope)));
@@ -187,8 +197,8 @@ impl Rounds {
         named.truncate(NAMED_MAX);
         let answer = HeldStatement {
             entity: self.entity.id(),
-            reader: agreement.counterpart().entity,
-            agreement: agreement.id,
+            reader,
+            agreement,
             statement: hash_of(&asked),
             at: ambient::now(),
             first: sent.first,

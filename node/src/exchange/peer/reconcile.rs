@@ -131,9 +131,8 @@ impl PeerActor {
     }
 
     async fn state_sent(&mut self, round: u64, first: u64) -> Result<Input, Trouble> {
-        let Some(agreement) = self.agreement() else { return Ok(Input::Failed) };
-        let rounds = self.context.rounds.clone();
-        let stated = blocking(move || rounds.state(&agreement, round, first)).await?;
+        let (rounds, to) = (self.context.rounds.clone(), (self.id, self.entity));
+        let stated = blocking(move || rounds.state(to, round, first)).await?;
         let input = Input::Stated(stated.signed.clone(), Box::new(stated.body.clone()));
         self.reconciling.stated = Some(stated);
         Ok(input)
@@ -156,9 +155,9 @@ impl PeerActor {
         let own = self.context.entity.id();
         let sent = verify_sent(&signed, &self.id, &agreement.node, &own)
             .map_err(|_| Trouble::Misbehaved("this is no valid statement of what was sent"))?;
-        let rounds = self.context.rounds.clone();
+        let (rounds, to) = (self.context.rounds.clone(), (self.id, self.entity));
         let (answer, changed, is_last) = blocking(move || {
-            let (answer, changed) = rounds.answer(&agreement, signed, &sent)?;
+            let (answer, changed) = rounds.answer(to, signed, &sent)?;
             let is_last = answer.peek().is_ok_and(|held| held.last == u64::MAX);
             Ok((answer, changed, is_last))
         })
