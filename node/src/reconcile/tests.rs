@@ -131,7 +131,7 @@ impl Node {
     }
 
     fn entries(&self) -> u64 {
-        self.store.read(|tx| audit::size(tx)).unwrap()
+        self.store.read(audit::size).unwrap()
     }
 }
 

@@ -1,3 +1,5 @@
+//! P30: two sides stepped through virtual time: what was lost, what a restore explains, sessions that break.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -14,7 +16,6 @@ use crate::record::tests::Party;
 enum Sent {
     Open,
     Delivered,
-    Excused,
     Ended,
 }
 
@@ -74,7 +75,6 @@ impl Side {
             let set = match sent {
                 Sent::Open => &mut page.open,
                 Sent::Delivered => &mut page.delivered,
-                Sent::Excused => &mut page.excused,
                 Sent::Ended => continue,
             };
             if !set.has_room(*number) {

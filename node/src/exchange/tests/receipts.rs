@@ -94,7 +94,7 @@ async fn later_tiers_reach_the_sender_and_are_owed_until_it_holds_them() {
     assert_eq!(a.mailroom.envelope(&envelope).unwrap().receipts.len(), 3, "nothing twice");
     // Each statement is in both logs.
     for node in [&a, &b] {
-        assert!(node.mailroom.store.read(|tx| crate::audit::size(tx)).unwrap() >= 3);
+        assert!(node.mailroom.store.read(crate::audit::size).unwrap() >= 3);
     }
     a.stop().await;
     b.stop().await;
