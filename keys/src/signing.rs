@@ -53,11 +53,15 @@ pub enum Domain {
     Decline,
     /// The entity has restored a backup.
     RestoreNotice,
+    /// What a sender has sent under an agreement.
+    SentStatement,
+    /// What a receiver holds of it.
+    HeldStatement,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -74,6 +78,8 @@ impl Domain {
         Self::DirectoryPage,
         Self::Decline,
         Self::RestoreNotice,
+        Self::SentStatement,
+        Self::HeldStatement,
     ];
 
     /// The text that enters the signed input.
@@ -95,6 +101,8 @@ impl Domain {
             Self::DirectoryPage => "pakt directory page v1",
             Self::Decline => "pakt decline v1",
             Self::RestoreNotice => "pakt restore notice v1",
+            Self::SentStatement => "pakt sent statement v1",
+            Self::HeldStatement => "pakt held statement v1",
         }
     }
 }

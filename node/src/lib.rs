@@ -24,6 +24,7 @@ pub mod keyring;
 pub mod line;
 pub mod mailroom;
 pub mod net;
+pub mod reconcile;
 pub mod relay;
 pub mod root;
 pub mod service;

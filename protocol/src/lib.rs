@@ -20,6 +20,7 @@ pub mod message;
 pub mod policy;
 pub mod quota;
 pub mod rate;
+pub mod reconcile;
 pub mod record;
 pub mod session;
 pub mod time;

@@ -105,6 +105,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/backup/kept", post(routes::backup_kept))
         .route("/v1/gaps", get(routes::gaps))
         .route("/v1/gaps/{counterpart}/seen", post(routes::gap_seen))
+        .route("/v1/reconciliations", get(routes::reconciliations).post(routes::reconcile))
+        .route("/v1/reconciliations/{counterpart}/seen", post(routes::reconciliation_seen))
         .route("/v1/events", get(events::changes))
         .fallback(routes::no_such_route)
         .method_not_allowed_fallback(routes::no_such_method)

@@ -61,6 +61,9 @@ use super::{events, routes};
         routes::backup_kept,
         routes::gaps,
         routes::gap_seen,
+        routes::reconciliations,
+        routes::reconcile,
+        routes::reconciliation_seen,
         events::outbox_events,
         events::changes,
     )

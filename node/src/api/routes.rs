@@ -523,6 +523,31 @@ pub async fn gap_seen(State(api): State<ApiState>, Path(counterpart): Path<Strin
     Ok(Json(api.node.gap_seen(counterpart).await?))
 }
 
+/// How the last comparisons of what was sent with what is held came out.
+#[utoipa::path(get, path = "/v1/reconciliations",
+    responses((status = 200, body = Vec<Reconciliation>), (status = "default", body = Problem)))]
+pub async fn reconciliations(State(api): State<ApiState>) -> Answer<Vec<Reconciliation>> {
+    Ok(Json(api.node.reconciliations().await?))
+}
+
+/// Compare now, and wait for what that shows.
+#[utoipa::path(post, path = "/v1/reconciliations", request_body = ReconcileRequest,
+    responses((status = 200, body = Vec<Reconciliation>), (status = "default", body = Problem)))]
+pub async fn reconcile(State(api): State<ApiState>, body: JsonBody<ReconcileRequest>) -> Answer<Vec<Reconciliation>> {
+    let Json(request) = body?;
+    Ok(Json(api.node.reconcile(request).await?))
+}
+
+/// The gaps with a counterpart were dealt with.
+#[utoipa::path(post, path = "/v1/reconciliations/{counterpart}/seen", params(("counterpart" = String, Path)),
+    responses((status = 200, body = Vec<Reconciliation>), (status = "default", body = Problem)))]
+pub async fn reconciliation_seen(
+    State(api): State<ApiState>,
+    Path(counterpart): Path<String>,
+) -> Answer<Vec<Reconciliation>> {
+    Ok(Json(api.node.reconciliation_seen(counterpart).await?))
+}
+
 /// The bytes of an upload. When the node has answered before the end, the rest is read for a while: a client that still writes
 /// would otherwise meet a closed connection and never read the answer.
 struct Upload {

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{root, size, subtree};
 use crate::ambient;
+use crate::backup::rows::GapRow;
 use crate::entity::Entity;
-use crate::store::tables::{HEAD_ALARMS, HEADS_GIVEN, OWN_HEADS, PEER_HEADS};
+use crate::store::tables::{GAPS, HEAD_ALARMS, HEADS_GIVEN, HEADS_UNPROVEN, OWN_HEADS, PEER_HEADS};
 use crate::store::{Store, StoreError, WriteTx};
 
 /// A counterpart gets a head this often.
@@ -28,6 +29,8 @@ pub const HEAD_EVERY: Duration = Duration::from_secs(86_400);
 const OWN_HEADS_MAX: usize = 64;
 /// Heads of one counterpart that are kept: the newest, and some before.
 const PEER_HEADS_MAX: usize = 8;
+/// Heads in a row that nothing proves, before that is an alarm.
+const UNPROVEN_MAX: u32 = 3;
 
 /// What a counterpart was given last.
 #[derive(Clone, Serialize, Deserialize)]
@@ -55,6 +58,8 @@ pub enum AlarmKind {
     Shorter,
     /// It does not continue the head that is held.
     Rewritten,
+    /// It is longer, but time and again nothing proves that it continues the head that is held.
+    Unproven,
 }
 
 /// A counterpart's log that contradicts itself, and the head that shows it.
@@ -66,6 +71,8 @@ pub struct HeadAlarm {
     pub at: Time,
     /// The head that contradicts those that are held.
     pub head: Signed<LogHead>,
+    /// The counterpart was restored from a backup since, which may explain it.
+    pub restored: bool,
 }
 
 /// What became of a counterpart's head.
@@ -75,8 +82,12 @@ pub enum Taken {
     Held,
     /// The proof begins elsewhere: one from this size on is needed.
     NeedsProof(u64),
-    /// It contradicts what is held.
-    Alarm(AlarmKind),
+    /// The same, and it was asked for in vain too often.
+    Unproven(u64),
+    /// It contradicts what is held; whether a restore of the counterpart may explain that.
+    Alarm(AlarmKind, bool),
+    /// It contradicts what is held since the counterpart was restored, which somebody here has dealt with: held from now on.
+    BegunAnew,
 }
 
 /// The log of one node; clones share it.
@@ -157,17 +168,16 @@ impl Log {
             } else if new.size == newest.size {
                 (new.root != newest.root).then_some(AlarmKind::Rewritten)
             } else if given.since != newest.size {
-                return Ok(Taken::NeedsProof(newest.size));
+                return unproven(tx, from, newest.size, &given.head);
             } else {
                 (!tree::verify_consistency(old, later, &given.proof)).then_some(AlarmKind::Rewritten)
             };
             match wrong {
-                Some(kind) => {
-                    let alarm = HeadAlarm { kind, at: ambient::now(), head: given.head };
-                    tx.put(&HEAD_ALARMS, &from, &alarm)?;
-                    Ok(Taken::Alarm(kind))
+                Some(kind) => contradiction(tx, from, kind, given.head),
+                None => {
+                    proven(tx, from)?;
+                    keep(tx, from, new.size, &given.head).map(|()| Taken::Held)
                 }
-                None => keep(tx, from, new.size, &given.head).map(|()| Taken::Held),
             }
         });
         write.await.map_err(|error: StoreError| {
@@ -226,6 +236,75 @@ fn current(tx: &mut WriteTx, entity: &Entity) -> Result<Signed<LogHead>, StoreEr
         tx.remove(&OWN_HEADS, old)?;
     }
     Ok(signed)
+}
+
+/// Counts a head that nothing proves; time and again is an alarm.
+fn unproven(tx: &mut WriteTx, from: AgreementId, held: u64, head: &Signed<LogHead>) -> Result<Taken, StoreError> {
+    let asked = tx.get(&HEADS_UNPROVEN, &from)?.unwrap_or(0).saturating_add(1);
+    tx.put(&HEADS_UNPROVEN, &from, &asked)?;
+    if asked <= UNPROVEN_MAX {
+        return Ok(Taken::NeedsProof(held));
+    }
+    // What contradicts is worse than what is not proven.
+    if tx.get(&HEAD_ALARMS, &from)?.is_none_or(|alarm| alarm.kind == AlarmKind::Unproven) {
+        let (kind, at) = (AlarmKind::Unproven, ambient::now());
+        tx.put(&HEAD_ALARMS, &from, &HeadAlarm { kind, at, head: head.clone(), restored: false })?;
+    }
+    Ok(Taken::Unproven(held))
+}
+
+/// A head was proven: what was missing before does not matter any more, and neither does a restore.
+fn proven(tx: &mut WriteTx, from: AgreementId) -> Result<(), StoreError> {
+    tx.remove(&HEADS_UNPROVEN, &from)?;
+    if tx.get(&HEAD_ALARMS, &from)?.is_some_and(|alarm| alarm.kind == AlarmKind::Unproven) {
+        tx.remove(&HEAD_ALARMS, &from)?;
+    }
+    settle(tx, from)
+}
+
+/// A head contradicts those that are held: an alarm, unless the counterpart's log began anew with its restore and somebody
+/// has dealt with that.
+fn contradiction(
+    tx: &mut WriteTx,
+    from: AgreementId,
+    kind: AlarmKind,
+    head: Signed<LogHead>,
+) -> Result<Taken, StoreError> {
+    let gap = tx.get(&GAPS, &from)?.filter(|gap| !gap.log_settled);
+    if gap.as_ref().is_some_and(|gap| gap.seen) {
+        replace(tx, from, &head)?;
+        settle(tx, from)?;
+        return Ok(Taken::BegunAnew);
+    }
+    let restored = gap.is_some();
+    tx.put(&HEAD_ALARMS, &from, &HeadAlarm { kind, at: ambient::now(), head, restored })?;
+    Ok(Taken::Alarm(kind, restored))
+}
+
+/// Somebody has dealt with the counterpart's restore: if its log contradicts what it was before, it begins anew with the head
+/// that shows it. Says whether it did.
+pub(crate) fn begin_anew(tx: &mut WriteTx, of: AgreementId) -> Result<bool, StoreError> {
+    let Some(alarm) = tx.get(&HEAD_ALARMS, &of)?.filter(|alarm| alarm.restored) else { return Ok(false) };
+    replace(tx, of, &alarm.head)?;
+    Ok(true)
+}
+
+/// Holds this head instead of all others.
+fn replace(tx: &mut WriteTx, from: AgreementId, head: &Signed<LogHead>) -> Result<(), StoreError> {
+    for old in tx.prefix_keys::<_, (AgreementId, u64), _>(&PEER_HEADS, &from, usize::MAX)? {
+        tx.remove(&PEER_HEADS, &old)?;
+    }
+    tx.remove(&HEAD_ALARMS, &from)?;
+    tx.remove(&HEADS_UNPROVEN, &from)?;
+    keep(tx, from, peek(head)?.size, head)
+}
+
+/// Whatever comes later is not explained by the counterpart's last restore.
+fn settle(tx: &mut WriteTx, from: AgreementId) -> Result<(), StoreError> {
+    match tx.get(&GAPS, &from)?.filter(|gap| !gap.log_settled) {
+        Some(gap) => tx.put(&GAPS, &from, &GapRow { log_settled: true, ..gap }),
+        None => Ok(()),
+    }
 }
 
 fn keep(tx: &mut WriteTx, from: AgreementId, size: u64, head: &Signed<LogHead>) -> Result<(), StoreError> {

@@ -8,6 +8,8 @@
 //! **Invariant:** entries hold ids, never a name, subject, text or address.
 
 pub mod heads;
+#[cfg(test)]
+mod heads_tests;
 mod noted;
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub(crate) struct GapRow {
     pub(crate) count: u64,
     /// Whether somebody here has dealt with it.
     pub(crate) seen: bool,
+    /// Whether the counterpart's audit log is known to go on, or to begin anew, after the restore.
+    pub(crate) log_settled: bool,
 }
 
 /// Envelopes that one gap names.

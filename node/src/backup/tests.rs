@@ -121,7 +121,12 @@ impl Node {
             message: Some(message),
             key: Zeroizing::new([number; 32]),
             segments: ids[..1].to_vec(),
-            note: ArrivalNote { message: MessageId([number; 16]), agreement: AGREEMENT, core: CoreHash([number; 32]) },
+            note: ArrivalNote {
+                message: MessageId([number; 16]),
+                agreement: AGREEMENT,
+                number: number.into(),
+                core: CoreHash([number; 32]),
+            },
             answer: Box::new(move |_| vec![number]),
         };
         self.mailroom.commit(PEER, envelope, arrival).await.unwrap();

@@ -16,9 +16,11 @@ use std::ops::ControlFlow;
 use super::rows::{AgreementRow, ContactRow, EpochRow};
 use super::{Book, BookError, ROWS_MAX, Standing};
 use crate::ambient;
+use crate::audit::heads;
 use crate::backup::rows::{GAP_ENVELOPES_MAX, GapRow, RestoredRow};
 use crate::entity::Entity;
 use crate::mailroom::rows::OutEnvelope;
+use crate::reconcile::numbers;
 use crate::store::tables::{
     AGREEMENTS, CONTACTS, DIAL_COUNTERS, DOOR_WINDOWS, EPOCHS, GAPS, OUT_ENVELOPES, OWN_ADDRESSES, OWN_ATTESTATIONS,
     OWN_LISTINGS, OWN_ROSTERS, RESTORE_TOLD, RESTORED,
@@ -60,6 +62,7 @@ pub(crate) fn after_restore(
         row.counter = jumped(row.counter, now);
         tx.put(&OWN_ATTESTATIONS, &id, &row)?;
     }
+    numbers::after_restore(tx, |number| jumped(number, now))?;
     let epochs: Vec<(u64, EpochRow)> = tx.range(&EPOCHS, .., ROWS_MAX)?;
     for (number, _) in &epochs {
         tx.remove(&EPOCHS, number)?;
@@ -171,18 +174,20 @@ impl Book {
         }
         let (book, id) = (self.clone(), *id);
         let found = tokio::task::spawn_blocking(move || book.lost_since(notice)).await;
-        let row = found.map_err(|_| NOT_STORED)?.map_err(|_| NOT_STORED)?;
+        let (row, until) = found.map_err(|_| NOT_STORED)?.map_err(|_| NOT_STORED)?;
         let (inner, count) = (self.inner.clone(), row.count);
+        let span = (row.notice.backup_at, until);
         let write = self.inner.store.write(move |tx| {
             inner.on_commit(tx, |_| {});
+            numbers::counterpart_restored(tx, id, span)?;
             tx.put(&GAPS, &id, &row)
         });
         let written: Result<(), StoreError> = write.await;
         written.map(|()| (generation, Some(count))).map_err(|_| NOT_STORED)
     }
 
-    /// The envelopes that the counterpart had receipted, by its own clock, since its backup was made.
-    fn lost_since(&self, notice: RestoreNotice) -> Result<GapRow, StoreError> {
+    /// The envelopes that the counterpart had receipted, by its own clock, since its backup was made, and until when.
+    fn lost_since(&self, notice: RestoreNotice) -> Result<(GapRow, Time), StoreError> {
         let mut lost = Vec::new();
         self.inner.store.read(|tx| {
             tx.scan(&OUT_ENVELOPES, .., |envelope, row: OutEnvelope| {
@@ -197,8 +202,10 @@ impl Book {
         })?;
         lost.sort_unstable_by(|a, b| b.cmp(a));
         let count = lost.len() as u64;
+        let until = lost.first().map_or(notice.restored_at, |(last, _)| notice.restored_at.max(*last));
         let envelopes = lost.into_iter().map(|(_, envelope)| envelope).take(GAP_ENVELOPES_MAX).collect();
-        Ok(GapRow { notice, learned_at: ambient::now(), envelopes, count, seen: false })
+        let learned_at = ambient::now();
+        Ok((GapRow { notice, learned_at, envelopes, count, seen: false, log_settled: false }, until))
     }
 
     /// Counterparts that were restored, and what they lost.
@@ -217,7 +224,8 @@ impl Book {
         let (inner, id) = (self.inner.clone(), *id);
         let write = self.inner.store.write(move |tx| {
             let row = tx.get(&GAPS, &id)?.ok_or(BookError::Unknown)?;
-            tx.put(&GAPS, &id, &GapRow { seen: true, ..row })?;
+            let log_settled = row.log_settled || heads::begin_anew(tx, id)?;
+            tx.put(&GAPS, &id, &GapRow { seen: true, log_settled, ..row })?;
             inner.on_commit(tx, |_| {});
             Ok(())
         });

@@ -15,6 +15,7 @@ use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::keystore::KeystoreCommand;
 use super::life::LifeCommand;
 use super::log::LogCommand;
+use super::reconcile::ReconcileArgs;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -171,6 +172,12 @@ pub enum Command {
     /// The audit log: its head, and whether it is what it was.
     #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
     Log(LogCommand),
+    /// Compare with counterparts whether everything that was sent is held; daily by itself.
+    #[command(after_help = "Examples:
+  pakt reconcile
+  pakt reconcile --with NL:KVK:99000102
+  pakt reconcile list")]
+    Reconcile(ReconcileArgs),
     /// Back the node up, check a backup, restore one.
     #[command(
         subcommand,

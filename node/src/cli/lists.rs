@@ -534,6 +534,9 @@ fn status_text(status: &Status) -> String {
     if status.limits != LineLimits::default() {
         rows.push(("line limits", limits_text(&status.limits)));
     }
+    if status.reconciliation_gaps > 0 {
+        rows.push(("gaps", format!("{} that a reconciliation shows", status.reconciliation_gaps)));
+    }
     for warning in &status.warnings {
         rows.push(("warning", safe(warning)));
     }

@@ -24,6 +24,7 @@ pub mod log;
 pub mod output;
 pub mod page;
 pub mod progress;
+pub mod reconcile;
 pub mod records;
 pub mod renew;
 pub mod run;
@@ -120,6 +121,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
         Command::Log(command) => log::log(&client, dir, output, command).await,
+        Command::Reconcile(args) => reconcile::reconcile(&client, output, args).await,
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,
         Command::Doctor(args) => doctor::doctor(&client, dir, output, &args).await,

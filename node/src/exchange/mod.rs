@@ -28,6 +28,8 @@ mod relay;
 mod tests;
 #[cfg(test)]
 mod tests_introductions;
+#[cfg(test)]
+mod tests_reconcile;
 mod urgent;
 
 use std::collections::HashMap;
@@ -55,6 +57,7 @@ use crate::introductions::Introductions;
 use crate::line::{Limits, LineConfig};
 use crate::mailroom::Mailroom;
 use crate::net::{Lane, LaneKind, Net};
+use crate::reconcile::Rounds;
 use crate::relay::RelayConfig;
 use buffers::Buffers;
 use errands::Errand;
@@ -180,6 +183,7 @@ struct Context {
     net: Net,
     controls: Controls,
     log: Log,
+    rounds: Rounds,
     settings: Settings,
     memory: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
@@ -220,6 +224,7 @@ impl Exchange {
         let (errands, orders) = mpsc::channel(errands::ERRANDS_MAX);
         let context = Context {
             log: Log::new(parts.mailroom.store.clone(), parts.entity.clone()),
+            rounds: Rounds::new(parts.mailroom.store.clone(), parts.entity.clone()),
             entity: parts.entity,
             book: parts.book,
             mailroom: parts.mailroom,
@@ -295,6 +300,16 @@ impl Exchange {
     /// Takes up an envelope that is durable in the mailroom.
     pub async fn submitted(&self, agreement: &AgreementId, envelope: EnvelopeId) {
         self.tell(agreement, Command::Submitted(envelope)).await;
+    }
+
+    /// Compares with a counterpart what was sent and received, if it is online.
+    pub async fn reconcile(&self, agreement: &AgreementId) {
+        self.tell(agreement, Command::Reconcile).await;
+    }
+
+    /// What comparisons with counterparts have shown.
+    pub fn rounds(&self) -> &Rounds {
+        &self.inner.context.rounds
     }
 
     /// Tells every counterpart the groups and the epoch as they are now.

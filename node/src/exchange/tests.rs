@@ -43,9 +43,9 @@ pub(super) struct TestNode {
     _folder: Arc<TempDir>,
     pub(super) entity: Entity,
     pub(super) book: Book,
-    mailroom: Mailroom,
+    pub(super) mailroom: Mailroom,
     net: Net,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     pool: ContentPool,
     pub(super) introductions: Introductions,
 }
@@ -116,7 +116,7 @@ impl TestNode {
         self.net.shutdown().await;
     }
 
-    async fn send(&self, agreement: &AgreementId, bytes: usize) -> EnvelopeId {
+    pub(super) async fn send(&self, agreement: &AgreementId, bytes: usize) -> EnvelopeId {
         let envelope = EnvelopeId(ambient::random());
         self.submit(agreement, envelope, std::io::Cursor::new(tar_of(bytes)), None).await.unwrap();
         envelope
@@ -165,6 +165,7 @@ impl TestNode {
             counts,
             agreement: *agreement,
             agreement_version: 1,
+            number: 0,
             root_hash: sealed.root_hash,
         };
         let out = self.message(message, envelope, counts);
@@ -173,6 +174,7 @@ impl TestNode {
             id: envelope,
             message,
             sequence: 0,
+            number: 0,
             agreement: *agreement,
             entity: row.counterpart().entity,
             entity_name: row.counterpart().name.clone(),
@@ -255,7 +257,7 @@ fn tar_of(bytes: usize) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     for _ in 0..1_000 {
         if reached() {
             return;

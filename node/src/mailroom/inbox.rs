@@ -14,6 +14,7 @@ use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
 use crate::audit;
 use crate::blob::Blobs;
+use crate::reconcile::numbers;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
 use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
@@ -53,13 +54,15 @@ pub struct ArrivalNote {
     pub message: MessageId,
     /// The agreement.
     pub agreement: AgreementId,
+    /// Its number under the agreement.
+    pub number: u64,
     /// The core that the receipt is about.
     pub core: CoreHash,
 }
 
 impl ArrivalNote {
     fn event(self, (entity, envelope): (EntityId, EnvelopeId), received: bool, blinder: [u8; 32]) -> Event {
-        let ArrivalNote { message, agreement, core } = self;
+        let ArrivalNote { message, agreement, core, .. } = self;
         let step =
             if received { MessageStep::Received { core, blinder } } else { MessageStep::RefusedHere { core, blinder } };
         Event::Message { envelope, message, agreement, entity, step }
@@ -175,6 +178,7 @@ impl Mailroom {
                 tx.put(&OWED, &(from, envelope, place), &settled.receipt)?;
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
+                        numbers::arrived(tx, (arrival.note.agreement, arrival.note.number), envelope)?;
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
                         add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
                     }

@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pakt_protocol::audit::{Event, MessageStep};
+use pakt_protocol::codec;
 use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::{self, Reason, Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
 use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::record::envelope::{CORE_BYTES_MAX, EnvelopeCore};
 use pakt_protocol::record::receipt::Receipt;
 use zeroize::Zeroizing;
 
@@ -17,6 +19,7 @@ use super::{MailError, Mailroom, outgoing_owner, receipts};
 use crate::ambient;
 use crate::audit;
 use crate::blob::Blobs;
+use crate::reconcile::numbers;
 use crate::slots::SlotId;
 use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
 use crate::store::{StoreError, WriteTx};
@@ -53,6 +56,7 @@ impl Mailroom {
                 }
                 for envelope in &mut envelopes {
                     envelope.sequence = tx.next_sequence("envelopes")?;
+                    number(tx, envelope)?;
                     tx.put(&OUT_ENVELOPES, &envelope.id, envelope)?;
                     tx.put(&OPEN_ENVELOPES, &(envelope.agreement, envelope.sequence), &envelope.id)?;
                     tx.remove(&EARLY, &(envelope.agreement, envelope.id))?;
@@ -221,6 +225,15 @@ impl Mailroom {
     }
 }
 
+/// Gives an envelope its number, and puts that into its core.
+fn number(tx: &mut WriteTx, envelope: &mut OutEnvelope) -> Result<(), StoreError> {
+    envelope.number = numbers::give(tx, envelope.agreement, envelope.id)?;
+    let core: Result<EnvelopeCore, _> = codec::decode(1, &envelope.core, CORE_BYTES_MAX);
+    let core = core.map_err(|_| StoreError::Damaged(OUT_ENVELOPES.name()))?;
+    envelope.core = EnvelopeCore { number: envelope.number, ..core }.to_bytes();
+    Ok(())
+}
+
 /// What the log notes about an envelope.
 fn event(row: &OutEnvelope, step: MessageStep) -> Event {
     let &OutEnvelope { id: envelope, message, agreement, entity, .. } = row;
@@ -276,6 +289,7 @@ pub(super) fn keep_in(
     if let Some(step) = step {
         audit::append(tx, event(&row, step))?;
     }
+    numbers::follow(tx, &row)?;
     tx.put(&OUT_ENVELOPES, &row.id, &row)?;
     if !before.is_open() || state.is_open() {
         return Ok(KeptIn { slot: None });

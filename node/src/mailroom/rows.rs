@@ -63,6 +63,8 @@ pub struct OutEnvelope {
     pub sequence: u64,
     /// The agreement that it travels under.
     pub agreement: AgreementId,
+    /// Its number under it, from 1 on; 0 until it is submitted.
+    pub number: u64,
     /// The recipient.
     pub entity: EntityId,
     /// The recipient's name in the agreement.

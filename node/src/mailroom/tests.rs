@@ -18,7 +18,7 @@ use pakt_protocol::delivery::Record;
 use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
 use pakt_protocol::message::Offer;
 use pakt_protocol::message::offer::ObjectEntry;
-use pakt_protocol::record::envelope::{Counts, Priority};
+use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use tokio::io::AsyncReadExt;
@@ -67,6 +67,25 @@ fn tar() -> Vec<u8> {
 
 fn head() -> ManifestHead {
     ManifestHead { subject: "Knee".into(), ..ManifestHead::default() }
+}
+
+fn core(sealed: &SealedTree) -> Vec<u8> {
+    let core = EnvelopeCore {
+        suite: SUITE,
+        message: MESSAGE,
+        envelope: ENVELOPE,
+        sender: OWN,
+        recipient: PEER,
+        group: GROUP,
+        priority: Priority::Normal,
+        submitted_at: Time(1),
+        counts: counts(sealed),
+        agreement: AGREEMENT,
+        agreement_version: 1,
+        number: 0,
+        root_hash: sealed.root_hash,
+    };
+    core.to_bytes()
 }
 
 fn counts(sealed: &SealedTree) -> Counts {
@@ -121,12 +140,13 @@ async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
         id: ENVELOPE,
         message: MESSAGE,
         sequence: 0,
+        number: 0,
         agreement: AGREEMENT,
         entity: PEER,
         entity_name: String::new(),
         group: GROUP,
         group_name: String::new(),
-        core: vec![1],
+        core: core(&sealed),
         delivery: Record::new(Priority::Normal, Duration::from_secs(60), Time(1)),
         wire_bytes: 0,
         durable_bytes: 0,
@@ -199,7 +219,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         message: Some(message),
         key: Zeroizing::new(*sealed.tree.manifest_key.as_bytes()),
         segments: sealed.objects.iter().skip(first).map(|(entry, _)| entry.id).collect(),
-        note: ArrivalNote { message: MESSAGE, agreement: AGREEMENT, core: CoreHash([0; 32]) },
+        note: ArrivalNote { message: MESSAGE, agreement: AGREEMENT, number: 1, core: CoreHash([0; 32]) },
         answer: {
             let receipt = receipt.to_vec();
             Box::new(move |_| receipt)

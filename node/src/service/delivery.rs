@@ -213,6 +213,7 @@ mod tests {
             id: EnvelopeId([3; 16]),
             message: MessageId([1; 16]),
             sequence: 1,
+            number: 1,
             agreement: AgreementId([4; 32]),
             entity: EntityId([5; 32]),
             entity_name: "Sør".into(),

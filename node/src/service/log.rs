@@ -47,11 +47,17 @@ impl Node {
     /// What the operator must know about a counterpart's log.
     pub(super) fn log_warning(&self, agreement: &Agreement) -> Option<String> {
         let alarm = self.inner.exchange.log().alarm(&agreement.id).ok().flatten()?;
+        let name = &agreement.counterpart().name;
         let what = match alarm.kind {
+            _ if alarm.restored => {
+                return Some(format!(
+                    "the audit log of {name} begins anew since its restore: ask its operator, then `pakt backup gaps --seen {name}`"
+                ));
+            }
             AlarmKind::Shorter => "is shorter than it was",
             AlarmKind::Rewritten => "was rewritten",
+            AlarmKind::Unproven => "grows without a proof that it is the same",
         };
-        let name = &agreement.counterpart().name;
         Some(format!("the audit log of {name} {what}: keep `pakt log head --of`, and ask its operator"))
     }
 }

@@ -13,6 +13,7 @@
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `log` | the audit log and heads of it |
 //! | `backup` | backups, and what restored counterparts lost |
+//! | `reconcile` | whether what was sent is held |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
 //!
 //! **Invariant:** nothing is decided here that a counterpart could notice; that is the exchange's and the protocol's.
@@ -34,6 +35,7 @@ mod life;
 mod log;
 mod outbox;
 mod peers;
+mod reconcile;
 mod root;
 mod running;
 mod sending;

@@ -203,6 +203,8 @@ impl Node {
             counts: message.counts,
             agreement: agreement.id,
             agreement_version: agreement.terms.version,
+            // Given with the commit that makes it durable.
+            number: 0,
             root_hash: *root_hash,
         };
         let hold = Duration::from_secs(agreement.terms.hold_seconds.into());
@@ -211,6 +213,7 @@ impl Node {
             id,
             message: message.id,
             sequence: 0,
+            number: 0,
             agreement: agreement.id,
             entity: other.entity,
             entity_name: other.name.clone(),

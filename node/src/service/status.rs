@@ -57,6 +57,7 @@ impl Node {
             queued: inner.mailroom.open_count()?,
             held,
             peers_online,
+            reconciliation_gaps: self.reconciliation_gaps()?,
             unprotected: inner.unprotected,
             root: root_place(inner.entity.current().root()),
             relay: relay_of(inner.exchange.relay_counts()),
@@ -102,6 +103,7 @@ impl Node {
                 warnings.extend(self.controls_warning(&agreement));
             }
             warnings.extend(self.log_warning(&agreement));
+            warnings.extend(self.reconciliation_warnings(&agreement)?);
             warnings.extend(life_warnings(&agreement, now, ENDS_SOON));
         }
         Ok(warnings)

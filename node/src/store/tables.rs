@@ -28,6 +28,7 @@ use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
+use crate::reconcile::rows::{NumberGap, RoundRow, SentNumber};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
@@ -226,3 +227,27 @@ pub(crate) const RESTORE_TOLD: Table<AgreementId, u64> = Table::new("restore-tol
 
 /// Counterparts that came out of a backup, and what they lost of ours.
 pub(crate) const GAPS: Table<AgreementId, GapRow> = Table::new("gaps-1");
+
+/// The highest number that was given to an envelope, per agreement.
+pub(crate) const LAST_NUMBERS: Table<AgreementId, u64> = Table::new("last-numbers-1");
+
+/// Envelopes of this node by number, and where they stand.
+pub(crate) const SENT_NUMBERS: Table<(AgreementId, u64), SentNumber> = Table::new("sent-numbers-1");
+
+/// Envelopes of counterparts by number, once they were committed.
+pub(crate) const HELD_NUMBERS: Table<(AgreementId, u64), EnvelopeId> = Table::new("held-numbers-1");
+
+/// Numbers that may have been given and were forgotten by restores of this node, first and last of each.
+pub(crate) const FORGOTTEN: Table<AgreementId, Vec<(u64, u64)>> = Table::new("forgotten-numbers-1");
+
+/// From when to when a counterpart signed receipts that a restore may have made it forget, by its own clock.
+pub(crate) const PEER_RESTORES: Table<AgreementId, Vec<(Time, Time)>> = Table::new("peer-restores-1");
+
+/// Reconciliations of what was sent (1) and received (0), per agreement.
+pub(crate) const ROUNDS: Table<(AgreementId, bool), RoundRow> = Table::new("rounds-1");
+
+/// Numbers that a reconciliation found something wrong with.
+pub(crate) const NUMBER_GAPS: Table<(AgreementId, bool, u64), NumberGap> = Table::new("number-gaps-1");
+
+/// Heads in a row of each counterpart that nothing proves.
+pub(crate) const HEADS_UNPROVEN: Table<AgreementId, u32> = Table::new("heads-unproven-1");

@@ -99,6 +99,15 @@ pub enum Event {
     },
     /// The store was restored from a backup.
     Restored,
+    /// A reconciliation found a gap, or that it has closed.
+    Reconciled {
+        /// The agreement.
+        agreement: AgreementId,
+        /// Whether it is about what this node has sent, or about what it has received.
+        sent: bool,
+        /// How many numbers something is wrong with; 0 once there are none any more.
+        gaps: u64,
+    },
 }
 
 /// Steps in the life of an agreement. Append only.

@@ -51,6 +51,7 @@ fn kit() -> &'static Kit {
             counts: Counts { files: 1, plain_bytes: 100, chunks: 1, segments: 1, sealed_bytes: 200 },
             agreement: AgreementId([4; 32]),
             agreement_version: 1,
+            number: 1,
             root_hash: [5; 32],
         };
         let epoch = EpochKey::generate(&mut UnwrapErr(SysRng));

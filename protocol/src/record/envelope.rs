@@ -65,6 +65,8 @@ pub struct EnvelopeCore {
     pub agreement: AgreementId,
     /// The agreement's version when it was made.
     pub agreement_version: u32,
+    /// Its place among all envelopes of this sender under this agreement, from 1 on.
+    pub number: u64,
     /// Hash over the ids of the sealed manifest segments.
     pub root_hash: [u8; 32],
 }
@@ -152,6 +154,9 @@ impl SealedEnvelope {
         let core: EnvelopeCore = codec::decode(1, &self.core, CORE_BYTES_MAX)?;
         if core.suite != SUITE {
             return Err(RecordError::Field("unknown suite"));
+        }
+        if core.number == 0 {
+            return Err(RecordError::Field("numbers begin at 1"));
         }
         if core.sender != sender.entity || core.recipient != *recipient {
             return Err(RecordError::Parties("the envelope is between other entities"));

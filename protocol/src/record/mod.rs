@@ -18,6 +18,7 @@ pub mod grant;
 pub mod listing;
 pub mod page;
 pub mod receipt;
+pub mod reconciliation;
 pub mod restored;
 pub mod roster;
 pub mod statement;

@@ -50,6 +50,7 @@ fn core(objects: u64) -> EnvelopeCore {
         counts: Counts { files: 1, plain_bytes: 100, chunks: objects - 1, segments: 1, sealed_bytes: 100 * objects },
         agreement: AgreementId([4; 32]),
         agreement_version: 1,
+        number: 1,
         root_hash: [5; 32],
     }
 }

@@ -196,7 +196,7 @@ impl Story {
     pub(crate) fn core_between(&self, sender: &Party, recipient: &Party, suite: u8, priority: u32) -> Vec<u8> {
         let wire = Wire::v1().u8(suite).raw(&id("message")).raw(&id("envelope"));
         let wire = wire.raw(&sender.entity().0).raw(&recipient.entity().0).raw(&group("reception")).u32(priority);
-        let wire = wire.u64(NOW + DAY).raw(&self.counts()).raw(&self.agreement_id()).u32(1);
+        let wire = wire.u64(NOW + DAY).raw(&self.counts()).raw(&self.agreement_id()).u32(1).u64(1);
         let ids: Vec<u8> = self.segments().iter().flat_map(|sealed| ObjectId::of(sealed).0).collect();
         wire.raw(&blake3::derive_key("pakt manifest root v1", &ids)).0
     }

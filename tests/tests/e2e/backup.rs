@@ -114,12 +114,27 @@ fn p24_a_restored_node_waits_then_tells_its_peer_of_the_gap() {
     until(secs(20), "the roster of the backup, newly signed", || {
         groups_seen(&pair.b).contains("Kanarigruppe").then_some(())
     });
+    assert_gaps_explained(&pair);
     // Told once: another start says nothing new.
     pair.a.terminate();
     pair.a.start();
     pair.wait_online();
     std::thread::sleep(secs(2));
     assert_eq!(pair.b.json(&["backup", "gaps"])[0]["seen"], true);
+}
+
+/// The restore explains on both sides what a comparison shows: one message each way, and no alarm.
+#[track_caller]
+fn assert_gaps_explained(pair: &Pair) {
+    let asked = pair.b.json(&["reconcile", "--with", pair.a.number()]);
+    for all in [&asked, &pair.a.json(&["reconcile", "list"])] {
+        for row in all.as_array().unwrap() {
+            assert_eq!((&row["explained"], &row["gap_count"]), (&1.into(), &0.into()), "{all}");
+        }
+    }
+    for node in [&pair.a, &pair.b] {
+        assert!(!warnings(node).contains("ALARM"), "{}", warnings(node));
+    }
 }
 
 /// Not a word to or from the counterpart until the agreement is confirmed.

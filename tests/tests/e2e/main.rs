@@ -30,6 +30,7 @@ mod proxies;
 mod queue;
 mod quiet;
 mod receipts;
+mod reconciliation;
 mod refusals;
 mod relays;
 mod resume;

@@ -34,6 +34,9 @@ pub struct Status {
     pub held: u64,
     /// Counterparts whose control lane is up.
     pub peers_online: u64,
+    /// Messages whose records do not match those of the other side, and nobody has dealt with: see `pakt reconcile list`.
+    #[serde(default)]
+    pub reconciliation_gaps: u64,
     /// Whether the keystore lies on disk without a passphrase.
     pub unprotected: bool,
     /// Where the root is and what opens it.

@@ -1,11 +1,13 @@
 //! P5, P24: what a restored node may say, and what its counterparts believe.
 
 use pakt_protocol::door;
+use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::record::restored::RestoreNotice;
 
 use super::*;
 use crate::backup::rows::RestoredRow;
-use crate::store::tables::{RESTORE_TOLD, RESTORED};
+use crate::reconcile::numbers;
+use crate::store::tables::{FORGOTTEN, RESTORE_TOLD, RESTORED};
 
 /// The node as it is after a backup of this moment was restored, its memory of private epoch keys gone.
 async fn restore(node: Node, generation: u64) -> Node {
@@ -47,6 +49,21 @@ async fn p5_a_restored_node_says_nothing_old_again() {
     b.book.take_roster(&id, &old).await.unwrap();
     b.book.take_roster(&id, &new).await.unwrap();
     assert!(b.book.take_roster(&id, &old).await.is_err(), "the old roster never again");
+}
+
+#[tokio::test]
+async fn p5_numbers_of_envelopes_go_on_above_all_that_may_have_been_given() {
+    let (a, _, id) = agreed().await;
+    let give = |node: &Node| {
+        let write = node.book.inner.store.write_blocking(move |tx| numbers::give(tx, id, EnvelopeId([9; 16])));
+        write.unwrap()
+    };
+    assert_eq!([give(&a), give(&a), give(&a)], [1, 2, 3]);
+    let a = restore(a, 1).await;
+    let next = give(&a);
+    assert!(next > 1 << 32);
+    let forgotten = a.book.inner.store.read(|tx| tx.get(&FORGOTTEN, &id)).unwrap();
+    assert_eq!(forgotten, Some(vec![(4, next - 1)]), "and what lies between is known as forgotten");
 }
 
 #[tokio::test]

@@ -56,11 +56,22 @@ impl PeerActor {
         let Some(agreement) = self.agreement() else { return };
         match self.context.log.take(self.id, &agreement.node, Given { head, since, proof }).await {
             Ok(Taken::Held) => {}
-            Ok(Taken::NeedsProof(held)) if held == since => self.close_session("a head without its proof").await,
             Ok(Taken::NeedsProof(since)) => self.transmit(WantLogHead { since }.into()),
-            Ok(Taken::Alarm(kind)) => {
+            Ok(Taken::Unproven(since)) => {
+                tracing::error!(agreement = %self.id, peer = %self.entity, "the counterpart does not prove its audit log");
+                self.transmit(WantLogHead { since }.into());
+                self.context.mailroom.changed();
+            }
+            Ok(Taken::Alarm(kind, false)) => {
                 tracing::error!(agreement = %self.id, peer = %self.entity, ?kind, "the counterpart's audit log was tampered with");
                 self.context.mailroom.changed();
+            }
+            Ok(Taken::Alarm(kind, true)) => {
+                tracing::warn!(agreement = %self.id, peer = %self.entity, ?kind, "the counterpart's audit log begins anew after its restore");
+                self.context.mailroom.changed();
+            }
+            Ok(Taken::BegunAnew) => {
+                tracing::info!(agreement = %self.id, peer = %self.entity, "the counterpart's audit log goes on from its restore");
             }
             Err(why) => self.close_session(why).await,
         }

@@ -20,6 +20,7 @@ mod owed;
 mod pace;
 mod pulling;
 mod receiving;
+mod reconcile;
 mod records;
 mod relaying;
 mod restored;
@@ -37,7 +38,7 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
-use pakt_protocol::message::Message;
+use pakt_protocol::message::{Message, WantReconcile};
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::envelope::Priority;
@@ -64,6 +65,7 @@ use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
+use reconcile::Reconciling;
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
@@ -123,6 +125,8 @@ pub(in crate::exchange) enum Command {
     Introductions,
     /// Receipts were signed for the counterpart.
     Owed,
+    /// What was sent and received is to be compared now.
+    Reconcile,
 }
 
 /// What the actor shows to the rest of the node.
@@ -194,6 +198,8 @@ pub(super) enum Timer {
     Introductions,
     /// Writing which receipts the counterpart holds.
     Held,
+    /// Comparing what was sent with what is held.
+    Reconcile,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -278,6 +284,7 @@ pub(in crate::exchange) struct PeerActor {
     passing: Passing,
     owed: Owed,
     settling: Settling,
+    reconciling: Reconciling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -330,6 +337,7 @@ impl PeerActor {
             passing: Passing::default(),
             owed: Owed::default(),
             settling: Settling::default(),
+            reconciling: Reconciling::default(),
         }
     }
 
@@ -344,6 +352,7 @@ impl PeerActor {
         self.load_rates();
         self.load_deliveries().await;
         self.load_early().await;
+        self.load_reconciliation();
         self.timers.set(Timer::Dial, now());
         self.timers.set(Timer::Stale, now() + STALE_FIRST);
         loop {
@@ -396,6 +405,12 @@ impl PeerActor {
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
             Command::Owed => self.handle_owed().await,
+            Command::Reconcile => {
+                self.reconcile_now().await;
+                if self.is_live() {
+                    self.transmit(WantReconcile.into());
+                }
+            }
         }
     }
 
@@ -418,6 +433,7 @@ impl PeerActor {
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
                 Timer::Held => self.write_held().await,
+                Timer::Reconcile => self.tick_reconciling().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -63,6 +63,10 @@ fn is_record(message: &Message) -> bool {
             | Message::Published(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_)
+            | Message::Reconcile(_)
+            | Message::Reconciled(_)
+            | Message::ReconcileGap(_)
+            | Message::WantReconcile(_)
     )
 }
 

@@ -376,7 +376,8 @@ impl PeerActor {
             key: None,
             stage: Stage::Checking,
         });
-        let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
+        let note =
+            ArrivalNote { message: open.core.message, agreement: self.id, number: open.core.number, core: open.hash };
         let arrival = Arrival { message, key, segments, note, answer };
         self.context.mailroom.commit(self.entity, envelope, arrival).await
     }

@@ -36,6 +36,10 @@ impl PeerActor {
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             Message::ReceiptHeld(held) => self.take_receipt_held(held).await,
             Message::AskEnded(ask) => self.answer_ask(&ask.core).await,
+            Message::Reconcile(message) => self.take_sent_statement(message).await,
+            Message::Reconciled(message) => self.take_held_statement(message).await,
+            Message::ReconcileGap(message) => self.take_reconcile_gap(message).await,
+            Message::WantReconcile(_) => self.reconcile_now().await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

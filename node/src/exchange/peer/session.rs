@@ -160,6 +160,7 @@ impl PeerActor {
         }
         let lasted = self.live.take().map_or(Duration::ZERO, |live| now().since(live.since));
         self.forget_questions();
+        self.end_reconciling().await;
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;
@@ -226,6 +227,7 @@ impl PeerActor {
                 self.tell_grant().await;
                 self.hand_in_listing().await;
                 self.send_introductions_again();
+                self.begin_reconciling().await;
             }
             Event::LookUp(offer) => self.look_up(offer).await,
             Event::Receive(offer) => self.receive(offer).await,
@@ -260,6 +262,7 @@ impl PeerActor {
         });
         tracing::debug!(agreement = %self.id, session = number, why, "the session was closed");
         self.forget_questions();
+        self.end_reconciling().await;
         self.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending().await;

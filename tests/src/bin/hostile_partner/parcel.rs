@@ -100,6 +100,7 @@ impl Parcel {
             counts,
             agreement: partner.agreement(),
             agreement_version: partner.checked.terms.version,
+            number: u64::from_be_bytes(ambient::random()).max(1),
             root_hash,
         };
         let offer = Offer {

@@ -101,6 +101,13 @@ pub(crate) const ROWS: &[Row] = &[
         act: unproven,
     },
     Row {
+        name: "log never proven",
+        does: "shows longer and longer logs, and proves none of them when asked",
+        meets: "asked for the proof",
+        says: "the counterpart does not prove its audit log",
+        act: never_proven,
+    },
+    Row {
         name: "log rewritten",
         does: "shows a longer log that does not continue the head that is held",
         meets: "passed over",
@@ -276,6 +283,12 @@ fn unproven(stage: &mut Stage) -> Met {
         Some(_) => Met::Other("asked for the proof"),
         None => Met::Astray("the head was taken".into()),
     }
+}
+
+fn never_proven(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    let asked = (0..4).filter(|_| held(&mut session, &stage.first).is_some()).count();
+    if asked == 4 { Met::Other("asked for the proof") } else { Met::Astray(format!("asked {asked} times")) }
 }
 
 /// Shows a head with this root, of a size and as continuing a size that follow from the one that is held.

@@ -13,6 +13,7 @@ mod introductions;
 mod lanes;
 mod offers;
 mod receipts;
+mod reconciliations;
 mod relays;
 mod rosters;
 mod slow;
@@ -79,6 +80,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         addresses::ROWS,
         relays::ROWS,
         evidence::ROWS,
+        reconciliations::ROWS,
         directory::ROWS,
         introductions::ROWS,
         floods::ROWS,

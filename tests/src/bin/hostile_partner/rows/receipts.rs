@@ -301,6 +301,7 @@ fn asks(stage: &mut Stage, sender: pakt_keys::EntityId) -> Result<(Session, Enve
         counts: Counts::default(),
         agreement: partner.agreement(),
         agreement_version: 1,
+        number: 1,
         root_hash: [5; 32],
     };
     session.control.say(AskEnded { core: core.to_bytes() });
