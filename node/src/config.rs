@@ -138,6 +138,8 @@ impl Default for ApiTcp {
 pub struct LogConfig {
     /// `text` or `json`.
     pub format: LogFormat,
+    /// Unix socket of the machine's syslog that gets every entry of the audit log.
+    pub syslog: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -393,6 +395,8 @@ const CONFIG_TAIL: &str = r#"
 [log]
 # text or json, on stderr.
 # format = "text"
+# Unix socket of this machine's syslog: every entry of the audit log goes there as a line of RFC 5424. It holds ids only.
+# syslog = "/dev/log"
 "#;
 
 /// The text of a configuration with another `advertise`.

@@ -236,6 +236,38 @@ pub async fn log_head(
     Ok(Json(api.node.log_head(of).await?))
 }
 
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct EntriesQuery {
+    /// The first one; without it the newest are listed.
+    from: Option<u64>,
+    /// How many, at most 1,000; 100 without it.
+    limit: Option<usize>,
+}
+
+/// Entries of the audit log.
+#[utoipa::path(get, path = "/v1/log/entries", params(EntriesQuery),
+    responses((status = 200, body = LogPage), (status = "default", body = Problem)))]
+pub async fn log_entries(
+    State(api): State<ApiState>,
+    query: Result<Query<EntriesQuery>, QueryRejection>,
+) -> Answer<LogPage> {
+    let Query(EntriesQuery { from, limit }) = query?;
+    Ok(Json(api.node.log_entries(from, limit).await?))
+}
+
+/// Entries of the audit log as lines of FHIR, syslog or JSON, streamed; noted in the log.
+#[utoipa::path(get, path = "/v1/log/export", params(LogExport),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = "default", body = Problem)))]
+pub async fn log_export(
+    State(api): State<ApiState>,
+    query: Result<Query<LogExport>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(asked) = query?;
+    let (format, lines) = api.node.log_export(asked).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(lines)).into_response())
+}
+
 /// Read the whole audit log again, and compare it with what others hold of it.
 #[utoipa::path(post, path = "/v1/log/verification", request_body = LogVerifyRequest,
     responses((status = 200, body = LogVerified), (status = "default", body = Problem)))]

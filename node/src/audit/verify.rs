@@ -172,6 +172,19 @@ fn answered(entry: &Entry) -> Option<((EnvelopeId, CoreHash), [u8; 32])> {
 /// # Errors
 /// When the store fails; what is wrong with the log is the inner error.
 pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered>, StoreError> {
+    let verdict = verify_while(tx, held, || true)?;
+    Ok(verdict.unwrap_or(Err(Tampered::Missing(0))))
+}
+
+/// The same while `go_on` says so; none if it was stopped before the end.
+///
+/// # Errors
+/// Those of [`verify`].
+pub(super) fn verify_while(
+    tx: &impl Rows,
+    held: &[Held],
+    go_on: impl Fn() -> bool,
+) -> Result<Option<Result<Verified, Tampered>>, StoreError> {
     let mut own: Vec<Held> = Vec::new();
     for (_, head) in tx.range(&OWN_HEADS, .., usize::MAX)? {
         own.push(Held::from(&head.peek().map_err(|_| StoreError::Damaged(OWN_HEADS.name()))?));
@@ -179,9 +192,14 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
     own.extend_from_slice(held);
     let (mut reading, mut wanted, mut wrong) = (Reading::default(), Wanted::new(&own), None);
     if let Err(tampered) = wanted.compare(&reading, None) {
-        return Ok(Err(tampered));
+        return Ok(Some(Err(tampered)));
     }
+    let mut stopped = false;
     tx.scan(&AUDIT, .., |index: u64, row: AuditRow| {
+        if !go_on() {
+            stopped = true;
+            return Ok(ControlFlow::Break(()));
+        }
         Ok(match read_one(&mut reading, &mut wanted, index, &row) {
             Ok(()) => ControlFlow::Continue(()),
             Err(tampered) => {
@@ -190,6 +208,9 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
             }
         })
     })?;
+    if stopped {
+        return Ok(None);
+    }
     if wrong.is_none() && reading.size != size(tx)? {
         wrong = Some(Tampered::Missing(reading.size));
     }
@@ -198,7 +219,7 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
         None => wanted.end(),
     };
     let verified = Verified { entries: reading.size, root: reading.root(), compared: wanted.compared };
-    Ok(verdict.map(|()| verified))
+    Ok(Some(verdict.map(|()| verified)))
 }
 
 fn read_one(reading: &mut Reading, wanted: &mut Wanted, index: u64, row: &AuditRow) -> Result<(), Tampered> {

@@ -154,8 +154,15 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
-    /// The audit log: its head, and whether it is what it was.
-    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    /// The audit log: its entries, its head, and whether it is what it was.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt log list
+  pakt log export --format fhir --since 30d --out november.ndjson
+  pakt log verify
+  pakt log head --out ours.head"
+    )]
     Log(LogCommand),
     /// Back the node up, check a backup, restore one.
     #[command(
@@ -420,6 +427,12 @@ pub struct SendArgs {
     /// Which purpose of the agreement this serves.
     #[arg(long)]
     pub purpose: Option<String>,
+    /// The received message that this one passes on, for the audit log.
+    #[arg(long, value_name = "ID")]
+    pub forwards: Option<String>,
+    /// The sent message that this one corrects, for the audit log: what was sent cannot be changed.
+    #[arg(long, value_name = "ID")]
+    pub corrects: Option<String>,
     /// Return only when every recipient has got this far.
     #[arg(long, value_name = "STATE")]
     pub wait: Option<WaitFor>,

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod life;
 pub mod lists;
 pub mod log;
+mod log_entries;
 pub mod output;
 pub mod progress;
 pub mod records;

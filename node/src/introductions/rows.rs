@@ -1,5 +1,6 @@
 //! The rows of introductions as they lie in the store.
 
+use pakt_keys::EntityId;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::introduction::{Introduction, IntroductionId};
 use pakt_protocol::record::card::SignedCard;
@@ -43,6 +44,8 @@ pub(crate) struct CardRequestRow {
 pub(crate) struct ReceivedRow {
     pub(crate) via: AgreementId,
     pub(crate) id: IntroductionId,
+    /// The proposer.
+    pub(crate) from: EntityId,
     /// Codec bytes of the agreement file.
     pub(crate) file: Vec<u8>,
     pub(crate) at: Time,

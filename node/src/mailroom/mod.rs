@@ -7,6 +7,7 @@
 
 pub mod early;
 pub mod inbox;
+pub(crate) mod journal;
 pub mod outbox;
 pub mod rate;
 pub mod rows;

@@ -12,7 +12,7 @@ use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::receipt::{Receipt, Verdict};
 use zeroize::Zeroizing;
 
-use super::rows::{HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
+use super::rows::{Earlier, HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
 use super::{MailError, Mailroom, outgoing_owner};
 use crate::ambient;
 use crate::audit;
@@ -57,6 +57,9 @@ impl Mailroom {
                     tx.put(&OPEN_ENVELOPES, &(envelope.agreement, envelope.sequence), &envelope.id)?;
                     tx.remove(&EARLY, &(envelope.agreement, envelope.id))?;
                     audit::append(tx, event(envelope, MessageStep::Sent))?;
+                }
+                for earlier in &message.earlier {
+                    audit::append(tx, followed(earlier, message.id))?;
                 }
                 tx.put(&OUT_MESSAGES, &message.id, &message)
             })
@@ -235,6 +238,13 @@ fn event(row: &OutEnvelope, step: MessageStep) -> Event {
     Event::Message { envelope, message, agreement, entity, step }
 }
 
+/// What the log notes about an earlier message that another one passes on or corrects.
+fn followed(earlier: &Earlier, by: MessageId) -> Event {
+    let &Earlier { is_received, envelope, message, agreement, entity } = earlier;
+    let step = if is_received { MessageStep::Forwarded { by } } else { MessageStep::Corrected { by } };
+    Event::Message { envelope, message, agreement, entity, step }
+}
+
 fn final_step(state: State) -> MessageStep {
     match state {
         State::Delivered => MessageStep::Delivered,
@@ -292,6 +302,11 @@ fn end_message(tx: &mut WriteTx, blobs: &Blobs, id: &MessageId) -> Result<Option
     }
     blobs.unpin(tx, outgoing_owner(id))?;
     let slot = message.key.take();
+    for envelope in message.envelopes.iter().filter(|_| slot.is_some()) {
+        if let Some(row) = tx.get(&OUT_ENVELOPES, envelope)? {
+            audit::append(tx, event(&row, MessageStep::Erased))?;
+        }
+    }
     tx.put(&OUT_MESSAGES, id, &message)?;
     Ok(slot)
 }

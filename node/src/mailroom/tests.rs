@@ -116,6 +116,7 @@ async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
         counts: counts(&sealed),
         key: None,
         envelopes: vec![ENVELOPE],
+        earlier: vec![],
     };
     let envelope = OutEnvelope {
         id: ENVELOPE,

@@ -203,6 +203,7 @@ mod tests {
             counts,
             key: None,
             envelopes: vec![EnvelopeId([3; 16])],
+            earlier: vec![],
         }
     }
 

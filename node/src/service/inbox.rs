@@ -97,7 +97,7 @@ impl Node {
     }
 
     /// The item whose id, or the first digits of it, was typed.
-    fn inbox_named(&self, typed: &str) -> Answer<InItem> {
+    pub(super) fn inbox_named(&self, typed: &str) -> Answer<InItem> {
         let mut id = [0; 16];
         if hex::decode_to_slice(typed, &mut id).is_ok() {
             match self.inner.mailroom.item(&id) {

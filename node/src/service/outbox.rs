@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The envelope that was named, or all those of the message that was.
-    fn named(&self, typed: &str) -> Answer<(OutMessage, Vec<OutEnvelope>)> {
+    pub(super) fn named(&self, typed: &str) -> Answer<(OutMessage, Vec<OutEnvelope>)> {
         let mailroom = &self.inner.mailroom;
         let named = match self.exactly_named(typed)? {
             Some(named) => named,

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pakt_keys::EntityId;
@@ -25,6 +26,7 @@ use super::status::ENDS_SOON;
 use super::{Answer, Ended};
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::audit;
 use crate::blob::Owner;
 use crate::book::{Book, Standing};
 use crate::clock;
@@ -65,9 +67,12 @@ pub(super) struct Running {
     pub(super) book: Book,
     pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
+    pub(super) mailroom: Mailroom,
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
+    /// The socket that gets the audit log.
+    pub(super) syslog: Option<PathBuf>,
     /// The order to stop.
     pub(super) shutdown: CancellationToken,
     /// Ends what goes on by itself; cancelled with `shutdown`, and when the node fails.
@@ -82,8 +87,13 @@ impl Running {
         let tidying = tokio::spawn(tidy_introductions(self.introductions.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
+        let log = self.exchange.log().clone();
+        let mailroom = self.mailroom.clone();
+        let looking = tokio::spawn(audit::keep::keep(log.clone(), self.stop.clone(), move || mailroom.changed()));
+        let feeding = self.syslog.clone().map(|socket| tokio::spawn(audit::feed::feed(log, socket, self.stop.clone())));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
-        let tasks = vec![
+        let mut tasks = vec![
+            ("audit log", looking),
             ("ends", warning),
             ("watching", watching),
             ("epochs", epochs),
@@ -92,6 +102,7 @@ impl Running {
             ("clock", noting),
             ("known content", keeping),
         ];
+        tasks.extend(feeding.map(|feeding| ("syslog", feeding)));
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;

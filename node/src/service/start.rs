@@ -128,6 +128,8 @@ async fn bring_up(
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
+        syslog: config.log.syslog.clone(),
+        mailroom: mailroom.clone(),
         shutdown,
         stop: stop.clone(),
     };
@@ -180,7 +182,7 @@ async fn connect(
         introductions: introductions.clone(),
         net: net.clone(),
         lanes,
-        controls: Controls::of_this_node(),
+        controls: Controls::of_this_node(&mailroom.store),
         settings,
     });
     Ok((net, exchange))

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::audit::AuditRow;
 use crate::audit::heads::{GivenRow, HeadAlarm};
+use crate::audit::pace::PaceRow;
 use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
@@ -27,6 +28,7 @@ use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
+use crate::mailroom::journal::JournalDay;
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -223,3 +225,18 @@ pub(crate) const RESTORE_TOLD: Table<AgreementId, u64> = Table::new("restore-tol
 
 /// Counterparts that came out of a backup, and what they lost of ours.
 pub(crate) const GAPS: Table<AgreementId, GapRow> = Table::new("gaps-1");
+
+/// What each counterpart has added to the audit log today.
+pub(crate) const AUDIT_PACES: Table<AgreementId, PaceRow> = Table::new("audit-paces-1");
+
+/// The fingerprints of the approvers whose naming is in the audit log.
+pub(crate) const APPROVERS_NOTED: Table<(), Vec<[u8; 32]>> = Table::new("approvers-noted-1");
+
+/// How many entries of the audit log have gone to the syslog socket.
+pub(crate) const SYSLOG_SENT: Table<(), u64> = Table::new("syslog-sent-1");
+
+/// Released messages that nobody has taken yet, by when they were released.
+pub(crate) const JOURNAL_OPEN: Table<(Time, EntityId, EnvelopeId), ()> = Table::new("journal-open-1");
+
+/// How many messages were taken, in time and late, by the day.
+pub(crate) const JOURNAL_DAYS: Table<u32, JournalDay> = Table::new("journal-days-1");

@@ -86,6 +86,8 @@ mod tests {
             bytes: None,
             files: None,
             folders: None,
+            forwards: None,
+            corrects: None,
         };
         assert!(!format!("{message:?}").contains("canary"));
     }
