@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::export::Format;
 use super::{Log, page, size};
-use crate::store::tables::SYSLOG_SENT;
 use crate::store::StoreError;
+use crate::store::tables::SYSLOG_SENT;
 
 /// Entries between two notes of how far it is.
 const BATCH: usize = 256;

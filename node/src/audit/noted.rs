@@ -90,3 +90,33 @@ fn note_approvers(tx: &mut WriteTx, named: Vec<[u8; 32]>) -> Result<(), StoreErr
     }
     tx.put(&APPROVERS_NOTED, &(), &named)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pakt_keys::store_seal::StoreKey;
+
+    use super::super::page;
+    use super::*;
+    use crate::disk::FaultDisk;
+    use crate::store::Store;
+
+    #[test]
+    fn approvers_are_noted_once_by_a_hash() {
+        let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
+        let (one, two, three) = ([1; 32], [2; 32], [3; 32]);
+        for named in [vec![], vec![one, two], vec![one, two], vec![two, three]] {
+            store.write_blocking(move |tx| note_approvers(tx, named)).unwrap();
+        }
+        let entries = store.read(|tx| page(tx, 0, 10)).unwrap();
+        let events: Vec<Event> = entries.into_iter().map(|(_, entry)| entry.event).collect();
+        let steps = [
+            AdministratorStep::ApproverAdded(one),
+            AdministratorStep::ApproverAdded(two),
+            AdministratorStep::ApproverRemoved(one),
+            AdministratorStep::ApproverAdded(three),
+        ];
+        assert_eq!(events, steps.map(Event::Administrator));
+    }
+}

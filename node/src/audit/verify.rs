@@ -134,12 +134,15 @@ impl Wanted {
             return Err(Tampered::Rewritten(reading.size));
         }
         let Some((key, blinder)) = entry.and_then(answered) else { return Ok(()) };
-        match self.receipts.remove(&key) {
-            Some(known) if known.iter().any(|known| BlindedHead::of(reading.size, &root, &blinder).0 != *known) => {
-                Err(Tampered::Receipt)
+        // Several receipts may be about one envelope: each has its own entry.
+        if let Some(known) = self.receipts.get_mut(&key) {
+            let blinded = BlindedHead::of(reading.size, &root, &blinder).0;
+            known.retain(|known| *known != blinded);
+            if known.is_empty() {
+                self.receipts.remove(&key);
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn is_wanted(&self, size: u64, entry: &Entry) -> bool {
@@ -160,7 +163,10 @@ fn answered(entry: &Entry) -> Option<((EnvelopeId, CoreHash), [u8; 32])> {
     match &entry.event {
         Event::Message {
             envelope,
-            step: MessageStep::Received { core, blinder } | MessageStep::RefusedHere { core, blinder },
+            step:
+                MessageStep::Received { core, blinder }
+                | MessageStep::RefusedHere { core, blinder }
+                | MessageStep::Stated { core, blinder, .. },
             ..
         } => Some(((*envelope, *core), *blinder)),
         _ => None,

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pakt_keys::signing::RootKey;
 use pakt_keys::EntityId;
+use pakt_keys::signing::RootKey;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::codec;

@@ -70,7 +70,7 @@ struct Exported {
 ///
 /// # Errors
 /// What the node says.
-pub async fn list(client: &Client, output: Output, args: &ListArgs) -> Result<Exit, ServiceError> {
+pub(super) async fn list(client: &Client, output: Output, args: &ListArgs) -> Result<Exit, ServiceError> {
     let from = args.from.map(|from| format!("&from={from}")).unwrap_or_default();
     let page: LogPage = client.get(&format!("/v1/log/entries?limit={}{from}", args.limit)).await?;
     output.result(&page.entries, |entries| text(entries));
@@ -95,7 +95,7 @@ fn text(entries: &[LogEntry]) -> String {
 ///
 /// # Errors
 /// What the node says; `failed` when the file exists or cannot be written.
-pub async fn export(client: &Client, output: Output, args: &ExportArgs) -> Result<Exit, ServiceError> {
+pub(super) async fn export(client: &Client, output: Output, args: &ExportArgs) -> Result<Exit, ServiceError> {
     if output.json && args.out.is_none() {
         let message = "the lines are not one JSON value";
         return Err(ServiceError::new(ErrorCode::Usage, message, "with --json name a file: --out FILE"));

@@ -13,15 +13,15 @@
 
 use std::time::Duration;
 
-use pakt_keys::EntityId;
 use pakt_protocol::controls::Evidence;
-use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::record::receipt::{Tier, Verdict};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::receipts::Arrived;
 use crate::ambient;
 use crate::controls::Source;
-use crate::store::tables::{JOURNAL_DAYS, JOURNAL_OPEN};
+use crate::store::tables::{JOURNAL_AT, JOURNAL_DAYS, JOURNAL_OPEN};
 use crate::store::{Rows, Store, StoreError, WriteTx};
 
 /// Within this time somebody takes what was released: a weekend and a day.
@@ -37,27 +37,37 @@ pub(crate) struct JournalDay {
     late: u64,
 }
 
-/// A message became visible in its group's mailbox.
+/// Something was stated about a message that arrived, in the commit of the statement.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn released(tx: &mut WriteTx, from: EntityId, envelope: EnvelopeId, now: Time) -> Result<(), StoreError> {
-    tx.put(&JOURNAL_OPEN, &(now, from, envelope), &())
+pub(crate) fn stated(tx: &mut WriteTx, arrived: Arrived, verdict: Verdict) -> Result<(), StoreError> {
+    stated_at(tx, arrived, verdict, ambient::service_now())
 }
 
-/// Somebody took a message that was released at this time.
-///
-/// # Errors
-/// When the store fails.
-pub(crate) fn taken(
-    tx: &mut WriteTx,
-    (from, envelope, released_at): (EntityId, EnvelopeId, Time),
-    now: Time,
-) -> Result<(), StoreError> {
-    if !tx.contains(&JOURNAL_OPEN, &(released_at, from, envelope))? {
+fn stated_at(tx: &mut WriteTx, arrived: Arrived, verdict: Verdict, now: Time) -> Result<(), StoreError> {
+    match verdict {
+        Verdict::Held(Tier::Delivered) => Ok(()),
+        Verdict::Held(Tier::Released) => released(tx, arrived, now),
+        Verdict::Held(Tier::Taken) => taken(tx, arrived, now),
+        Verdict::Unopenable | Verdict::Conflict | Verdict::PurposeNotAgreed => gone(tx, arrived),
+        Verdict::Quarantined | Verdict::Recalled | Verdict::Returned | Verdict::NotHeld => gone(tx, arrived),
+    }
+}
+
+/// A message became visible in its group's mailbox.
+fn released(tx: &mut WriteTx, arrived: Arrived, now: Time) -> Result<(), StoreError> {
+    if tx.contains(&JOURNAL_AT, &arrived)? {
         return Ok(());
     }
-    gone(tx, from, envelope, released_at)?;
+    tx.put(&JOURNAL_AT, &arrived, &now)?;
+    tx.put(&JOURNAL_OPEN, &(now, arrived.0, arrived.1), &())
+}
+
+/// Somebody took a message.
+fn taken(tx: &mut WriteTx, arrived: Arrived, now: Time) -> Result<(), StoreError> {
+    let Some(released_at) = tx.get(&JOURNAL_AT, &arrived)? else { return Ok(()) };
+    gone(tx, arrived)?;
     let today = day_of(now);
     let mut day = tx.get(&JOURNAL_DAYS, &today)?.unwrap_or_default();
     if now.since(released_at) <= TAKEN_WITHIN {
@@ -71,17 +81,16 @@ pub(crate) fn taken(
     tx.put(&JOURNAL_DAYS, &today, &day)
 }
 
-/// A message that was released at this time will not be taken: it was returned or deleted.
+/// A message will not be taken: it was returned, recalled or deleted.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn gone(
-    tx: &mut WriteTx,
-    from: EntityId,
-    envelope: EnvelopeId,
-    released_at: Time,
-) -> Result<(), StoreError> {
-    tx.remove(&JOURNAL_OPEN, &(released_at, from, envelope)).map(drop)
+pub(crate) fn gone(tx: &mut WriteTx, arrived: Arrived) -> Result<(), StoreError> {
+    if let Some(released_at) = tx.get(&JOURNAL_AT, &arrived)? {
+        tx.remove(&JOURNAL_AT, &arrived)?;
+        tx.remove(&JOURNAL_OPEN, &(released_at, arrived.0, arrived.1))?;
+    }
+    Ok(())
 }
 
 /// The source of the control `journal`.
@@ -130,39 +139,27 @@ fn day_of(at: Time) -> u32 {
 mod tests {
     use std::path::Path;
 
+    use pakt_keys::EntityId;
     use pakt_keys::store_seal::StoreKey;
+    use pakt_protocol::ids::EnvelopeId;
 
     use super::*;
     use crate::disk::FaultDisk;
 
     const HOUR: Duration = Duration::from_secs(3_600);
-    const FROM: EntityId = EntityId([1; 32]);
+    /// What was stated about a message, and the hour of it.
+    type Step = (u8, Verdict, u32);
 
-    /// A message (number, hours until it was released), and when it was taken or went.
-    enum Step {
-        Released(u8, u32),
-        Taken(u8, u32, u32),
-        Gone(u8, u32),
-    }
+    const RELEASED: Verdict = Verdict::Held(Tier::Released);
+    const TAKEN: Verdict = Verdict::Held(Tier::Taken);
 
     fn is_on(steps: &[Step], at_hours: u32) -> bool {
         let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
         let begin = Time::from_seconds(1_000 * DAY_SECONDS);
         let at = move |hours: u32| begin + HOUR * hours;
-        for step in steps {
-            let envelope = |number: u8| EnvelopeId([number; 16]);
-            let write = match *step {
-                Step::Released(number, when) => {
-                    store.write_blocking(move |tx| released(tx, FROM, envelope(number), at(when)))
-                }
-                Step::Taken(number, since, when) => {
-                    store.write_blocking(move |tx| taken(tx, (FROM, envelope(number), at(since)), at(when)))
-                }
-                Step::Gone(number, since) => {
-                    store.write_blocking(move |tx| gone(tx, FROM, envelope(number), at(since)))
-                }
-            };
-            write.unwrap();
+        for &(number, verdict, hour) in steps {
+            let arrived = (EntityId([1; 32]), EnvelopeId([number; 16]));
+            store.write_blocking(move |tx| stated_at(tx, arrived, verdict, at(hour))).unwrap();
         }
         let found = store.read(|tx| evidence(tx, at(at_hours))).unwrap();
         matches!(found, Evidence::On(_))
@@ -170,25 +167,27 @@ mod tests {
 
     #[test]
     fn the_journal_control_is_on_only_while_everything_is_taken_in_time() {
-        use Step::{Gone, Released, Taken};
         let month = 31 * 24;
+        let first = [(1, RELEASED, 0), (1, TAKEN, 1)];
+        let then = |more: &[Step]| [&first, more].concat();
         let rows: Vec<(&str, Vec<Step>, u32, bool)> = vec![
             ("nothing was ever received", vec![], 0, false),
-            ("one waits, none was taken", vec![Released(1, 0)], 1, false),
-            ("one was taken", vec![Released(1, 0), Taken(1, 0, 1)], 2, true),
-            ("another waits for a while", vec![Released(1, 0), Taken(1, 0, 1), Released(2, 1)], 72, true),
-            ("another waits too long", vec![Released(1, 0), Taken(1, 0, 1), Released(2, 1)], 74, false),
-            ("it was returned", vec![Released(1, 0), Taken(1, 0, 1), Released(2, 1), Gone(2, 1)], 74, true),
-            ("one was taken late", vec![Released(1, 0), Taken(1, 0, 1), Released(2, 1), Taken(2, 1, 74)], 75, false),
+            ("one waits, none was taken", vec![(1, RELEASED, 0)], 1, false),
+            ("one was taken", then(&[]), 2, true),
+            ("another waits for a while", then(&[(2, RELEASED, 1)]), 72, true),
+            ("another waits too long", then(&[(2, RELEASED, 1)]), 74, false),
+            ("it was returned", then(&[(2, RELEASED, 1), (2, Verdict::Returned, 2)]), 74, true),
+            ("one was taken late", then(&[(2, RELEASED, 1), (2, TAKEN, 74)]), 75, false),
             (
                 "that was a month ago",
-                vec![Released(1, 0), Taken(1, 0, 80), Released(2, month), Taken(2, month, month)],
-                80 + month,
+                then(&[(2, RELEASED, 1), (2, TAKEN, 74), (3, RELEASED, 80 + month), (3, TAKEN, 81 + month)]),
+                82 + month,
                 true,
             ),
-            ("nothing for a month", vec![Released(1, 0), Taken(1, 0, 1)], 25 + month, false),
-            ("one that is not open was taken", vec![Taken(1, 0, 1)], 2, false),
-            ("taken twice", vec![Released(1, 0), Taken(1, 0, 1), Taken(1, 0, 100)], 101, true),
+            ("nothing for a month", then(&[]), 25 + month, false),
+            ("one that is not open was taken", vec![(1, TAKEN, 1)], 2, false),
+            ("taken twice", then(&[(1, TAKEN, 100)]), 101, true),
+            ("released twice", then(&[(2, RELEASED, 1), (2, RELEASED, 70), (2, TAKEN, 80)]), 81, false),
         ];
         for (what, steps, at, expected) in rows {
             assert_eq!(is_on(&steps, at), expected, "{what}");
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn p27_a_clock_that_went_back_makes_no_evidence() {
-        let back = [Step::Released(1, 200), Step::Released(2, 200), Step::Taken(2, 200, 201)];
+        let back = [(1, RELEASED, 200), (2, RELEASED, 200), (2, TAKEN, 201)];
         assert!(!is_on(&back, 100), "it was taken in the future, and the other waits from there");
     }
 }

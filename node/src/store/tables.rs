@@ -119,6 +119,9 @@ pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::n
 /// What was answered to an envelope for good.
 pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new("settled-1");
 
+/// Receipts that were signed here and that the sender has not confirmed, by [`pakt_protocol::record::receipt::Verdict::place`].
+pub(crate) const OWED: Table<(EntityId, EnvelopeId, u8), Vec<u8>> = Table::new("owed-1");
+
 /// Manifest segments of a message that arrived.
 pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
 
@@ -237,6 +240,9 @@ pub(crate) const SYSLOG_SENT: Table<(), u64> = Table::new("syslog-sent-1");
 
 /// Released messages that nobody has taken yet, by when they were released.
 pub(crate) const JOURNAL_OPEN: Table<(Time, EntityId, EnvelopeId), ()> = Table::new("journal-open-1");
+
+/// When each of them was released.
+pub(crate) const JOURNAL_AT: Table<(EntityId, EnvelopeId), Time> = Table::new("journal-at-1");
 
 /// How many messages were taken, in time and late, by the day.
 pub(crate) const JOURNAL_DAYS: Table<u32, JournalDay> = Table::new("journal-days-1");

@@ -18,6 +18,8 @@
 
 use std::fmt;
 
+use crate::record::receipt::{Tier, Verdict};
+
 use super::event::{AdministratorStep, AgreementStep, DirectoryStep, Event, IntroductionStep, KeyStep, MessageStep};
 
 /// Sorts of steps; the first ten are those of NTA 7516.
@@ -270,18 +272,41 @@ fn of_message(step: MessageStep) -> Class {
         Step::Read => own(Kind::Read, "read"),
         Step::Saved => own(Kind::Read, "saved"),
         Step::Deleted => own(Kind::Delete, "deleted"),
+        Step::Released => peer(Kind::Delivery, "released"),
+        Step::Taken => peer(Kind::Delivery, "taken"),
+        Step::Recalled => own(Kind::Recall, "recalled"),
+        Step::Stated { verdict, .. } => of_verdict(verdict),
         Step::Erased => own(Kind::DeleteAtSender, "erased"),
         Step::Corrected { .. } => own(Kind::Change, "corrected"),
         Step::Forwarded { .. } => own(Kind::Forward, "forwarded"),
     }
 }
 
+/// What was stated here about a message that arrived, after the first receipt.
+fn of_verdict(verdict: Verdict) -> Class {
+    match verdict {
+        Verdict::Held(Tier::Delivered) => own(Kind::Receive, "delivered-here"),
+        Verdict::Held(Tier::Released) => own(Kind::Receive, "released-here"),
+        Verdict::Held(Tier::Taken) => own(Kind::Receive, "taken-here"),
+        Verdict::Unopenable | Verdict::Conflict | Verdict::PurposeNotAgreed => {
+            failed(own(Kind::Receive, "refused-here"))
+        }
+        Verdict::Quarantined => failed(own(Kind::Receive, "quarantined-here")),
+        Verdict::Recalled => peer(Kind::Recall, "purged-here"),
+        Verdict::Returned => own(Kind::Delete, "returned"),
+        Verdict::NotHeld => failed(own(Kind::Receive, "not-held-here")),
+    }
+}
+
 fn ids_of_message(step: MessageStep) -> Option<(&'static str, String)> {
     use MessageStep as Step;
     match step {
-        Step::Received { core, .. } | Step::RefusedHere { core, .. } => Some(("core", core.to_string())),
+        Step::Received { core, .. } | Step::RefusedHere { core, .. } | Step::Stated { core, .. } => {
+            Some(("core", core.to_string()))
+        }
         Step::Corrected { by } | Step::Forwarded { by } => Some(("by", by.to_string())),
         Step::Sent | Step::Delivered | Step::Refused | Step::Expired => None,
+        Step::Released | Step::Taken | Step::Recalled => None,
         Step::Read | Step::Saved | Step::Deleted | Step::Erased => None,
     }
 }
