@@ -137,6 +137,17 @@ pub enum Event {
         /// The one after the last.
         to: u64,
     },
+    /// A step of a backup.
+    Backup(BackupStep),
+    /// A reconciliation found a gap, or that it has closed.
+    Reconciled {
+        /// The agreement.
+        agreement: AgreementId,
+        /// Whether it is about what this node has sent, or about what it has received.
+        sent: bool,
+        /// How many numbers something is wrong with; 0 once there are none any more.
+        gaps: u64,
+    },
 }
 
 /// Steps in the life of an agreement. Append only.
@@ -248,6 +259,16 @@ pub enum MessageStep {
         /// The message that passes it on.
         by: MessageId,
     },
+    /// Its receiver was asked to purge it.
+    RecallAsked,
+    /// Purged here: the time that the agreement keeps it was over.
+    RetentionOver,
+    /// Purged here again: it had been purged before a backup was restored that still held it.
+    PurgedAgain,
+    /// It must be kept, whatever the agreement says.
+    HoldSet,
+    /// It need not be kept any longer than the agreement says.
+    HoldLifted,
 }
 
 /// Steps with own keys. Append only.
@@ -276,6 +297,19 @@ pub enum AdministratorStep {
     ApproverAdded([u8; 32]),
     /// A person approves no longer; the hash of that person's public key.
     ApproverRemoved([u8; 32]),
+}
+
+/// Steps of a backup. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupStep {
+    /// A backup was begun: whoever takes it gets everything, sealed.
+    Begun,
+    /// It was handed out whole.
+    Made,
+    /// It was broken off.
+    BrokenOff,
+    /// Whoever took it says that it is kept.
+    Kept,
 }
 
 /// Steps with listings. Append only.

@@ -20,7 +20,9 @@ use std::fmt;
 
 use crate::record::receipt::{Tier, Verdict};
 
-use super::event::{AdministratorStep, AgreementStep, DirectoryStep, Event, IntroductionStep, KeyStep, MessageStep};
+use super::event::{
+    AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Event, IntroductionStep, KeyStep, MessageStep,
+};
 
 /// Sorts of steps; the first ten are those of NTA 7516.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +55,11 @@ pub enum Kind {
     Key,
     /// The store came out of a backup.
     Restore,
-    /// Settings.
+    /// Backups that were made.
+    Backup,
+    /// What both sides know of sent messages was compared.
+    Reconciliation,
+    /// Settings, and messages that must be kept.
     Administrator,
     /// Listings in directories.
     Directory,
@@ -97,6 +103,8 @@ impl Kind {
             Kind::Agreement => "agreement",
             Kind::Key => "key",
             Kind::Restore => "restore",
+            Kind::Backup => "backup",
+            Kind::Reconciliation => "reconciliation",
             Kind::Administrator => "administrator",
             Kind::Directory => "directory",
             Kind::Introduction => "introduction",
@@ -177,6 +185,9 @@ impl Event {
             Event::Introduction { step, .. } => of_introduction(*step),
             Event::LeftOut { .. } => failed(peer(Kind::Log, "left-out")),
             Event::LogExported { .. } => own(Kind::Log, "exported"),
+            Event::Backup(step) => of_backup(*step),
+            Event::Reconciled { gaps: 0, .. } => own(Kind::Reconciliation, "gap-closed"),
+            Event::Reconciled { .. } => alarm(own(Kind::Reconciliation, "gap-found")),
         }
     }
 
@@ -225,6 +236,12 @@ impl Event {
                 ("count", count.to_string()),
             ],
             Event::LogExported { from, to } => vec![("from", from.to_string()), ("to", to.to_string())],
+            Event::Backup(_) => vec![],
+            Event::Reconciled { agreement, sent, gaps } => vec![
+                ("agreement", agreement.to_string()),
+                ("direction", if *sent { "sent".to_owned() } else { "received".to_owned() }),
+                ("gaps", gaps.to_string()),
+            ],
         }
     }
 }
@@ -276,6 +293,11 @@ fn of_message(step: MessageStep) -> Class {
         Step::Taken => peer(Kind::Delivery, "taken"),
         Step::Recalled => own(Kind::Recall, "recalled"),
         Step::Stated { verdict, .. } => of_verdict(verdict),
+        Step::RecallAsked => own(Kind::Recall, "asked"),
+        Step::RetentionOver => own(Kind::Delete, "retention-over"),
+        Step::PurgedAgain => own(Kind::Delete, "purged-again"),
+        Step::HoldSet => own(Kind::Administrator, "hold-set"),
+        Step::HoldLifted => own(Kind::Administrator, "hold-lifted"),
         Step::Erased => own(Kind::DeleteAtSender, "erased"),
         Step::Corrected { .. } => own(Kind::Change, "corrected"),
         Step::Forwarded { .. } => own(Kind::Forward, "forwarded"),
@@ -306,7 +328,8 @@ fn ids_of_message(step: MessageStep) -> Option<(&'static str, String)> {
         }
         Step::Corrected { by } | Step::Forwarded { by } => Some(("by", by.to_string())),
         Step::Sent | Step::Delivered | Step::Refused | Step::Expired => None,
-        Step::Released | Step::Taken | Step::Recalled => None,
+        Step::Released | Step::Taken | Step::Recalled | Step::RecallAsked => None,
+        Step::RetentionOver | Step::PurgedAgain | Step::HoldSet | Step::HoldLifted => None,
         Step::Read | Step::Saved | Step::Deleted | Step::Erased => None,
     }
 }
@@ -335,6 +358,15 @@ fn ids_of_administrator(step: AdministratorStep) -> Vec<(&'static str, String)> 
         Step::AddressesSet => vec![],
         Step::ConfigurationChanged(hash) => vec![("configuration", hex::encode(hash))],
         Step::ApproverAdded(key) | Step::ApproverRemoved(key) => vec![("approver", hex::encode(key))],
+    }
+}
+
+fn of_backup(step: BackupStep) -> Class {
+    match step {
+        BackupStep::Begun => own(Kind::Backup, "begun"),
+        BackupStep::Made => own(Kind::Backup, "made"),
+        BackupStep::BrokenOff => failed(own(Kind::Backup, "broken-off")),
+        BackupStep::Kept => own(Kind::Backup, "kept"),
     }
 }
 

@@ -11,7 +11,7 @@ pub mod kind;
 pub mod tree;
 
 pub use event::{
-    AdministratorStep, AgreementStep, DirectoryStep, Entry, Event, IntroductionStep, KeyStep, MessageStep,
+    AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Entry, Event, IntroductionStep, KeyStep, MessageStep,
 };
 pub use head::{BlindedHead, LogHead};
 pub use kind::{Class, Kind, Outcome, Side};

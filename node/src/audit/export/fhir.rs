@@ -46,6 +46,8 @@ fn coded(kind: Kind) -> (Code, &'static str, Code) {
         Kind::Key => (SECURITY, "U", ("3", "Amendment")),
         Kind::Agreement | Kind::Administrator | Kind::Control => (APPLICATION, "U", ("3", "Amendment")),
         Kind::Directory | Kind::Introduction => (APPLICATION, "E", ("9", "Report")),
+        Kind::Backup => (EXPORT, "R", ("13", "Archiving")),
+        Kind::Reconciliation => (APPLICATION, "E", ("4", "Verification")),
         Kind::Restore => (APPLICATION, "E", ("2", "Import / Copy")),
         Kind::Log => (LOG_USED, "R", ("10", "Export")),
     }

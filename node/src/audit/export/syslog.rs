@@ -1,7 +1,7 @@
 //! An entry as a line of syslog (RFC 5424), facility 13 (log audit).
 //!
 //! ```text
-//! <110>1 2026-11-22T21:00:00.5Z - pakt - receive.received [pakt@32473 log="ent1…" number="7" entity="ent1…" …]
+//! <110>1 2026-11-22T21:00:00.5Z - pakt - received [pakt@32473 log="ent1…" number="7" kind="receive" entity="ent1…" …]
 //! ```
 //! No host name stands in it: the log is named by its entity.
 
@@ -20,8 +20,8 @@ pub(super) fn line(own: &EntityId, number: u64, entry: &Entry) -> String {
     let class = entry.event.class();
     let priority = FACILITY * 8 + severity(class.outcome);
     let (at, kind, action) = (time_text(entry.at), class.kind, class.action);
-    let mut line = format!("<{priority}>1 {at} - pakt - {kind}.{action} [{SD_ID}");
-    let own = [("log", own.to_string()), ("number", number.to_string())];
+    let mut line = format!("<{priority}>1 {at} - pakt - {action} [{SD_ID}");
+    let own = [("log", own.to_string()), ("number", number.to_string()), ("kind", kind.to_string())];
     for (what, id) in own.into_iter().chain(entry.event.ids()) {
         let _ = write!(line, " {what}=\"{}\"", escaped(&id));
     }

@@ -2,7 +2,8 @@
 //! nothing but ids.
 
 use pakt_protocol::audit::{
-    AdministratorStep, AgreementStep, DirectoryStep, Event, IntroductionStep, KeyStep, Kind, MessageStep, tree,
+    AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Event, IntroductionStep, KeyStep, Kind, MessageStep,
+    tree,
 };
 use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::record::receipt::{Tier, Verdict};
@@ -28,6 +29,10 @@ fn samples() -> Vec<Event> {
         Event::Restored,
         Event::LeftOut { agreement, entity, day: 20_779, count: 7 },
         Event::LogExported { from: 0, to: 9 },
+        Event::Backup(BackupStep::Made),
+        Event::Backup(BackupStep::BrokenOff),
+        Event::Reconciled { agreement, sent: true, gaps: 2 },
+        Event::Reconciled { agreement, sent: false, gaps: 0 },
     ];
     let steps = [
         AgreementStep::Proposed,
@@ -51,6 +56,11 @@ fn samples() -> Vec<Event> {
         MessageStep::Released,
         MessageStep::Taken,
         MessageStep::Recalled,
+        MessageStep::RecallAsked,
+        MessageStep::RetentionOver,
+        MessageStep::PurgedAgain,
+        MessageStep::HoldSet,
+        MessageStep::HoldLifted,
         MessageStep::Erased,
         MessageStep::Corrected { by },
         MessageStep::Forwarded { by },
@@ -131,7 +141,7 @@ const VALUE_SETS: [(&str, &str, &[&str]); 6] = [
     (
         "/entity/*/lifecycle",
         "http://terminology.hl7.org/CodeSystem/dicom-audit-lifecycle",
-        &["2", "3", "6", "9", "10", "11", "12", "14", "15"],
+        &["2", "3", "4", "6", "9", "10", "11", "12", "13", "14", "15"],
     ),
 ];
 
