@@ -68,7 +68,7 @@ impl Log {
     /// # Errors
     /// When the store fails.
     pub fn size(&self) -> Result<u64, StoreError> {
-        self.store().read(|tx| super::size(tx))
+        self.store().read(super::size)
     }
 
     /// Writes the counts of what was left out on days that are over.

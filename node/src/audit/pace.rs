@@ -136,7 +136,7 @@ mod tests {
         }
         write(100, quiet, 1);
         let max = u64::from(STEPS_A_DAY_MAX);
-        assert_eq!(store.read(|tx| size(tx)).unwrap(), max + 1, "the quiet one has its own count");
+        assert_eq!(store.read(size).unwrap(), max + 1, "the quiet one has its own count");
         // The next day its count is written before anything else of it.
         write(101, noisy, 1_000);
         let entries = store.read(|tx| page(tx, max + 1, 10)).unwrap();
@@ -146,9 +146,9 @@ mod tests {
         // A day that is over is settled also where nothing more comes; where nothing was left out, without an entry.
         let later = Time::from_seconds(102 * DAY_SECONDS);
         assert!(store.read(|tx| is_due(tx, later)).unwrap());
-        let before = store.read(|tx| size(tx)).unwrap();
+        let before = store.read(size).unwrap();
         store.write_blocking(move |tx| settle(tx, later)).unwrap();
-        assert_eq!(store.read(|tx| size(tx)).unwrap(), before);
+        assert_eq!(store.read(size).unwrap(), before);
         assert!(!store.read(|tx| is_due(tx, later)).unwrap());
     }
 }
