@@ -269,6 +269,8 @@ pub enum MessageStep {
     HoldSet,
     /// It need not be kept any longer than the agreement says.
     HoldLifted,
+    /// The operator let it out of the malware check, on his own word.
+    LetOut,
 }
 
 /// Steps with own keys. Append only.

@@ -18,11 +18,10 @@
 
 use std::fmt;
 
-use crate::record::receipt::{Tier, Verdict};
-
 use super::event::{
     AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Event, IntroductionStep, KeyStep, MessageStep,
 };
+use crate::record::receipt::{Tier, Verdict};
 
 /// Sorts of steps; the first ten are those of NTA 7516.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -298,6 +297,7 @@ fn of_message(step: MessageStep) -> Class {
         Step::PurgedAgain => own(Kind::Delete, "purged-again"),
         Step::HoldSet => own(Kind::Administrator, "hold-set"),
         Step::HoldLifted => own(Kind::Administrator, "hold-lifted"),
+        Step::LetOut => own(Kind::Administrator, "let-out"),
         Step::Erased => own(Kind::DeleteAtSender, "erased"),
         Step::Corrected { .. } => own(Kind::Change, "corrected"),
         Step::Forwarded { .. } => own(Kind::Forward, "forwarded"),
@@ -329,7 +329,7 @@ fn ids_of_message(step: MessageStep) -> Option<(&'static str, String)> {
         Step::Corrected { by } | Step::Forwarded { by } => Some(("by", by.to_string())),
         Step::Sent | Step::Delivered | Step::Refused | Step::Expired => None,
         Step::Released | Step::Taken | Step::Recalled | Step::RecallAsked => None,
-        Step::RetentionOver | Step::PurgedAgain | Step::HoldSet | Step::HoldLifted => None,
+        Step::RetentionOver | Step::PurgedAgain | Step::HoldSet | Step::HoldLifted | Step::LetOut => None,
         Step::Read | Step::Saved | Step::Deleted | Step::Erased => None,
     }
 }

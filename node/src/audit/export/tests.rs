@@ -61,6 +61,7 @@ fn samples() -> Vec<Event> {
         MessageStep::PurgedAgain,
         MessageStep::HoldSet,
         MessageStep::HoldLifted,
+        MessageStep::LetOut,
         MessageStep::Erased,
         MessageStep::Corrected { by },
         MessageStep::Forwarded { by },
