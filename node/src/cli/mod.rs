@@ -22,6 +22,7 @@ pub mod lists;
 pub mod log;
 mod log_entries;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod records;
 pub mod renew;

@@ -116,7 +116,7 @@ impl Node {
         Ok(read_manifest(&self.inner.blobs, message.from, &segments, key, Bounds::PROTOCOL)?)
     }
 
-    fn inbox_item(&self, item: &InItem) -> InboxItem {
+    pub(super) fn inbox_item(&self, item: &InItem) -> InboxItem {
         match item {
             InItem::Message(message) => shown_message(message),
             InItem::Report(report) => {
