@@ -1,15 +1,19 @@
 //! What users see: messages going out, messages and reports that came in.
 //!
-//! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before; [`inbox`] keeps what arrived. Moving
-//! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`].
+//! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before, [`open`] counts what has not ended;
+//! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`].
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
 pub mod early;
 pub mod inbox;
+pub mod open;
 pub mod outbox;
+pub mod page;
 pub mod rate;
 pub mod rows;
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod tests;
 

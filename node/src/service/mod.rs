@@ -30,6 +30,7 @@ mod ids;
 mod inbox;
 mod introductions;
 mod keys;
+mod leftovers;
 mod life;
 mod log;
 mod outbox;

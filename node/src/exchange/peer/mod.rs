@@ -16,6 +16,7 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
+mod line;
 mod pace;
 mod pulling;
 mod receiving;
@@ -28,7 +29,7 @@ mod session;
 mod standing;
 mod terms;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +38,6 @@ use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::Message;
 use pakt_protocol::policy::Footing;
-use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -57,6 +57,7 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
+use line::Line;
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
@@ -252,7 +253,7 @@ pub(in crate::exchange) struct PeerActor {
     /// Envelopes that have not ended.
     deliveries: HashMap<EnvelopeId, Delivery>,
     /// Those that wait for a place, in the order in which they go; early offers among them.
-    waiting: BTreeMap<(Priority, u64), EnvelopeId>,
+    waiting: Line,
     /// Those that were given a place in this session and have not ended.
     tried: HashSet<EnvelopeId>,
     sending: HashMap<EnvelopeId, Sending>,
@@ -303,7 +304,7 @@ impl PeerActor {
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: Line::default(),
             tried: HashSet::new(),
             sending: HashMap::new(),
             early: EarlyOffers::default(),
