@@ -19,7 +19,7 @@ use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, SETTLED};
+use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Adds an item as the newest.
@@ -169,8 +169,11 @@ impl Mailroom {
                 }
                 tx.remove(&INCOMING, &key)?;
                 let head = audit::append_blinded(tx, |blinder| arrival.note.event(key, slot.is_some(), blinder))?;
-                let settled = SettledRow { core: arrival.note.core, receipt: (arrival.answer)(head) };
+                let receipt = (arrival.answer)(head);
+                let settled = SettledRow { core: arrival.note.core, receipt, later: Vec::new() };
                 tx.put(&SETTLED, &key, &settled)?;
+                let place = u8::from(slot.is_some());
+                tx.put(&OWED, &(from, envelope, place), &settled.receipt)?;
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         Blobs::settle(tx, incoming_owner(&from, &envelope))?;

@@ -1,7 +1,9 @@
 //! What users see: messages going out, messages and reports that came in.
 //!
 //! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before, [`open`] counts what has not ended;
-//! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`].
+//! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing
+//! and opening content that of [`crate::content`]. [`receipts`] is what this side states about what arrived, and what counterparts state about
+//! what was sent.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
@@ -11,6 +13,7 @@ pub mod open;
 pub mod outbox;
 pub mod page;
 pub mod rate;
+pub mod receipts;
 pub mod rows;
 #[cfg(test)]
 mod scale_tests;

@@ -4,7 +4,7 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `records` takes in what is about the
 //! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
@@ -17,6 +17,7 @@ mod heads;
 mod introductions;
 mod lanes;
 mod line;
+mod owed;
 mod pace;
 mod pulling;
 mod receiving;
@@ -58,6 +59,7 @@ use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use line::Line;
+use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
@@ -117,6 +119,8 @@ pub(in crate::exchange) enum Command {
     ListingChanged,
     /// Introduction messages wait.
     Introductions,
+    /// Receipts were signed for the counterpart.
+    Owed,
 }
 
 /// What the actor shows to the rest of the node.
@@ -186,6 +190,8 @@ pub(super) enum Timer {
     Seek,
     /// Looking for introduction messages, and trying those again that were put off.
     Introductions,
+    /// Writing which receipts the counterpart holds.
+    Held,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -267,6 +273,7 @@ pub(in crate::exchange) struct PeerActor {
     head_asked: Option<Time>,
     asking: Asking,
     passing: Passing,
+    owed: Owed,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -316,6 +323,7 @@ impl PeerActor {
             head_asked: None,
             asking: Asking::default(),
             passing: Passing::default(),
+            owed: Owed::default(),
         }
     }
 
@@ -381,6 +389,7 @@ impl PeerActor {
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
+            Command::Owed => self.tell_owed().await,
         }
     }
 
@@ -402,6 +411,7 @@ impl PeerActor {
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
+                Timer::Held => self.write_held().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }
@@ -426,6 +436,7 @@ impl PeerActor {
     }
 
     async fn stop(mut self) {
+        self.write_held().await;
         self.content_lanes.abort_all();
         if let Some(live) = self.live.take() {
             let _ = tokio::time::timeout(Duration::from_secs(2), live.lane.finish()).await;
