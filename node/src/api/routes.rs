@@ -34,10 +34,9 @@ pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Answers `ok` once the node takes requests.
-pub async fn readyz(State(api): State<ApiState>) -> Result<&'static str, ApiError> {
-    api.node.status().await?;
-    Ok("ok\n")
+/// Answers `ok` while the node takes messages, else 503 and why not.
+pub async fn readyz(State(api): State<ApiState>) -> Response {
+    crate::metrics::listen::readiness(api.node.ready().await)
 }
 
 /// What an unknown path gets.

@@ -17,6 +17,7 @@ use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
 use crate::audit;
 use crate::blob::Blobs;
+use crate::metrics::counted;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
 use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
@@ -177,6 +178,7 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         Blobs::settle(tx, incoming_owner(&from, &envelope))?;
+                        tx.on_commit(|| drop(counted().received.inc()));
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
                         add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
                     }

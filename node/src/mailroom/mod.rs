@@ -60,6 +60,11 @@ impl Mailroom {
         Mailroom { store, blobs, slots, changes: watch::Sender::new(0) }
     }
 
+    /// The objects of all messages.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -72,12 +77,12 @@ impl Mailroom {
 }
 
 /// The owner of objects that this node sends. Hashed, so that no id that a counterpart picks can ever be one of ours.
-pub(crate) fn outgoing_owner(message: &MessageId) -> Owner {
+pub fn outgoing_owner(message: &MessageId) -> Owner {
     owner("pakt outgoing owner v1", &[&message.0])
 }
 
 /// The owner of objects that came with an envelope.
-pub(crate) fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner {
+pub fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner {
     owner("pakt incoming owner v1", &[&origin.0, &envelope.0])
 }
 

@@ -18,6 +18,8 @@ use super::{MailError, Mailroom, open, outgoing_owner, receipts};
 use crate::ambient;
 use crate::audit;
 use crate::blob::Blobs;
+use crate::metrics::counted;
+use crate::metrics::counted::Counted;
 use crate::slots::SlotId;
 use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_GROUPS, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
 use crate::store::{StoreError, WriteTx};
@@ -66,6 +68,7 @@ impl Mailroom {
             self.erase_unless_kept(slot, &error).await;
             return Err(error.into());
         }
+        counted().submitted.inc();
         self.changed();
         Ok(())
     }
@@ -296,6 +299,7 @@ pub(super) fn keep_in(
 ) -> Result<KeptIn, StoreError> {
     let before = std::mem::replace(&mut row.delivery, record).state;
     let state = row.delivery.state;
+    Counted::stepped(tx, before, &row.delivery);
     if let Some((bytes, receipt)) = receipt {
         add_receipt(&mut row, bytes, &receipt);
     }
@@ -377,6 +381,7 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
         text,
         at: ambient::now(),
     };
+    tx.on_commit(|| drop(counted().reports.inc()));
     super::inbox::add_item(tx, &InItem::Report(report))
 }
 

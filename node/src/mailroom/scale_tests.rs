@@ -186,7 +186,7 @@ async fn end(mailroom: &Mailroom, n: u32) {
     let (_, mut row) = outgoing(n);
     row.delivery.state = State::Expired;
     row.delivery.reason = Some(Reason::HoldTimeOver);
-    mailroom.keep(row.id, row.delivery, None, None, (0, 0)).await.unwrap();
+    mailroom.keep(row.id, row.delivery, None, Vec::new(), (0, 0)).await.unwrap();
 }
 
 /// What is needed at the start is told from what is not by a few rows, also after objects came without a message.

@@ -26,6 +26,7 @@ mod directory;
 mod drafts;
 mod errors;
 mod groups;
+mod health;
 mod ids;
 mod inbox;
 mod introductions;
