@@ -381,7 +381,9 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
         text,
         at: ambient::now(),
     };
-    tx.on_commit(|| drop(counted().reports.inc()));
+    tx.on_commit(|| {
+        counted().reports.inc();
+    });
     super::inbox::add_item(tx, &InItem::Report(report))
 }
 

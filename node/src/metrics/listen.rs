@@ -118,3 +118,25 @@ pub(crate) fn readiness(ready: Result<(), &'static str>) -> Response {
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_listens_only_where_it_is_told_to() {
+        let check = |text: &str, expected: Option<&str>| {
+            let config: MetricsConfig = toml::from_str(text).unwrap();
+            assert_eq!(config.listen.map(|address| address.to_string()).as_deref(), expected, "{text}");
+        };
+        check("", None);
+        check("listen = false", None);
+        check("listen = true", Some("127.0.0.1:4180"));
+        check("listen = 9100", Some("127.0.0.1:9100"));
+        check("listen = \"10.0.0.5:4180\"", Some("10.0.0.5:4180"));
+        check("listen = \"[::1]:4180\"", Some("[::1]:4180"));
+        for wrong in ["listen = \"everywhere\"", "listen = 70000", "listen = \"0.0.0.0\"", "at = true"] {
+            assert!(toml::from_str::<MetricsConfig>(wrong).is_err(), "{wrong}");
+        }
+    }
+}
