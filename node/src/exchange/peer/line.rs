@@ -61,7 +61,7 @@ impl Line {
     }
 
     /// Those that do not know yet that they wait for `reason`: all at first, later those that joined since.
-    pub(super) fn to_tell(&mut self, reason: Reason) -> Vec<EnvelopeId> {
+    pub(super) fn untold(&mut self, reason: Reason) -> Vec<EnvelopeId> {
         let fresh = std::mem::take(&mut self.fresh);
         if self.told.replace(reason) == Some(reason) {
             return fresh.into_iter().filter(|envelope| self.places.contains_key(envelope)).collect();
@@ -109,14 +109,14 @@ mod tests {
         let mut line = Line::default();
         line.insert((Priority::Normal, 1), envelope(1));
         line.insert((Priority::Normal, 2), envelope(2));
-        assert_eq!(line.to_tell(Reason::ControlMissing).len(), 2);
-        assert_eq!(line.to_tell(Reason::ControlMissing), []);
+        assert_eq!(line.untold(Reason::ControlMissing).len(), 2);
+        assert_eq!(line.untold(Reason::ControlMissing), []);
         line.insert((Priority::Normal, 3), envelope(3));
         line.insert((Priority::Normal, 4), envelope(4));
         line.forget(&envelope(4));
-        assert_eq!(line.to_tell(Reason::ControlMissing), [envelope(3)]);
-        assert_eq!(line.to_tell(Reason::RateReached).len(), 3, "another reason is told to all");
+        assert_eq!(line.untold(Reason::ControlMissing), [envelope(3)]);
+        assert_eq!(line.untold(Reason::RateReached).len(), 3, "another reason is told to all");
         line.let_go();
-        assert_eq!(line.to_tell(Reason::RateReached).len(), 3, "and so is the same one when it comes back");
+        assert_eq!(line.untold(Reason::RateReached).len(), 3, "and so is the same one when it comes back");
     }
 }

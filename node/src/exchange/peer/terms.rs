@@ -153,7 +153,7 @@ impl PeerActor {
 
     /// Tells what waits why it does, each once; nothing is written for that.
     async fn hold_waiting(&mut self, reason: Reason) {
-        for envelope in self.waiting.to_tell(reason) {
+        for envelope in self.waiting.untold(reason) {
             Box::pin(self.tell_delivery(envelope, Input::Waits(reason), Kept::default())).await;
         }
     }
