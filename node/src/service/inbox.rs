@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// The item whose id, or the first digits of it, was typed.
-    fn inbox_named(&self, typed: &str) -> Answer<InItem> {
+    pub(super) fn inbox_named(&self, typed: &str) -> Answer<InItem> {
         let mailroom = &self.inner.mailroom;
         let found = ids::span(typed).map(|(first, last)| mailroom.items_named(first..=last)).transpose()?;
         let candidates = found.into_iter().flatten().map(|id| (hex::encode(id), id));
@@ -113,7 +113,7 @@ impl Node {
         Ok(read_manifest(&self.inner.blobs, message.from, &segments, key, Bounds::PROTOCOL)?)
     }
 
-    fn inbox_item(&self, item: &InItem) -> InboxItem {
+    pub(super) fn inbox_item(&self, item: &InItem) -> InboxItem {
         match item {
             InItem::Message(message) => shown_message(message),
             InItem::Report(report) => {

@@ -20,11 +20,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long the answers to one question took.
-pub struct Asked {
+pub(super) struct Asked {
     /// The question.
-    pub what: &'static str,
+    pub(super) what: &'static str,
     /// Of each time that it was asked.
-    pub seconds: Vec<f64>,
+    pub(super) seconds: Vec<f64>,
 }
 
 struct Questions {
@@ -39,7 +39,7 @@ struct Questions {
 ///
 /// # Errors
 /// If an answer is missing or wrong.
-pub async fn ask(
+pub(super) async fn ask(
     full: &Path,
     other: &Path,
     messages: u64,
@@ -166,7 +166,7 @@ async fn submit(client: &Client, to: &str) -> Result<Sent> {
 }
 
 /// A tar stream with one small file.
-pub fn tar_of_one(name: &str, content: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn tar_of_one(name: &str, content: &[u8]) -> Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);

@@ -43,7 +43,7 @@ const AGREEMENT: AgreementId = AgreementId([0x78; 32]);
 const HOLD: Duration = Duration::from_secs(48 * 3600);
 
 /// The id of the envelope with a number; even ones were received, odd ones sent.
-pub fn envelope_id(number: u64) -> EnvelopeId {
+pub(super) fn envelope_id(number: u64) -> EnvelopeId {
     EnvelopeId(id("envelope", number))
 }
 
@@ -61,7 +61,7 @@ fn id(what: &str, number: u64) -> [u8; 16] {
 ///
 /// # Errors
 /// When its store cannot be opened or written.
-pub fn fill(dir: &Path, numbers: Range<u64>) -> Result<()> {
+pub(super) fn fill(dir: &Path, numbers: Range<u64>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(fill_all(dir, numbers)).with_context(super::in_dir(dir))
 }
