@@ -34,10 +34,9 @@ pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Answers `ok` once the node takes requests.
-pub async fn readyz(State(api): State<ApiState>) -> Result<&'static str, ApiError> {
-    api.node.status().await?;
-    Ok("ok\n")
+/// Answers `ok` while the node takes messages, else 503 and why not.
+pub async fn readyz(State(api): State<ApiState>) -> Response {
+    crate::metrics::listen::readiness(api.node.ready().await)
 }
 
 /// What an unknown path gets.
@@ -447,10 +446,15 @@ pub async fn submit(State(api): State<ApiState>, Path(id): Path<String>, body: B
     Ok(Json(api.node.submit(id, Box::pin(content)).await?))
 }
 
-/// All outgoing messages, newest first.
-#[utoipa::path(get, path = "/v1/outbox", responses((status = 200, body = Vec<OutboxMessage>), (status = "default", body = Problem)))]
-pub async fn outbox_list(State(api): State<ApiState>) -> Answer<Vec<OutboxMessage>> {
-    Ok(Json(api.node.outbox_list().await?))
+/// Outgoing messages, newest first.
+#[utoipa::path(get, path = "/v1/outbox", params(ListQuery),
+    responses((status = 200, body = Vec<OutboxMessage>), (status = "default", body = Problem)))]
+pub async fn outbox_list(
+    State(api): State<ApiState>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Vec<OutboxMessage>> {
+    let Query(query) = query?;
+    Ok(Json(api.node.outbox_list(query).await?))
 }
 
 /// One outgoing message, by message or envelope id.
@@ -479,13 +483,6 @@ pub async fn receipt(
     Ok(Json(ArmouredFile { file: api.node.receipt(id, query.tier).await? }))
 }
 
-/// Which part of the inbox is asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct InboxQuery {
-    /// Only what was addressed to this group.
-    pub group: Option<String>,
-}
-
 /// Take responsibility for a message.
 #[utoipa::path(post, path = "/v1/inbox/{id}/take", params(("id" = String, Path)),
     responses((status = 200, body = InboxItem), (status = "default", body = Problem)))]
@@ -494,14 +491,14 @@ pub async fn inbox_take(State(api): State<ApiState>, Path(id): Path<String>) -> 
 }
 
 /// Received messages and reports, newest first.
-#[utoipa::path(get, path = "/v1/inbox", params(InboxQuery),
+#[utoipa::path(get, path = "/v1/inbox", params(ListQuery),
     responses((status = 200, body = Vec<InboxItem>), (status = "default", body = Problem)))]
 pub async fn inbox_list(
     State(api): State<ApiState>,
-    query: Result<Query<InboxQuery>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Vec<InboxItem>> {
     let Query(query) = query?;
-    Ok(Json(api.node.inbox_list(query.group).await?))
+    Ok(Json(api.node.inbox_list(query).await?))
 }
 
 /// One received message with text and tree.

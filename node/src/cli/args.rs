@@ -490,15 +490,25 @@ impl WaitFor {
     }
 }
 
+/// Which part of a list.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only what this group received or sent.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// How many at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Only what is older than this one: the last id of an earlier list.
+    #[arg(long, value_name = "ID")]
+    pub before: Option<String>,
+}
+
 /// `pakt inbox …`
 #[derive(Debug, Subcommand)]
 pub enum InboxCommand {
     /// List received messages and reports, newest first.
-    List {
-        /// Only what was addressed to this group.
-        #[arg(long)]
-        group: Option<String>,
-    },
+    List(ListArgs),
     /// Print text and files of a message.
     Show {
         /// Id, as in the list.
@@ -523,7 +533,7 @@ pub enum InboxCommand {
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
     /// List sent messages, newest first.
-    List,
+    List(ListArgs),
     /// Print state, history and receipts of a message or envelope.
     Show {
         /// Message or envelope id.

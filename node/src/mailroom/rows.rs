@@ -218,6 +218,14 @@ impl InItem {
             InItem::Report(report) => report.id,
         }
     }
+
+    /// The group whose it is.
+    pub fn group(&self) -> GroupId {
+        match self {
+            InItem::Message(message) => message.group,
+            InItem::Report(report) => report.group,
+        }
+    }
 }
 
 macro_rules! redacted {

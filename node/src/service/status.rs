@@ -39,7 +39,7 @@ impl Node {
             if inner.exchange.peer(&agreement.id).online {
                 peers_online += 1;
             } else {
-                held += inner.mailroom.open_envelopes(&agreement.id)?.len() as u64;
+                held += inner.mailroom.open_count_of(&agreement.id)?;
             }
         }
         let usage = inner.blobs.usage()?;

@@ -246,3 +246,18 @@ pub(crate) const JOURNAL_AT: Table<(EntityId, EnvelopeId), Time> = Table::new("j
 
 /// How many messages were taken, in time and late, by the day.
 pub(crate) const JOURNAL_DAYS: Table<u32, JournalDay> = Table::new("journal-days-1");
+
+/// How many envelopes of an agreement have not ended.
+pub(crate) const OPEN_COUNTS: Table<AgreementId, u64> = Table::new("open-counts-1");
+
+/// Messages submitted here by the sending group, in the order of submission.
+pub(crate) const OUT_GROUPS: Table<([u8; 16], u64), MessageId> = Table::new("out-groups-1");
+
+/// The places in [`INBOX`] by the receiving group.
+pub(crate) const INBOX_GROUPS: Table<([u8; 16], u64), ()> = Table::new("inbox-groups-1");
+
+/// Owners that pinned objects while no message speaks of them yet: what a crash may leave behind is among them.
+pub(crate) const UNSETTLED: Table<Owner, ()> = Table::new("unsettled-1");
+
+/// Objects that were entered without an owner: those that a crash may leave without one are among them.
+pub(crate) const LOOSE: Table<(EntityId, ObjectId), ()> = Table::new("loose-1");
