@@ -17,6 +17,7 @@ use crate::directory::DirectoryConfig;
 use crate::files;
 use crate::introductions::IntroductionsConfig;
 use crate::line::LineConfig;
+use crate::metrics::listen::MetricsConfig;
 use crate::net::Proxy;
 use crate::relay::RelayConfig;
 
@@ -93,6 +94,9 @@ pub struct Config {
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
+    /// The listener for monitoring.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// The log.
     #[serde(default)]
     pub log: LogConfig,
@@ -138,6 +142,8 @@ impl Default for ApiTcp {
 pub struct LogConfig {
     /// `text` or `json`.
     pub format: LogFormat,
+    /// Unix socket of the machine's syslog that gets every entry of the audit log.
+    pub syslog: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -390,9 +396,16 @@ const CONFIG_TAIL: &str = r#"
 # The token that it asks for is in `api.token`.
 # tcp = false
 
+[metrics]
+# Listener for monitoring: /metrics (OpenMetrics), /livez and /readyz. false, true (127.0.0.1:4180), a port on loopback,
+# or an address of this machine such as "10.0.0.5:4180". Whoever reaches it reads counts, never names.
+# listen = false
+
 [log]
 # text or json, on stderr.
 # format = "text"
+# Unix socket of this machine's syslog: every entry of the audit log goes there as a line of RFC 5424. It holds ids only.
+# syslog = "/dev/log"
 "#;
 
 /// The text of a configuration with another `advertise`.
@@ -451,6 +464,7 @@ mod tests {
             relay: RelayConfig::default(),
             directory: DirectoryConfig::default(),
             introductions: IntroductionsConfig::default(),
+            metrics: MetricsConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

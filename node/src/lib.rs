@@ -23,6 +23,7 @@ pub mod introductions;
 pub mod keyring;
 pub mod line;
 pub mod mailroom;
+pub mod metrics;
 pub mod net;
 pub mod reconcile;
 pub mod relay;

@@ -114,6 +114,11 @@ impl Approver {
         &self.name
     }
 
+    /// What tells this approver from others without the name: the BLAKE3 hash of the public key.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        *blake3::hash(self.public.as_bytes()).as_bytes()
+    }
+
     fn context(&self) -> [&[u8]; 3] {
         [b"approver", self.name.as_bytes(), self.public.as_bytes()]
     }

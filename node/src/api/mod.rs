@@ -99,6 +99,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
         .route("/v1/inbox/{id}/take", post(routes::inbox_take))
         .route("/v1/log/head", get(routes::log_head))
+        .route("/v1/log/entries", get(routes::log_entries))
+        .route("/v1/log/export", get(routes::log_export))
         .route("/v1/log/verification", post(routes::log_verify))
         .route("/v1/backup", get(routes::backup_state))
         .route("/v1/backup/content", get(routes::backup))

@@ -56,6 +56,8 @@ use super::{events, routes};
         routes::inbox_take,
         routes::log_head,
         routes::log_verify,
+        routes::log_entries,
+        routes::log_export,
         routes::backup_state,
         routes::backup,
         routes::backup_kept,

@@ -34,10 +34,9 @@ pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Answers `ok` once the node takes requests.
-pub async fn readyz(State(api): State<ApiState>) -> Result<&'static str, ApiError> {
-    api.node.status().await?;
-    Ok("ok\n")
+/// Answers `ok` while the node takes messages, else 503 and why not.
+pub async fn readyz(State(api): State<ApiState>) -> Response {
+    crate::metrics::listen::readiness(api.node.ready().await)
 }
 
 /// What an unknown path gets.
@@ -236,6 +235,38 @@ pub async fn log_head(
     Ok(Json(api.node.log_head(of).await?))
 }
 
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct EntriesQuery {
+    /// The first one; without it the newest are listed.
+    from: Option<u64>,
+    /// How many, at most 1,000; 100 without it.
+    limit: Option<usize>,
+}
+
+/// Entries of the audit log.
+#[utoipa::path(get, path = "/v1/log/entries", params(EntriesQuery),
+    responses((status = 200, body = LogPage), (status = "default", body = Problem)))]
+pub async fn log_entries(
+    State(api): State<ApiState>,
+    query: Result<Query<EntriesQuery>, QueryRejection>,
+) -> Answer<LogPage> {
+    let Query(EntriesQuery { from, limit }) = query?;
+    Ok(Json(api.node.log_entries(from, limit).await?))
+}
+
+/// Entries of the audit log as lines of FHIR, syslog or JSON, streamed; noted in the log.
+#[utoipa::path(get, path = "/v1/log/export", params(LogExport),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = "default", body = Problem)))]
+pub async fn log_export(
+    State(api): State<ApiState>,
+    query: Result<Query<LogExport>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(asked) = query?;
+    let (format, lines) = api.node.log_export(asked).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(lines)).into_response())
+}
+
 /// Read the whole audit log again, and compare it with what others hold of it.
 #[utoipa::path(post, path = "/v1/log/verification", request_body = LogVerifyRequest,
     responses((status = 200, body = LogVerified), (status = "default", body = Problem)))]
@@ -415,10 +446,15 @@ pub async fn submit(State(api): State<ApiState>, Path(id): Path<String>, body: B
     Ok(Json(api.node.submit(id, Box::pin(content)).await?))
 }
 
-/// All outgoing messages, newest first.
-#[utoipa::path(get, path = "/v1/outbox", responses((status = 200, body = Vec<OutboxMessage>), (status = "default", body = Problem)))]
-pub async fn outbox_list(State(api): State<ApiState>) -> Answer<Vec<OutboxMessage>> {
-    Ok(Json(api.node.outbox_list().await?))
+/// Outgoing messages, newest first.
+#[utoipa::path(get, path = "/v1/outbox", params(ListQuery),
+    responses((status = 200, body = Vec<OutboxMessage>), (status = "default", body = Problem)))]
+pub async fn outbox_list(
+    State(api): State<ApiState>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Vec<OutboxMessage>> {
+    let Query(query) = query?;
+    Ok(Json(api.node.outbox_list(query).await?))
 }
 
 /// One outgoing message, by message or envelope id.
@@ -447,13 +483,6 @@ pub async fn receipt(
     Ok(Json(ArmouredFile { file: api.node.receipt(id, query.tier).await? }))
 }
 
-/// Which part of the inbox is asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct InboxQuery {
-    /// Only what was addressed to this group.
-    pub group: Option<String>,
-}
-
 /// Take responsibility for a message.
 #[utoipa::path(post, path = "/v1/inbox/{id}/take", params(("id" = String, Path)),
     responses((status = 200, body = InboxItem), (status = "default", body = Problem)))]
@@ -462,14 +491,14 @@ pub async fn inbox_take(State(api): State<ApiState>, Path(id): Path<String>) -> 
 }
 
 /// Received messages and reports, newest first.
-#[utoipa::path(get, path = "/v1/inbox", params(InboxQuery),
+#[utoipa::path(get, path = "/v1/inbox", params(ListQuery),
     responses((status = 200, body = Vec<InboxItem>), (status = "default", body = Problem)))]
 pub async fn inbox_list(
     State(api): State<ApiState>,
-    query: Result<Query<InboxQuery>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Vec<InboxItem>> {
     let Query(query) = query?;
-    Ok(Json(api.node.inbox_list(query.group).await?))
+    Ok(Json(api.node.inbox_list(query).await?))
 }
 
 /// One received message with text and tree.

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** a head that leaves is durable here first; a counterpart is never given two heads in one day.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pakt_protocol::audit::LogHead;
@@ -16,6 +17,7 @@ use pakt_protocol::record::chain::CertifiedNode;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::keep::LastLook;
 use super::{root, size, subtree};
 use crate::ambient;
 use crate::backup::rows::GapRow;
@@ -95,12 +97,13 @@ pub enum Taken {
 pub struct Log {
     store: Store,
     entity: Entity,
+    pub(super) last_look: Arc<LastLook>,
 }
 
 impl Log {
     /// The log in this store.
     pub fn new(store: Store, entity: Entity) -> Log {
-        Log { store, entity }
+        Log { store, entity, last_look: Arc::default() }
     }
 
     /// Signs the head as it is now; one of this size that was signed before is given again.

@@ -1,22 +1,35 @@
 //! The audit log of this node: [`append`] writes an entry in the very commit of the change that it records.
 //!
 //! One row per entry: its bytes and the hashes of the subtrees that it completes (`pakt_protocol::audit::tree`), so an
-//! append costs one small row and a count. [`heads`] signs heads and keeps those of counterparts, `noted` adds what is seen afterwards; [`verify`] reads
-//! everything again and compares.
+//! append costs one small row and a count.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `heads` | signs heads, and keeps those of counterparts |
+//! | `noted` | adds what is seen afterwards |
+//! | `pace` | bounds what a counterpart can add by its steps |
+//! | `verify` | reads everything again and compares |
+//! | `keep` | looks at the whole log once a day |
+//! | `export`, `feed` | entries as FHIR, syslog and JSON; the way to a syslog socket |
 //!
 //! **Invariant:** an entry is durable if and only if the change that it records is.
 //! **Invariant:** entries hold ids, never a name, subject, text or address.
 
+pub mod export;
+pub mod feed;
 pub mod heads;
 #[cfg(test)]
 mod heads_tests;
+pub mod keep;
 mod noted;
+pub(crate) mod pace;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 
+pub use pakt_protocol::audit::Entry;
 use pakt_protocol::audit::tree::{self, Hash};
-use pakt_protocol::audit::{BlindedHead, Entry, Event};
+use pakt_protocol::audit::{BlindedHead, Event};
 use serde::{Deserialize, Serialize};
 
 use crate::ambient;
@@ -24,6 +37,7 @@ use crate::store::tables::{AUDIT, AUDIT_SIZE};
 use crate::store::{Rows, StoreError, WriteTx};
 
 pub use heads::Log;
+pub(crate) use pace::append_paced;
 
 /// One entry as it is stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -134,12 +134,15 @@ impl Wanted {
             return Err(Tampered::Rewritten(reading.size));
         }
         let Some((key, blinder)) = entry.and_then(answered) else { return Ok(()) };
-        match self.receipts.remove(&key) {
-            Some(known) if known.iter().any(|known| BlindedHead::of(reading.size, &root, &blinder).0 != *known) => {
-                Err(Tampered::Receipt)
+        // Several receipts may be about one envelope: each has its own entry.
+        if let Some(known) = self.receipts.get_mut(&key) {
+            let blinded = BlindedHead::of(reading.size, &root, &blinder).0;
+            known.retain(|known| *known != blinded);
+            if known.is_empty() {
+                self.receipts.remove(&key);
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn is_wanted(&self, size: u64, entry: &Entry) -> bool {
@@ -160,7 +163,10 @@ fn answered(entry: &Entry) -> Option<((EnvelopeId, CoreHash), [u8; 32])> {
     match &entry.event {
         Event::Message {
             envelope,
-            step: MessageStep::Received { core, blinder } | MessageStep::RefusedHere { core, blinder },
+            step:
+                MessageStep::Received { core, blinder }
+                | MessageStep::RefusedHere { core, blinder }
+                | MessageStep::Stated { core, blinder, .. },
             ..
         } => Some(((*envelope, *core), *blinder)),
         _ => None,
@@ -172,6 +178,19 @@ fn answered(entry: &Entry) -> Option<((EnvelopeId, CoreHash), [u8; 32])> {
 /// # Errors
 /// When the store fails; what is wrong with the log is the inner error.
 pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered>, StoreError> {
+    let verdict = verify_while(tx, held, || true)?;
+    Ok(verdict.unwrap_or(Err(Tampered::Missing(0))))
+}
+
+/// The same while `go_on` says so; none if it was stopped before the end.
+///
+/// # Errors
+/// Those of [`verify`].
+pub(super) fn verify_while(
+    tx: &impl Rows,
+    held: &[Held],
+    go_on: impl Fn() -> bool,
+) -> Result<Option<Result<Verified, Tampered>>, StoreError> {
     let mut own: Vec<Held> = Vec::new();
     for (_, head) in tx.range(&OWN_HEADS, .., usize::MAX)? {
         own.push(Held::from(&head.peek().map_err(|_| StoreError::Damaged(OWN_HEADS.name()))?));
@@ -179,9 +198,14 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
     own.extend_from_slice(held);
     let (mut reading, mut wanted, mut wrong) = (Reading::default(), Wanted::new(&own), None);
     if let Err(tampered) = wanted.compare(&reading, None) {
-        return Ok(Err(tampered));
+        return Ok(Some(Err(tampered)));
     }
+    let mut stopped = false;
     tx.scan(&AUDIT, .., |index: u64, row: AuditRow| {
+        if !go_on() {
+            stopped = true;
+            return Ok(ControlFlow::Break(()));
+        }
         Ok(match read_one(&mut reading, &mut wanted, index, &row) {
             Ok(()) => ControlFlow::Continue(()),
             Err(tampered) => {
@@ -190,6 +214,9 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
             }
         })
     })?;
+    if stopped {
+        return Ok(None);
+    }
     if wrong.is_none() && reading.size != size(tx)? {
         wrong = Some(Tampered::Missing(reading.size));
     }
@@ -198,7 +225,7 @@ pub fn verify(tx: &impl Rows, held: &[Held]) -> Result<Result<Verified, Tampered
         None => wanted.end(),
     };
     let verified = Verified { entries: reading.size, root: reading.root(), compared: wanted.compared };
-    Ok(verdict.map(|()| verified))
+    Ok(Some(verdict.map(|()| verified)))
 }
 
 fn read_one(reading: &mut Reading, wanted: &mut Wanted, index: u64, row: &AuditRow) -> Result<(), Tampered> {

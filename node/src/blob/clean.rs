@@ -4,14 +4,13 @@
 //! sweep of the next run removes.
 
 use std::collections::HashSet;
-use std::ops::Bound::{Excluded, Unbounded};
 
 use pakt_keys::EntityId;
 use pakt_protocol::ids::ObjectId;
 
 use super::{BlobError, Blobs, index};
 use crate::store::WriteTx;
-use crate::store::tables::{DOOMED, OBJECTS, USAGE};
+use crate::store::tables::{DOOMED, USAGE};
 
 impl Blobs {
     pub(super) fn clean(&self, swept: &mut bool) {
@@ -53,14 +52,8 @@ impl Blobs {
     /// When the store failed.
     pub async fn remove_unpinned(&self) -> Result<usize, BlobError> {
         let mut dropped = 0;
-        let mut after = None;
-        loop {
-            let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
-            let slice = self.inner.store.read(|tx| tx.range(&OBJECTS, bounds, index::SLICE_ROWS))?;
-            let Some((last, _)) = slice.last() else { break };
-            after = Some(*last);
-            let objects: Vec<_> = slice.into_iter().map(|(object, _)| object).collect();
-            dropped += self.inner.store.write(move |tx| index::drop_unpinned(tx, &objects)).await?;
+        while let Some(some) = self.inner.store.write(index::drop_loose).await? {
+            dropped += some;
         }
         let _ = self.inner.wake.try_send(());
         Ok(dropped)

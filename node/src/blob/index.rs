@@ -11,7 +11,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::ids::ObjectId;
 use serde::{Deserialize, Serialize};
 
-use crate::store::tables::{DOOMED, OBJECTS, OWNED, PINS, RELEASED, USAGE};
+use crate::store::tables::{DOOMED, LOOSE, OBJECTS, OWNED, PINS, RELEASED, UNSETTLED, USAGE};
 use crate::store::{Rows, StoreError, WriteTx};
 
 /// Who needs an object: the id of an envelope, message or transfer; one that was released is taken back before it is used
@@ -63,6 +63,9 @@ pub(super) fn enter(
     for (id, row) in written {
         if !tx.contains(&OBJECTS, &(origin, *id))? {
             tx.put(&OBJECTS, &(origin, *id), row)?;
+            if owner.is_none() {
+                tx.put(&LOOSE, &(origin, *id), &())?;
+            }
             added.push(*row);
         }
         tx.remove(&DOOMED, &(origin, *id, row.batch))?;
@@ -88,6 +91,9 @@ pub(super) fn pin(tx: &mut WriteTx, origin: EntityId, id: ObjectId, owner: Owner
     }
     tx.put(&PINS, &(origin, id, owner), &())?;
     tx.put(&OWNED, &(owner, origin, id), &())?;
+    if !tx.contains(&UNSETTLED, &owner)? {
+        tx.put(&UNSETTLED, &owner, &())?;
+    }
     Ok(true)
 }
 
@@ -149,8 +155,21 @@ pub(super) fn release_some(tx: &mut WriteTx) -> Result<bool, StoreError> {
     drop_unpinned(tx, &objects)?;
     if owned.len() < SLICE_ROWS {
         tx.remove(&RELEASED, &owner)?;
+        tx.remove(&UNSETTLED, &owner)?;
     }
     Ok(true)
+}
+
+/// Drops a slice of the objects that were entered without an owner and got none; gives how many, `None` at the end.
+pub(super) fn drop_loose(tx: &mut WriteTx) -> Result<Option<usize>, StoreError> {
+    let loose: Vec<(EntityId, ObjectId)> = tx.prefix_keys(&LOOSE, &(), SLICE_ROWS)?;
+    if loose.is_empty() {
+        return Ok(None);
+    }
+    for object in &loose {
+        tx.remove(&LOOSE, object)?;
+    }
+    drop_unpinned(tx, &loose).map(Some)
 }
 
 /// Takes the rows of those doomed files that still have one, and returns them: their files may go now.

@@ -21,7 +21,7 @@ use pakt_protocol::ids::ObjectId;
 use pakt_protocol::limits::OBJECT_BYTES_MAX;
 
 use crate::disk::{Disk, DiskError};
-use crate::store::tables::{OBJECTS, PINS, RELEASED, USAGE};
+use crate::store::tables::{OBJECTS, PINS, RELEASED, UNSETTLED, USAGE};
 use crate::store::{Rows, Store, StoreError, WriteTx};
 
 mod busy;
@@ -378,6 +378,22 @@ impl Blobs {
     /// When the store failed.
     pub fn take_back(tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
         tx.remove(&RELEASED, &owner).map(drop)
+    }
+
+    /// Notes in the caller's commit that a message speaks of this owner: what it pinned is no leftover after a crash.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn settle(tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
+        tx.remove(&UNSETTLED, &owner).map(drop)
+    }
+
+    /// Owners that no message speaks of as far as is known: those under way, and what a crash left.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn unsettled(&self) -> Result<Vec<Owner>, BlobError> {
+        Ok(self.inner.store.read(|tx| tx.prefix_keys(&UNSETTLED, &(), usize::MAX))?)
     }
 
     /// As [`Blobs::unpin`], in a commit of its own.

@@ -24,7 +24,7 @@ use pakt_protocol::time::Time;
 use super::draft::TermsDraft;
 use super::peer::{check_chain, not_replaced};
 use super::rows::AgreementRow;
-use super::sign::{note, read_file};
+use super::sign::{note, note_paced, read_file};
 use super::{Agreement, Amendment, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
 use crate::entity::Entity;
@@ -392,7 +392,7 @@ fn take_offer(
         return Ok(Outcome::Same(AmendmentAnswer::Nothing));
     }
     row.received = Some(file);
-    note(tx, row, AgreementStep::OfferedByPeer)?;
+    note_paced(tx, row, AgreementStep::OfferedByPeer)?;
     Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
 }
 
@@ -408,6 +408,7 @@ fn install(
     let known = row.chain.verify().map_err(HelloProblem::from)?;
     if check_chain(&row.chain, &known, chain).is_ok_and(|node| node.is_newer_than(&known)) {
         row.chain = chain.clone();
+        note_paced(tx, row, AgreementStep::KeysReplacedByPeer)?;
     }
     debug_assert!(file.record.peek()?.side_of(&entity.id()) == Some(row.side));
     if signed.0 > row.signed.0 {

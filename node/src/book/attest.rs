@@ -90,6 +90,7 @@ impl Book {
         let attestation = attestation::verify(signed, id, &agreement.node, &self.inner.entity.id());
         let attestation = attestation.map_err(|_| "this is no valid attestation")?;
         let (inner, id, signed) = (self.inner.clone(), *id, signed.clone());
+        let from = agreement.counterpart().entity;
         let write = self.inner.store.write(move |tx| {
             let mut is_new = true;
             if let Some(known) = tx.get(&PEER_ATTESTATIONS, &id)? {
@@ -106,7 +107,8 @@ impl Book {
                 }
             }
             if is_new {
-                audit::append(tx, Event::PeerAttested { agreement: id, counter: attestation.counter })?;
+                let event = Event::PeerAttested { agreement: id, counter: attestation.counter };
+                audit::append_paced(tx, (id, from), event)?;
             }
             tx.put(&PEER_ATTESTATIONS, &id, &PeerAttestationRow { signed, came_at: now })?;
             let view = PeerAttestation { controls: attestation.controls, came_at: now };

@@ -5,11 +5,13 @@
 //!
 //! **Invariant:** a frozen agreement carries no traffic and its door is shut; only ending it is left.
 
+use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::sign::note;
 use super::{Book, BookError, HelloProblem, Inner};
 use crate::ambient;
 use crate::store::WriteTx;
@@ -53,6 +55,7 @@ impl Book {
             if before.frozen.is_some() {
                 return Ok(false);
             }
+            note(tx, &row, AgreementStep::Frozen)?;
             let frozen = Some(Evidence { at, known: row.chain, shown });
             tx.put(&CHAINS, &id, &ChainRow { frozen, ..before })?;
             inner.on_commit(tx, move |state| state.amend(&id, |agreement| agreement.frozen_at = Some(at)));

@@ -13,7 +13,7 @@ use pakt_protocol::time::Time;
 
 use super::frozen::is_late;
 use super::rows::ContactRow;
-use super::sign::read_file;
+use super::sign::{note_paced, read_file};
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing, State};
 use crate::ambient;
 use crate::store::StoreError;
@@ -126,6 +126,7 @@ impl Book {
                 let node = check_chain(&row.chain, &known, &chain)?;
                 if node.is_newer_than(&known) {
                     row.chain = chain;
+                    note_paced(tx, &row, AgreementStep::KeysReplacedByPeer)?;
                     inner.put(tx, row)?;
                     inner.note_replaced(tx, id, &known, &node)?;
                 }

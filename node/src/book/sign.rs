@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use pakt_keys::EntityId;
 use pakt_keys::signing::RootKey;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::audit::{AgreementStep, Event};
@@ -331,10 +332,21 @@ impl Book {
 
 /// Adds a step of an agreement to the audit log.
 pub(super) fn note(tx: &mut WriteTx, row: &AgreementRow, step: AgreementStep) -> Result<(), BookError> {
+    let (_, event) = event(row, step)?;
+    Ok(audit::append(tx, event)?)
+}
+
+/// Adds a step that the counterpart causes as often as it likes: so many a day, the others are counted.
+pub(super) fn note_paced(tx: &mut WriteTx, row: &AgreementRow, step: AgreementStep) -> Result<(), BookError> {
+    let (entity, event) = event(row, step)?;
+    Ok(audit::append_paced(tx, (row.file.record.id, entity), event)?)
+}
+
+/// A step of an agreement, and the counterpart.
+fn event(row: &AgreementRow, step: AgreementStep) -> Result<(EntityId, Event), BookError> {
     let terms = row.file.record.peek()?;
     let entity = terms.party(row.side.other()).entity;
-    let event = Event::Agreement { agreement: row.file.record.id, entity, version: terms.version, step };
-    Ok(audit::append(tx, event)?)
+    Ok((entity, Event::Agreement { agreement: row.file.record.id, entity, version: terms.version, step }))
 }
 
 fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {

@@ -169,8 +169,15 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
-    /// The audit log: its head, and whether it is what it was.
-    #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
+    /// The audit log: its entries, its head, and whether it is what it was.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  pakt log list
+  pakt log export --format fhir --since 30d --out november.ndjson
+  pakt log verify
+  pakt log head --out ours.head"
+    )]
     Log(LogCommand),
     /// Compare with counterparts whether everything that was sent is held; daily by itself.
     #[command(after_help = "Examples:
@@ -441,6 +448,12 @@ pub struct SendArgs {
     /// Which purpose of the agreement this serves.
     #[arg(long)]
     pub purpose: Option<String>,
+    /// The received message that this one passes on, for the audit log.
+    #[arg(long, value_name = "ID")]
+    pub forwards: Option<String>,
+    /// The sent message that this one corrects, for the audit log: what was sent cannot be changed.
+    #[arg(long, value_name = "ID")]
+    pub corrects: Option<String>,
     /// Return only when every recipient has got this far.
     #[arg(long, value_name = "STATE")]
     pub wait: Option<WaitFor>,
@@ -497,15 +510,25 @@ impl WaitFor {
     }
 }
 
+/// Which part of a list.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only what this group received or sent.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// How many at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Only what is older than this one: the last id of an earlier list.
+    #[arg(long, value_name = "ID")]
+    pub before: Option<String>,
+}
+
 /// `pakt inbox …`
 #[derive(Debug, Subcommand)]
 pub enum InboxCommand {
     /// List received messages and reports, newest first.
-    List {
-        /// Only what was addressed to this group.
-        #[arg(long)]
-        group: Option<String>,
-    },
+    List(ListArgs),
     /// Print text and files of a message.
     Show {
         /// Id, as in the list.
@@ -530,7 +553,7 @@ pub enum InboxCommand {
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
     /// List sent messages, newest first.
-    List,
+    List(ListArgs),
     /// Print state, history and receipts of a message or envelope.
     Show {
         /// Message or envelope id.

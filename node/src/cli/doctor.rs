@@ -51,7 +51,8 @@ pub async fn doctor(client: &Client, dir: &Path, output: Output, args: &DoctorAr
     match status {
         Ok(status) => findings.online(client, &status).await,
         Err(error) if error.code == ErrorCode::NotRunning => {
-            findings.fine("node", "it does not run; peers and agreements were not looked at".into());
+            let finding = "it does not run; peers, agreements and the audit log were not looked at";
+            findings.fine("node", finding.into());
         }
         Err(error) => findings.bad("node", error.message, error.hint),
     }
@@ -254,6 +255,7 @@ impl Findings {
             self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
         }
         self.backup(status.last_backup.as_ref());
+        self.audit_log(&status.log);
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),
@@ -278,6 +280,21 @@ impl Findings {
             self.bad("backup", finding, REMEDY);
         } else {
             self.fine("backup", finding);
+        }
+    }
+
+    fn audit_log(&mut self, log: &LogStatus) {
+        let entries = log.entries;
+        match (&log.fault, &log.verified_at) {
+            (Some(fault), _) => {
+                let remedy =
+                    "keep this data directory as it is, and compare with heads of counterparts: pakt log verify --head";
+                self.bad("audit log", format!("it is not what it was: {fault}"), remedy);
+            }
+            (None, Some(at)) => {
+                self.fine("audit log", format!("{entries} entries; all were as written at {}", moment(at)));
+            }
+            (None, None) => self.fine("audit log", format!("{entries} entries; not read since the start yet")),
         }
     }
 

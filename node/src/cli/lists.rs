@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::Exit;
-use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
+use super::args::{GroupCommand, InboxCommand, ListArgs, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
 use super::output::{Output, coming, counted, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
@@ -152,10 +152,10 @@ fn peer_text(peer: &Peer) -> String {
 /// What the node says, and what [`save::save`] says.
 pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Result<Exit, ServiceError> {
     match command {
-        InboxCommand::List { group } => {
-            let query = group.map(|group| format!("?group={}", escaped(&group))).unwrap_or_default();
-            let items: Vec<InboxItem> = client.get(&format!("/v1/inbox{query}")).await?;
+        InboxCommand::List(part) => {
+            let items: Vec<InboxItem> = client.get(&format!("/v1/inbox?{}", part.query())).await?;
             output.result(&items, |items| inbox_table(output, items));
+            tell_of_more(output, &part, items.len(), items.last().map(|item| item.id.as_str()));
         }
         InboxCommand::Show { id } => {
             let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(&id))).await?;
@@ -168,6 +168,22 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
         InboxCommand::Save { id, to } => save_item(client, output, &id, to).await?,
     }
     Ok(Exit::DONE)
+}
+
+impl ListArgs {
+    fn query(&self) -> String {
+        let limit = ("limit", Some(self.limit.to_string()));
+        let given = [limit, ("group", self.group.clone()), ("before", self.before.clone())];
+        let set = given.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped(&value?))));
+        set.collect::<Vec<_>>().join("&")
+    }
+}
+
+/// Says below a full list how to see what is older.
+fn tell_of_more(output: Output, part: &ListArgs, shown: usize, last: Option<&str>) {
+    if let Some(last) = last.filter(|_| !output.json && shown == part.limit as usize) {
+        output.note(&format!("there may be older ones: add --before {last}"));
+    }
 }
 
 fn inbox_table(output: Output, items: &[InboxItem]) -> String {
@@ -283,10 +299,11 @@ impl<R: Read> Read for Counted<R> {
 /// What the node says.
 pub async fn outbox(client: &Client, output: Output, command: OutboxCommand) -> Result<Exit, ServiceError> {
     match command {
-        OutboxCommand::List => {
-            let messages: Vec<OutboxMessage> = client.get("/v1/outbox").await?;
+        OutboxCommand::List(part) => {
+            let messages: Vec<OutboxMessage> = client.get(&format!("/v1/outbox?{}", part.query())).await?;
             let rows: Vec<OutboxRow> = messages.iter().flat_map(OutboxRow::of).collect();
             output.result(&rows, |rows| outbox_table(output, rows));
+            tell_of_more(output, &part, messages.len(), rows.last().map(|row| row.envelope.id.as_str()));
         }
         OutboxCommand::Show { id } => {
             let message: OutboxMessage = client.get(&format!("/v1/outbox/{}", escaped(&id))).await?;

@@ -1,4 +1,4 @@
-//! `pakt log`: the head of the audit log, and whether the log is what it was.
+//! `pakt log`: the head of the audit log, whether the log is what it was, and its entries (`log_entries`).
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use clap::Subcommand;
 use pakt_keys::store_seal::StoreKey;
 
 use super::client::{Client, escaped};
+use super::log_entries::{ExportArgs, ListArgs, export, list};
 use super::output::{Output, facts};
 use super::{Exit, read_text};
 use crate::api::types::*;
@@ -35,6 +36,15 @@ pub enum LogCommand {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Show entries: who did what to which id, and when.
+    #[command(after_help = "Examples:\n  pakt log list\n  pakt log list --from 0 --limit 1000 --json")]
+    List(ListArgs),
+    /// Hand entries out as lines, for an auditor or another system; this is an entry itself.
+    #[command(after_help = "Examples:
+  pakt log export --format fhir --since 30d --out november.ndjson
+  pakt log export --format syslog --from 0 --to 999
+  pakt log export --format json --out whole-log.ndjson")]
+    Export(ExportArgs),
     /// Print the signed head of this node's audit log, or the newest one held of a counterpart's.
     #[command(
         after_help = "Examples:\n  pakt log head --out ours.head\n  pakt log head --of NL:KVK:99000102 --out theirs.head"
@@ -67,6 +77,8 @@ pub async fn log(client: &Client, dir: &Path, output: Output, command: LogComman
             };
             output.result(&verified, text);
         }
+        LogCommand::List(args) => return list(client, output, &args).await,
+        LogCommand::Export(args) => return export(client, output, &args).await,
         LogCommand::Head { of, out } => {
             let query = of.map(|of| format!("?of={}", escaped(&of))).unwrap_or_default();
             let head: ArmouredFile = client.get(&format!("/v1/log/head{query}")).await?;

@@ -21,6 +21,7 @@ pub mod keystore;
 pub mod life;
 pub mod lists;
 pub mod log;
+mod log_entries;
 pub mod output;
 pub mod page;
 pub mod progress;

@@ -19,6 +19,7 @@ use crate::api::listen::{ApiServer, give_to_group};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::config::{Config, LogFormat};
 use crate::keyring::Keyring;
+use crate::metrics::listen::MetricsServer;
 use crate::service::{self, Node};
 use crate::{files, setup};
 
@@ -50,7 +51,7 @@ async fn serve(config: Config, keys: (Keystore, Keyring), output: Output) -> Res
     let shutdown = CancellationToken::new();
     let signals = Signals::listen()?;
     let dir = config.dir.clone();
-    let api_config = config.api.clone();
+    let (api_config, metrics_config) = (config.api.clone(), config.metrics);
     if let Some(group) = &api_config.group {
         open_dir_to(&dir, group)?;
     }
@@ -66,6 +67,18 @@ async fn serve(config: Config, keys: (Keystore, Keyring), output: Output) -> Res
             return Err(failed(error));
         }
     };
+    let metrics = match MetricsServer::start(metrics_config, node.clone(), shutdown.clone()).await {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            shutdown.cancel();
+            let _ = tokio::time::timeout(STOP_PATIENCE, node.stopped()).await;
+            server.stopped().await;
+            return Err(failed(error));
+        }
+    };
+    if let Some(metrics) = &metrics {
+        tracing::info!(listen = %metrics.address, "metrics are served");
+    }
     announce(&node, &server, output).await;
     let ended = tokio::select! {
         () = signals.received() => None,
@@ -74,6 +87,9 @@ async fn serve(config: Config, keys: (Keystore, Keyring), output: Output) -> Res
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     shutdown.cancel();
+    if let Some(metrics) = metrics {
+        metrics.stop();
+    }
     let (stopped, ()) = tokio::join!(tokio::time::timeout(STOP_PATIENCE, node.stopped()), server.stopped());
     match ended {
         Some(Err(error)) => return Err(failed(error)),

@@ -81,6 +81,8 @@ fn new_message(args: &SendArgs) -> Result<NewMessage, ServiceError> {
         bytes: None,
         files: None,
         folders: None,
+        forwards: args.forwards.clone(),
+        corrects: args.corrects.clone(),
     })
 }
 

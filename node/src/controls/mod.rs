@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use pakt_protocol::controls::{Attested, Control, Evidence};
 
+use crate::mailroom::journal::Journal;
+use crate::store::Store;
+
 /// What can show that one control is on.
 pub trait Source: Send + Sync {
     /// What there is to show now.
@@ -31,10 +34,11 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The controls of this program: messages are kept, for there is nothing that deletes them; there is no scanner that
-    /// content passes and no journal that takes it.
-    pub fn of_this_node() -> Controls {
-        Controls::from_sources(vec![(Control::Retention, Box::new(NothingIsDeleted))])
+    /// The controls of this program: what was taken in time shows whether a routine takes what arrives; messages are kept,
+    /// for there is nothing that deletes them; there is no scanner that content passes.
+    pub fn of_this_node(store: &Store) -> Controls {
+        let journal = Box::new(Journal::new(store.clone()));
+        Controls::from_sources(vec![(Control::Journal, journal), (Control::Retention, Box::new(NothingIsDeleted))])
     }
 
     /// Controls with these sources.
@@ -63,11 +67,18 @@ impl Controls {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use pakt_keys::store_seal::StoreKey;
+
     use super::*;
+    use crate::disk::FaultDisk;
 
     #[test]
     fn a_node_without_a_scanner_attests_none() {
-        let controls = Controls::of_this_node();
+        let key = StoreKey::from_bytes([7; 32]);
+        let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), key).expect("a fresh disk");
+        let controls = Controls::of_this_node(&store);
         let evidence: Vec<Evidence> = controls.attested().into_iter().map(|one| one.evidence).collect();
         assert_eq!(evidence, [Evidence::None, Evidence::None, Evidence::KeptFor(None)]);
         let wanted = ["journal", "malware-scan", "retention"].map(str::to_owned);

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::{DirectoryStep, Event};
 use pakt_protocol::directory::{Question, Shown, page};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::listing::{Entry, LISTING_LASTS_MAX, Listing, verify_from};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use config::DirectoryConfig;
 
 use crate::ambient;
+use crate::audit;
 use crate::book::{Agreement, Book, BookError};
 use crate::entity::Entity;
 use crate::store::tables::{LISTINGS, OWN_LISTINGS};
@@ -137,6 +139,9 @@ impl Directory {
                 }
             }
             tx.put(&LISTINGS, &entity, &ListingRow { agreement: id, listing: signed })?;
+            let step = if listing.entry.is_some() { DirectoryStep::Listed } else { DirectoryStep::Unlisted };
+            let event = Event::Directory { agreement: id, entity, counter: listing.counter, step };
+            audit::append_paced(tx, (id, entity), event)?;
             let shown = Shown::of(&listing);
             inner.on_commit(tx, move |index| {
                 index.remove(&entity);
@@ -203,7 +208,10 @@ impl Directory {
                 valid_until: now + LISTING_LASTS_MAX,
                 entry,
             };
+            let step = if wanted.is_some() { DirectoryStep::Published } else { DirectoryStep::Withdrawn };
+            let event = Event::Directory { agreement: id, entity: steward, counter: listing.counter, step };
             let listing = inner.signed(&listing)?;
+            audit::append(tx, event)?;
             let row = OwnListing { listing, wanted, state: ListingState::Waiting };
             tx.put(&OWN_LISTINGS, &id, &row)?;
             Ok(row)
@@ -245,6 +253,12 @@ impl Directory {
                 return Ok(());
             }
             let state = if taken { ListingState::Taken } else { ListingState::Refused };
+            if row.state != state {
+                let entity = row.listing.peek().map_err(|_| StoreError::Damaged(OWN_LISTINGS.name()))?.steward;
+                let step = if taken { DirectoryStep::Taken } else { DirectoryStep::Refused };
+                let event = Event::Directory { agreement: with, entity, counter, step };
+                audit::append_paced(tx, (with, entity), event)?;
+            }
             tx.put(&OWN_LISTINGS, &with, &OwnListing { state, ..row })
         });
         write.await

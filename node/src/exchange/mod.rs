@@ -432,6 +432,14 @@ impl Exchange {
         lock(&self.inner.context.progress).get(envelope).copied()
     }
 
+    /// Every envelope that is under way now, and how far it is.
+    pub fn under_way(&self) -> Vec<(EnvelopeId, Progress)> {
+        let progress = lock(&self.inner.context.progress);
+        let mut all: Vec<_> = progress.iter().map(|(envelope, progress)| (*envelope, *progress)).collect();
+        all.sort_unstable_by_key(|(envelope, _)| *envelope);
+        all
+    }
+
     /// Ends every session and waits until all actors have stopped.
     pub async fn shutdown(&self) {
         self.inner.context.stop.cancel();

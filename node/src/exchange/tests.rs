@@ -51,7 +51,7 @@ pub(super) struct TestNode {
 }
 
 pub(super) async fn node(name: &str, number: &str) -> TestNode {
-    node_with(name, number, Controls::of_this_node()).await
+    node_with(name, number, Controls::from_sources(vec![])).await
 }
 
 async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {
@@ -224,6 +224,7 @@ impl TestNode {
             counts,
             key: None,
             envelopes: vec![envelope],
+            earlier: vec![],
         }
     }
 

@@ -4,6 +4,7 @@
 
 use pakt_keys::EntityId;
 use pakt_keys::sealing::Wrapped;
+use pakt_protocol::audit::IntroductionStep;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::introduction::{Letter, UNDECIDED_MAX, UNDECIDED_OF_ONE_MAX};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody, IntroductionId};
@@ -15,8 +16,9 @@ use pakt_protocol::time::Time;
 
 use super::config::{GiveCard, Receive};
 use super::rows::{CardRequestRow, Decision, OfferedRow, OutRow, ReceivedRow};
-use super::{Introductions, ROWS_MAX};
+use super::{Introductions, ROWS_MAX, step};
 use crate::ambient;
+use crate::audit;
 use crate::book::{Agreement, Standing};
 use crate::directory::ListingState;
 use crate::store::StoreError;
@@ -87,6 +89,7 @@ impl Introductions {
         }
         let gives = self.gives_card(via)?;
         let own_card = if gives { self.inner.book.own_card().ok() } else { None };
+        let introducer = via.counterpart().entity;
         let (this, via, own) = (self.clone(), via.id, self.inner.entity.id());
         let write = self.inner.store.write(move |tx| {
             if let Some(card) = own_card {
@@ -95,6 +98,7 @@ impl Introductions {
                 }
                 let body = IntroductionBody::Card(card);
                 let message = Introduction { id: ambient::random(), from: own, to: from, body };
+                audit::append_paced(tx, (via, introducer), step(via, from, IntroductionStep::CardGiven))?;
                 this.put(tx, via, OutRow { message, origin: None, queued_at: now })?;
                 return Ok(Arrival::Answered);
             }
@@ -107,6 +111,7 @@ impl Introductions {
                 return Ok(Arrival::Later);
             }
             let decision = Decision::Waiting;
+            audit::append_paced(tx, (via, introducer), step(via, from, IntroductionStep::RequestCame))?;
             tx.put(&CARD_REQUESTS, &from, &CardRequestRow { via, id, card, at: now, decision })?;
             Ok(Arrival::Kept)
         });
@@ -133,6 +138,7 @@ impl Introductions {
         let write = self.inner.store.write(move |tx| match tx.get(&CARDS_ASKED, &from)? {
             Some(mut row) if row.via == via && row.card.is_none() => {
                 row.card = Some(card);
+                audit::append(tx, step(via, from, IntroductionStep::CardCame))?;
                 tx.put(&CARDS_ASKED, &from, &row)?;
                 Ok(Arrival::Kept)
             }
@@ -151,7 +157,7 @@ impl Introductions {
         let entity = &self.inner.entity;
         match Letter::open(wrapped, &id, &from, (&entity.id(), entity.current().contact()))? {
             Letter::Proposal(_) if self.inner.config.receive == Receive::Never => Ok(Arrival::Dropped),
-            Letter::Proposal(file) => self.take_proposal(via.id, (id, from), file, now).await,
+            Letter::Proposal(file) => self.take_proposal(via, (id, from), file, now).await,
             Letter::Agreement(file) => self.take_agreement(from, &file).await,
             Letter::Declined(signed) => self.take_decline(from, &signed, now).await,
         }
@@ -159,7 +165,7 @@ impl Introductions {
 
     async fn take_proposal(
         &self,
-        via: AgreementId,
+        via: &Agreement,
         (id, from): (IntroductionId, EntityId),
         file: Vec<u8>,
         now: Time,
@@ -173,6 +179,7 @@ impl Introductions {
         if accept_by < now || self.inner.book.get(&agreement).is_some() {
             return Err(Unfit::Rule("the proposal is over or known"));
         }
+        let (via, introducer) = (via.id, via.counterpart().entity);
         let write = self.inner.store.write(move |tx| {
             if tx.contains(&RECEIVED, &agreement)? {
                 return Ok(Arrival::Dropped);
@@ -185,6 +192,7 @@ impl Introductions {
             {
                 return Ok(Arrival::Later);
             }
+            audit::append_paced(tx, (via, introducer), step(via, from, IntroductionStep::ProposalCame))?;
             let row = ReceivedRow { via, id, from, file, at: now, accept_by, decision: Decision::Waiting };
             tx.put(&RECEIVED, &agreement, &row)?;
             Ok(Arrival::Kept)
@@ -206,6 +214,9 @@ impl Introductions {
         decline::verify(signed, &id, &self.inner.entity.id(), &proposal.node)?;
         let write = self.inner.store.write(move |tx| {
             let row = tx.get(&OFFERED, &id)?.unwrap_or_default();
+            if let (Some(via), None) = (row.via, row.declined_at) {
+                audit::append(tx, step(via, from, IntroductionStep::DeclinedByPeer))?;
+            }
             tx.put(&OFFERED, &id, &OfferedRow { declined_at: row.declined_at.or(Some(now)), ..row })?;
             Ok::<_, StoreError>(Arrival::Kept)
         });

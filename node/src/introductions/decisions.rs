@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pakt_keys::EntityId;
 use pakt_keys::sealing::ContactPublic;
 use pakt_protocol::armour;
+use pakt_protocol::audit::IntroductionStep;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::introduction::{Letter, LetterError};
 use pakt_protocol::message::introduction::{Introduction, IntroductionBody};
@@ -17,8 +18,9 @@ use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::time::Time;
 
 use super::rows::{AskedRow, CardRequestRow, Decision, OfferedRow, OutRow, ReceivedRow};
-use super::{Introductions, ROWS_MAX};
+use super::{Introductions, ROWS_MAX, step};
 use crate::ambient;
+use crate::audit;
 use crate::book::{Agreement, BookError};
 use crate::store::StoreError;
 use crate::store::tables::{CARD_REQUESTS, CARDS_ASKED, OFFERED, RECEIVED};
@@ -81,6 +83,7 @@ impl Introductions {
             let id = ambient::random();
             let row = AskedRow { via, id, asked_at: now, card: None, not_passed_on: false };
             tx.put(&CARDS_ASKED, &to, &row)?;
+            audit::append(tx, step(via, to, IntroductionStep::CardAsked))?;
             let message = Introduction { id, from: own, to, body: IntroductionBody::CardRequest(card) };
             Ok(this.put(tx, via, OutRow { message, origin: None, queued_at: now })?)
         });
@@ -116,6 +119,7 @@ impl Introductions {
         let write = self.inner.store.write(move |tx| {
             let row = tx.get(&OFFERED, &id)?.unwrap_or_default();
             let letter = Some(message.id);
+            audit::append(tx, step(via, message.to, IntroductionStep::ProposalSent))?;
             tx.put(&OFFERED, &id, &OfferedRow { via: Some(via), letter, not_passed_on: false, ..row })?;
             this.put(tx, via, OutRow { message, origin: None, queued_at: now })
         });
@@ -167,7 +171,9 @@ impl Introductions {
     /// When the store fails.
     pub async fn accepted(&self, id: AgreementId) -> Result<(), StoreError> {
         let write = self.inner.store.write(move |tx| {
-            let Some(row) = tx.get(&RECEIVED, &id)? else { return Ok(()) };
+            let known = tx.get(&RECEIVED, &id)?.filter(|row| row.decision != Decision::Accepted);
+            let Some(row) = known else { return Ok(()) };
+            audit::append(tx, step(row.via, row.from, IntroductionStep::Accepted))?;
             tx.put(&RECEIVED, &id, &ReceivedRow { decision: Decision::Accepted, ..row })
         });
         write.await
@@ -210,6 +216,7 @@ impl Introductions {
             if row.decision != Decision::Waiting {
                 return Err(IntroductionError::Decided);
             }
+            audit::append(tx, step(via, row.from, IntroductionStep::Declined))?;
             tx.put(&RECEIVED, &id, &ReceivedRow { decision: Decision::Declined, ..row })?;
             Ok(this.put(tx, via, OutRow { message, origin: None, queued_at: now })?)
         });
@@ -232,6 +239,8 @@ impl Introductions {
             }
             let via = row.via;
             let decision = if give { Decision::Accepted } else { Decision::Declined };
+            let decided = if give { IntroductionStep::CardGiven } else { IntroductionStep::CardDenied };
+            audit::append(tx, step(via, from, decided))?;
             tx.put(&CARD_REQUESTS, &from, &CardRequestRow { decision, ..row })?;
             if let Some(card) = card {
                 let body = IntroductionBody::Card(card);

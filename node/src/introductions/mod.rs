@@ -15,6 +15,8 @@ pub(crate) mod rows;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pakt_keys::EntityId;
+use pakt_protocol::audit::{Event, IntroductionStep};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::time::Time;
 
@@ -34,6 +36,11 @@ use queue::Waiting;
 const ROWS_MAX: usize = 100_000;
 /// How long an undecided request for a card, or a card that was asked for, is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// What the audit log says about a step under an agreement with an introducer.
+fn step(agreement: AgreementId, entity: EntityId, step: IntroductionStep) -> Event {
+    Event::Introduction { agreement, entity, step }
+}
 
 /// Introductions; clones share them.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pakt_keys::EntityId;
+use pakt_protocol::audit::IntroductionStep;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::introduction::{
     HELD_FOR, WAITING_BETWEEN_MAX, WAITING_BYTES_MAX, WAITING_FOR_MAX, WAITING_MAX, bytes,
@@ -16,8 +17,9 @@ use pakt_protocol::introduction::{
 use pakt_protocol::message::introduction::{Introduction, IntroductionFate, IntroductionId};
 use pakt_protocol::time::Time;
 
-use super::Introductions;
 use super::rows::OutRow;
+use super::{Introductions, step};
+use crate::audit;
 use crate::store::tables::{CARDS_ASKED, INTRODUCTIONS_OUT, OFFERED};
 use crate::store::{Store, StoreError, WriteTx};
 
@@ -113,9 +115,15 @@ impl Introductions {
                 return Ok(IntroductionFate::Later);
             }
         }
+        let event = step(origin, message.to, IntroductionStep::PassedOn);
+        let from = message.from;
         let row = OutRow { message, origin: Some(origin), queued_at: now };
         let this = self.clone();
-        self.inner.store.write(move |tx| this.put(tx, lane, row)).await?;
+        let write = self.inner.store.write(move |tx| {
+            audit::append_paced(tx, (origin, from), event)?;
+            this.put(tx, lane, row)
+        });
+        write.await?;
         Ok(IntroductionFate::Taken)
     }
 

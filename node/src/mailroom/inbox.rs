@@ -1,5 +1,7 @@
 //! What arrived: messages and reports, newest first.
 
+use std::ops::{ControlFlow, RangeInclusive};
+
 use pakt_keys::EntityId;
 use pakt_protocol::audit::{BlindedHead, Event, MessageStep};
 use pakt_protocol::content::manifest::ManifestKey;
@@ -9,24 +11,24 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
+use super::page::Page;
 use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner};
 use crate::audit;
 use crate::blob::Blobs;
+use crate::metrics::counted;
 use crate::reconcile::numbers;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
+use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
-
-/// Items that one listing gives.
-pub const LIST_MAX: usize = 1_000;
 
 /// Adds an item as the newest.
 pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<(), StoreError> {
     let sequence = tx.next_sequence("inbox")?;
     tx.put(&INBOX_IDS, &item.id(), &sequence)?;
+    tx.put(&INBOX_GROUPS, &(item.group().0, sequence), &())?;
     tx.put(&INBOX, &sequence, item)
 }
 
@@ -179,6 +181,10 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         numbers::arrived(tx, (arrival.note.agreement, arrival.note.number), envelope)?;
+                        Blobs::settle(tx, incoming_owner(&from, &envelope))?;
+                        tx.on_commit(|| {
+                            counted().received.inc();
+                        });
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
                         add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
                     }
@@ -210,17 +216,50 @@ impl Mailroom {
         Ok(put.map_err(|_| StoreError::Panicked)??)
     }
 
-    /// The newest items first, at most [`LIST_MAX`], of one group or of all.
+    /// The newest items whole, of one group or of all.
     ///
     /// # Errors
     /// [`MailError::Store`].
     pub fn inbox(&self, group: Option<&GroupId>) -> Result<Vec<InItem>, MailError> {
-        let of_group = |item: &InItem| match item {
-            InItem::Message(message) => group.is_none_or(|group| message.group == *group),
-            InItem::Report(report) => group.is_none_or(|group| report.group == *group),
+        self.inbox_page(group, &Page::default(), InItem::clone)
+    }
+
+    /// The newest items first, of one group or of all, as many as the page asks for; `show` makes of each what is kept of
+    /// it, so that long texts do not add up.
+    ///
+    /// # Errors
+    /// [`MailError::Missing`] where the page begins at an item that is not there, [`MailError::Store`].
+    pub fn inbox_page<T>(
+        &self,
+        group: Option<&GroupId>,
+        page: &Page,
+        mut show: impl FnMut(&InItem) -> T,
+    ) -> Result<Vec<T>, MailError> {
+        let before = match page.before {
+            Some(id) => self.store.read(|tx| tx.get(&INBOX_IDS, &id))?.ok_or(MailError::Missing)?,
+            None => u64::MAX,
         };
-        let newest = self.store.read(|tx| tx.range_backwards(&INBOX, .., usize::MAX))?;
-        Ok(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
+        let mut shown = Vec::new();
+        self.store.read(|tx| match group {
+            None => tx.scan_backwards(&INBOX, ..before, |_, item| Ok(page.take(&mut shown, show(&item)))),
+            Some(GroupId(group)) => {
+                tx.scan_backwards(&INBOX_GROUPS, (*group, 0)..(*group, before), |(_, place), ()| {
+                    // An item that was deleted leaves no gap.
+                    let item = tx.get(&INBOX, &place)?;
+                    Ok(item.map_or(ControlFlow::Continue(()), |item| page.take(&mut shown, show(&item))))
+                })
+            }
+        })?;
+        Ok(shown)
+    }
+
+    /// The ids of items that begin with certain digits, two at most.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn items_named(&self, span: RangeInclusive<[u8; 16]>) -> Result<Vec<[u8; 16]>, MailError> {
+        let found = self.store.read(|tx| tx.range(&INBOX_IDS, span, 2))?;
+        Ok(found.into_iter().map(|(id, _)| id).collect())
     }
 
     /// One item by the id that listings show.

@@ -1,17 +1,23 @@
 //! What users see: messages going out, messages and reports that came in.
 //!
-//! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before; [`inbox`] keeps what arrived. Moving
-//! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`]. [`receipts`] is what this
-//! side states about what arrived, and what counterparts state about what was sent.
+//! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before, [`open`] counts what has not ended;
+//! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing
+//! and opening content that of [`crate::content`]. [`receipts`] is what this side states about what arrived, and what counterparts state about
+//! what was sent.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
 pub mod early;
 pub mod inbox;
+pub(crate) mod journal;
+pub mod open;
 pub mod outbox;
+pub mod page;
 pub mod rate;
 pub mod receipts;
 pub mod rows;
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +61,11 @@ impl Mailroom {
         Mailroom { store, blobs, slots, changes: watch::Sender::new(0) }
     }
 
+    /// The objects of all messages.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -67,12 +78,12 @@ impl Mailroom {
 }
 
 /// The owner of objects that this node sends. Hashed, so that no id that a counterpart picks can ever be one of ours.
-pub(crate) fn outgoing_owner(message: &MessageId) -> Owner {
+pub fn outgoing_owner(message: &MessageId) -> Owner {
     owner("pakt outgoing owner v1", &[&message.0])
 }
 
 /// The owner of objects that came with an envelope.
-pub(crate) fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner {
+pub fn incoming_owner(origin: &EntityId, envelope: &EnvelopeId) -> Owner {
     owner("pakt incoming owner v1", &[&origin.0, &envelope.0])
 }
 

@@ -1,6 +1,5 @@
 //! Messages that were submitted here, until every envelope of them has ended.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -8,26 +7,28 @@ use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::codec;
 use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::{self, Reason, Record, State};
-use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
+use pakt_protocol::ids::{EnvelopeId, MessageId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::envelope::{CORE_BYTES_MAX, EnvelopeCore};
 use pakt_protocol::record::receipt::Receipt;
+use pakt_protocol::record::roster::GroupId;
 use zeroize::Zeroizing;
 
-use super::rows::{HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
-use super::{MailError, Mailroom, outgoing_owner, receipts};
+use super::page::Page;
+use super::rows::{Earlier, HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
+use super::{MailError, Mailroom, open, outgoing_owner, receipts};
 use crate::ambient;
 use crate::audit;
 use crate::blob::Blobs;
+use crate::metrics::counted;
+use crate::metrics::counted::Counted;
 use crate::reconcile::numbers;
 use crate::slots::SlotId;
-use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
+use crate::store::tables::{EARLY, OPEN_ENVELOPES, OUT_ENVELOPES, OUT_GROUPS, OUT_MESSAGES, OUT_OBJECTS, OUT_ORDER};
 use crate::store::{StoreError, WriteTx};
 
 /// Object entries in one row of the store.
 const PAGE_ENTRIES: usize = 4096;
-/// Messages that one listing gives.
-pub const LIST_MAX: usize = 1_000;
 
 impl Mailroom {
     /// Makes a sealed message durable; its objects are pinned already, its key is not in a slot yet.
@@ -51,6 +52,8 @@ impl Mailroom {
             .write(move |tx| {
                 message.sequence = tx.next_sequence("outbox")?;
                 tx.put(&OUT_ORDER, &message.sequence, &message.id)?;
+                tx.put(&OUT_GROUPS, &(message.from_group.0, message.sequence), &message.id)?;
+                Blobs::settle(tx, outgoing_owner(&message.id))?;
                 for (page, entries) in (0u64..).zip(objects.chunks(PAGE_ENTRIES)) {
                     tx.put(&OUT_OBJECTS, &(message.id, page), &entries.to_vec())?;
                 }
@@ -58,9 +61,12 @@ impl Mailroom {
                     envelope.sequence = tx.next_sequence("envelopes")?;
                     number(tx, envelope)?;
                     tx.put(&OUT_ENVELOPES, &envelope.id, envelope)?;
-                    tx.put(&OPEN_ENVELOPES, &(envelope.agreement, envelope.sequence), &envelope.id)?;
+                    open::add(tx, envelope)?;
                     tx.remove(&EARLY, &(envelope.agreement, envelope.id))?;
                     audit::append(tx, event(envelope, MessageStep::Sent))?;
+                }
+                for earlier in &message.earlier {
+                    audit::append(tx, followed(earlier, message.id))?;
                 }
                 tx.put(&OUT_MESSAGES, &message.id, &message)
             })
@@ -69,30 +75,9 @@ impl Mailroom {
             self.erase_unless_kept(slot, &error).await;
             return Err(error.into());
         }
+        counted().submitted.inc();
         self.changed();
         Ok(())
-    }
-
-    /// Envelopes of an agreement that have not ended, oldest first.
-    ///
-    /// # Errors
-    /// [`MailError::Store`].
-    pub fn open_envelopes(&self, agreement: &AgreementId) -> Result<Vec<OutEnvelope>, MailError> {
-        let rows = self.store.read(|tx| {
-            let ids = tx.prefix(&OPEN_ENVELOPES, agreement, usize::MAX)?;
-            let rows = ids.into_iter().map(|((_, _), id)| tx.get(&OUT_ENVELOPES, &id));
-            rows.collect::<Result<Vec<_>, _>>()
-        })?;
-        Ok(rows.into_iter().flatten().collect())
-    }
-
-    /// The number of envelopes that have not ended.
-    ///
-    /// # Errors
-    /// [`MailError::Store`].
-    pub fn open_count(&self) -> Result<u64, MailError> {
-        let keys = self.store.read(|tx| tx.prefix_keys(&OPEN_ENVELOPES, &(), usize::MAX))?;
-        Ok(keys.len() as u64)
     }
 
     /// One envelope.
@@ -111,22 +96,53 @@ impl Mailroom {
         self.store.read(|tx| tx.get(&OUT_MESSAGES, id))?.ok_or(MailError::Missing)
     }
 
-    /// The newest messages first, at most [`LIST_MAX`], each with its envelopes.
+    /// The newest messages first, of one sending group or of all, as many as the page asks for; `show` makes of each and
+    /// its envelopes what is kept of it.
+    ///
+    /// # Errors
+    /// [`MailError::Missing`] where the page begins at a message that is not there, [`MailError::Store`].
+    pub fn outbox_page<T>(
+        &self,
+        group: Option<&GroupId>,
+        page: &Page,
+        mut show: impl FnMut(&OutMessage, &[OutEnvelope]) -> T,
+    ) -> Result<Vec<T>, MailError> {
+        let before = page.before.map_or(Ok(u64::MAX), |id| self.place_of(id))?;
+        let mut shown = Vec::new();
+        self.store.read(|tx| {
+            let mut visit = |id: MessageId| {
+                let Some(message) = tx.get(&OUT_MESSAGES, &id)? else { return Ok(ControlFlow::Continue(())) };
+                let rows = message.envelopes.iter().map(|id| tx.get(&OUT_ENVELOPES, id));
+                let envelopes: Vec<_> = rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+                Ok(page.take(&mut shown, show(&message, &envelopes)))
+            };
+            match group {
+                None => tx.scan_backwards(&OUT_ORDER, ..before, |_, id| visit(id)),
+                Some(GroupId(group)) => {
+                    tx.scan_backwards(&OUT_GROUPS, (*group, 0)..(*group, before), |_, id| visit(id))
+                }
+            }
+        })?;
+        Ok(shown)
+    }
+
+    /// The place in the order of submission of a message, by its id or that of an envelope of it.
+    fn place_of(&self, id: [u8; 16]) -> Result<u64, MailError> {
+        let found = self.store.read(|tx| {
+            let message =
+                tx.get(&OUT_ENVELOPES, &EnvelopeId(id))?.map_or(MessageId(id), |row: OutEnvelope| row.message);
+            tx.get(&OUT_MESSAGES, &message)
+        })?;
+        Ok(found.ok_or(MailError::Missing)?.sequence)
+    }
+
+    /// Ids of messages submitted here that lie in `span`, two at most.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub fn outbox(&self) -> Result<Vec<(OutMessage, Vec<OutEnvelope>)>, MailError> {
-        Ok(self.store.read(|tx| {
-            let order = tx.range_backwards(&OUT_ORDER, .., LIST_MAX)?;
-            let mut messages = Vec::with_capacity(order.len());
-            for (_, id) in order {
-                let Some(message) = tx.get(&OUT_MESSAGES, &id)? else { continue };
-                let rows = message.envelopes.iter().map(|id| tx.get(&OUT_ENVELOPES, id));
-                let envelopes = rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-                messages.push((message, envelopes));
-            }
-            Ok(messages)
-        })?)
+    pub fn messages_named(&self, span: (MessageId, MessageId)) -> Result<Vec<MessageId>, MailError> {
+        let found = self.store.read(|tx| tx.range(&OUT_MESSAGES, span.0..=span.1, 2))?;
+        Ok(found.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Every object of a message: content first, then segments.
@@ -200,28 +216,51 @@ impl Mailroom {
         }
     }
 
-    /// Erases every slot that no row names: what a crash left between a slot and its row.
+    /// Erases every slot that no row names: what a crash left between a slot and its row. Only before the node takes up
+    /// work; while it works see [`Mailroom::erase_unneeded`].
     ///
     /// # Errors
     /// [`MailError`].
     pub async fn erase_orphans(&self, also_needed: Vec<SlotId>) -> Result<(), MailError> {
-        let mut needed: HashSet<SlotId> = also_needed.into_iter().collect();
+        self.erase_unneeded(self.slots.list()?, also_needed).await
+    }
+
+    /// Erases those of `suspects` that no row names. They were listed before the node took up work: a slot that was filled
+    /// since is not among them, and one that lost its row meanwhile may be erased twice.
+    ///
+    /// # Errors
+    /// [`MailError`].
+    pub async fn erase_unneeded(&self, suspects: Vec<SlotId>, also_needed: Vec<SlotId>) -> Result<(), MailError> {
+        let mailroom = self.clone();
+        let found = tokio::task::spawn_blocking(move || mailroom.unneeded(suspects, also_needed)).await;
+        for slot in found.map_err(|_| StoreError::Panicked)?? {
+            self.erase(slot).await;
+        }
+        Ok(())
+    }
+
+    fn unneeded(&self, mut suspects: Vec<SlotId>, also_needed: Vec<SlotId>) -> Result<Vec<SlotId>, MailError> {
+        suspects.sort_unstable();
+        let mut needed = vec![false; suspects.len()];
+        let mut need = |slot: SlotId| {
+            if let Ok(at) = suspects.binary_search(&slot) {
+                needed[at] = true;
+            }
+        };
+        also_needed.into_iter().for_each(&mut need);
         self.store.read(|tx| {
             tx.scan(&OUT_MESSAGES, .., |_, message: OutMessage| {
-                needed.extend(message.key);
+                message.key.into_iter().for_each(&mut need);
                 Ok(ControlFlow::Continue(()))
             })?;
             tx.scan(&super::inbox::ITEMS, .., |_, item| {
                 if let InItem::Message(message) = item {
-                    needed.extend(message.key);
+                    message.key.into_iter().for_each(&mut need);
                 }
                 Ok(ControlFlow::Continue(()))
             })
         })?;
-        for slot in self.slots.list()?.into_iter().filter(|slot| !needed.contains(slot)) {
-            self.erase(slot).await;
-        }
-        Ok(())
+        Ok(suspects.into_iter().zip(needed).filter(|(_, needed)| !needed).map(|(slot, _)| slot).collect())
     }
 }
 
@@ -237,6 +276,13 @@ fn number(tx: &mut WriteTx, envelope: &mut OutEnvelope) -> Result<(), StoreError
 /// What the log notes about an envelope.
 fn event(row: &OutEnvelope, step: MessageStep) -> Event {
     let &OutEnvelope { id: envelope, message, agreement, entity, .. } = row;
+    Event::Message { envelope, message, agreement, entity, step }
+}
+
+/// What the log notes about an earlier message that another one passes on or corrects.
+fn followed(earlier: &Earlier, by: MessageId) -> Event {
+    let &Earlier { is_received, envelope, message, agreement, entity } = earlier;
+    let step = if is_received { MessageStep::Forwarded { by } } else { MessageStep::Corrected { by } };
     Event::Message { envelope, message, agreement, entity, step }
 }
 
@@ -279,6 +325,7 @@ pub(super) fn keep_in(
 ) -> Result<KeptIn, StoreError> {
     let before = std::mem::replace(&mut row.delivery, record).state;
     let state = row.delivery.state;
+    Counted::stepped(tx, before, &row.delivery);
     if let Some((bytes, receipt)) = receipt {
         add_receipt(&mut row, bytes, &receipt);
     }
@@ -294,7 +341,7 @@ pub(super) fn keep_in(
     if !before.is_open() || state.is_open() {
         return Ok(KeptIn { slot: None });
     }
-    tx.remove(&OPEN_ENVELOPES, &(row.agreement, row.sequence))?;
+    open::remove(tx, &row)?;
     Ok(KeptIn { slot: end_message(tx, blobs, &row.message)? })
 }
 
@@ -344,6 +391,11 @@ fn end_message(tx: &mut WriteTx, blobs: &Blobs, id: &MessageId) -> Result<Option
     }
     blobs.unpin(tx, outgoing_owner(id))?;
     let slot = message.key.take();
+    for envelope in message.envelopes.iter().filter(|_| slot.is_some()) {
+        if let Some(row) = tx.get(&OUT_ENVELOPES, envelope)? {
+            audit::append(tx, event(&row, MessageStep::Erased))?;
+        }
+    }
     tx.put(&OUT_MESSAGES, id, &message)?;
     Ok(slot)
 }
@@ -361,6 +413,9 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
         text,
         at: ambient::now(),
     };
+    tx.on_commit(|| {
+        counted().reports.inc();
+    });
     super::inbox::add_item(tx, &InItem::Report(report))
 }
 

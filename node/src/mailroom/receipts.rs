@@ -24,7 +24,7 @@ use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, Receipt, SignedRece
 
 use super::outbox::{self, Step};
 use super::rows::{InItem, InMessage, SettledRow, Stage, Stated};
-use super::{MailError, Mailroom};
+use super::{MailError, Mailroom, journal};
 use crate::ambient;
 use crate::audit;
 use crate::entity::Identity;
@@ -99,6 +99,7 @@ pub fn owe_receipt(
         let step = MessageStep::Stated { verdict, core, blinder };
         Event::Message { envelope, message, agreement, entity, step }
     })?;
+    journal::stated(tx, arrived, verdict)?;
     let log_head = Some(head.0);
     let receipt = Receipt { verdict, at: ambient::now(), log_head, chain: own.chain().clone(), ..first };
     let receipt = receipt_bytes(&receipt.sign(own.statement()));

@@ -39,6 +39,23 @@ pub struct OutMessage {
     pub key: Option<SlotId>,
     /// Its envelopes.
     pub envelopes: Vec<EnvelopeId>,
+    /// What it passes on or corrects.
+    pub earlier: Vec<Earlier>,
+}
+
+/// An earlier message that a new one passes on or corrects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Whether it was received here and is passed on; else it was sent from here and is corrected.
+    pub is_received: bool,
+    /// Its envelope.
+    pub envelope: EnvelopeId,
+    /// Its message.
+    pub message: MessageId,
+    /// The agreement that it came or went under.
+    pub agreement: AgreementId,
+    /// The counterpart that it came from or went to.
+    pub entity: EntityId,
 }
 
 /// A receipt that is held.
@@ -201,6 +218,14 @@ impl InItem {
         match self {
             InItem::Message(message) => message.envelope.0,
             InItem::Report(report) => report.id,
+        }
+    }
+
+    /// The group whose it is.
+    pub fn group(&self) -> GroupId {
+        match self {
+            InItem::Message(message) => message.group,
+            InItem::Report(report) => report.group,
         }
     }
 }

@@ -135,6 +135,7 @@ async fn send(mailroom: &Mailroom, pool: &ContentPool) -> bool {
         counts: counts(&sealed),
         key: None,
         envelopes: vec![ENVELOPE],
+        earlier: vec![],
     };
     let envelope = OutEnvelope {
         id: ENVELOPE,

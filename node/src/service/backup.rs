@@ -204,6 +204,11 @@ impl Node {
         &self.inner.mailroom.store
     }
 
+    /// When the last backup that was kept was made.
+    pub(super) fn last_backup_at(&self) -> Answer<Option<Time>> {
+        Ok(self.store().read(|tx| tx.get(&LAST_BACKUP, &()))?.map(|row| row.made_at))
+    }
+
     pub(super) fn last_backup(&self) -> Answer<Option<KeptBackup>> {
         last_kept(self.store())
     }

@@ -198,6 +198,7 @@ mod tests {
             counts,
             key: None,
             envelopes: vec![EnvelopeId([3; 16])],
+            earlier: vec![],
         }
     }
 

@@ -19,6 +19,7 @@ use super::{Answer, Node, errors, words};
 use crate::ambient;
 use crate::api::types::*;
 use crate::book::{Agreement, FindError, GroupRow, Standing};
+use crate::mailroom::rows::Earlier;
 
 /// Drafts that wait at once.
 const DRAFTS_MAX: usize = 64;
@@ -44,6 +45,8 @@ pub(super) struct Waiting {
     pub(super) bytes_max: u64,
     /// What a walk of the content found, if one was made.
     pub(super) extent: Option<Extent>,
+    /// What it passes on or corrects.
+    pub(super) earlier: Vec<Earlier>,
     since: Instant,
 }
 
@@ -117,6 +120,7 @@ impl Node {
         let now = ambient::service_now();
         let from = self.sending_group(message.from.as_deref())?;
         let recipients = self.recipients(&message.to, now)?;
+        let earlier = self.earlier(&message).await?;
         let agreements: Vec<&Agreement> = recipients.iter().map(|recipient| &*recipient.agreement).collect();
         let purpose = purpose_of(message.purpose.as_deref(), &agreements)?;
         let bytes_max = agreements.iter().map(|agreement| agreement.terms.message_bytes_max).min().unwrap_or(0);
@@ -146,7 +150,7 @@ impl Node {
             _ => None,
         };
         let to: Vec<AgreementId> = recipients.iter().map(|recipient| recipient.agreement.id).collect();
-        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, extent, since };
+        let draft = Waiting { recipients, from, head, priority: message.priority, bytes_max, extent, earlier, since };
         let id = self.inner.drafts.add(draft)?;
         // Lanes take some round trips, which pass while the content is being sealed.
         for agreement in to {
@@ -356,6 +360,7 @@ mod tests {
             priority: Priority::Normal,
             bytes_max: 0,
             extent: None,
+            earlier: vec![],
             since,
         }
     }

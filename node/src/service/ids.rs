@@ -7,6 +7,17 @@ use super::Answer;
 /// Digits that an abbreviated id has at least.
 const PREFIX_DIGITS_MIN: usize = 8;
 
+/// All ids that begin with what was typed, from the first to the last; none where it can begin no id.
+pub(super) fn span(typed: &str) -> Option<([u8; 16], [u8; 16])> {
+    let filled = |digit: char| {
+        let mut id = [0; 16];
+        let text = format!("{typed:\0<32}").replace('\0', &digit.to_string());
+        hex::decode_to_slice(text, &mut id).ok().map(|()| id)
+    };
+    (typed.len() >= PREFIX_DIGITS_MIN && typed.is_ascii()).then_some(())?;
+    Some((filled('0')?, filled('f')?))
+}
+
 /// Which one of `candidates` was meant by `typed`: the whole text form of its id, or so many of its first digits that
 /// it fits no other.
 ///
@@ -47,6 +58,22 @@ pub(super) fn pick<T: PartialEq>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_digits_span_the_ids_that_begin_with_them() {
+        let check = |typed: &str, expected: Option<(&str, &str)>| {
+            let found = span(typed).map(|(first, last)| (hex::encode(first), hex::encode(last)));
+            let expected = expected.map(|(first, last)| (format!("{first:0<32}"), format!("{last:f<32}")));
+            assert_eq!(found, expected, "{typed}");
+        };
+        check("0123abcd", Some(("0123abcd", "0123abcd")));
+        check("0123abcde", Some(("0123abcde", "0123abcde")));
+        check(&"0f".repeat(16), Some((&"0f".repeat(16), &"0f".repeat(16))));
+        check("0123abc", None);
+        check("0123abcx", None);
+        check("0123abcé", None);
+        check(&"0".repeat(33), None);
+    }
 
     #[test]
     fn first_digits_are_enough_when_they_fit_one() {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use pakt_protocol::audit::MessageStep;
 use pakt_protocol::content::manifest::{Bounds, EntryKind, Manifest, Tree};
+use pakt_protocol::record::roster::GroupId;
 use tokio::io::AsyncRead;
 
 use super::delivery::priority_of;
 use super::{Answer, Node, blocking, ids, words};
 use crate::api::types::*;
 use crate::content::{read_manifest, tar_stream};
-use crate::mailroom::MailError;
+use crate::mailroom::page::Page;
 use crate::mailroom::rows::{InItem, InMessage, Report, Stage};
 
 /// A tar stream without entries: the end mark alone.
@@ -22,13 +23,14 @@ impl Node {
     /// What arrived, newest first, for one group or for all.
     ///
     /// # Errors
-    /// `not_found` for an unknown group, or when the store fails.
-    pub async fn inbox_list(&self, group: Option<String>) -> Answer<Vec<InboxItem>> {
-        let group = group.map(|name| self.receiving_group(&name)).transpose()?;
+    /// `not_found` for an unknown group or item, or when the store fails.
+    pub async fn inbox_list(&self, what: ListQuery) -> Answer<Vec<InboxItem>> {
+        let group = what.group.map(|name| self.own_group(&name)).transpose()?;
         let node = self.clone();
         blocking(move || {
-            let items = node.inner.mailroom.inbox(group.as_ref())?;
-            Ok(items.iter().map(|item| node.inbox_item(item)).collect())
+            let before = what.before.map(|id| node.inbox_named(&id)).transpose()?.map(|item| item.id());
+            let page = Page::new(what.limit, before);
+            Ok(node.inner.mailroom.inbox_page(group.as_ref(), &page, |item| node.inbox_item(item))?)
         })
         .await
     }
@@ -86,7 +88,8 @@ impl Node {
         })
     }
 
-    fn receiving_group(&self, name: &str) -> Answer<pakt_protocol::record::roster::GroupId> {
+    /// A group of this entity.
+    pub(super) fn own_group(&self, name: &str) -> Answer<GroupId> {
         let groups = self.inner.book.groups();
         let found = groups.iter().find(|group| group.name == name).map(|group| group.id);
         found.ok_or_else(|| {
@@ -98,17 +101,11 @@ impl Node {
 
     /// The item whose id, or the first digits of it, was typed.
     pub(super) fn inbox_named(&self, typed: &str) -> Answer<InItem> {
-        let mut id = [0; 16];
-        if hex::decode_to_slice(typed, &mut id).is_ok() {
-            match self.inner.mailroom.item(&id) {
-                Err(MailError::Missing) => {}
-                found => return Ok(found?),
-            }
-        }
-        let items = self.inner.mailroom.inbox(None)?;
-        let candidates = items.iter().enumerate().map(|(at, item)| (hex::encode(item.id()), at));
-        let at = ids::pick("received message", typed, "pakt inbox list", candidates)?;
-        Ok(items[at].clone())
+        let mailroom = &self.inner.mailroom;
+        let found = ids::span(typed).map(|(first, last)| mailroom.items_named(first..=last)).transpose()?;
+        let candidates = found.into_iter().flatten().map(|id| (hex::encode(id), id));
+        let id = ids::pick("received message", typed, "pakt inbox list", candidates)?;
+        Ok(mailroom.item(&id)?)
     }
 
     fn manifest(&self, message: &InMessage) -> Answer<Manifest> {
@@ -205,7 +202,6 @@ mod tests {
     use pakt_keys::EntityId;
     use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
     use pakt_protocol::record::envelope::{self, Counts};
-    use pakt_protocol::record::roster::GroupId;
     use pakt_protocol::time::Time;
 
     use super::*;

@@ -9,9 +9,9 @@
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `addresses` | where this node can be dialled |
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
-//! | `drafts`, `sending` | how a message becomes sealed and durable |
+//! | `drafts`, `earlier`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
-//! | `log` | the audit log and heads of it |
+//! | `log`, `entries` | the audit log: heads of it, its verification, its entries |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `reconcile` | whether what was sent is held |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -25,12 +25,16 @@ mod backup;
 mod delivery;
 mod directory;
 mod drafts;
+mod earlier;
+mod entries;
 pub(crate) mod errors;
 mod groups;
+mod health;
 mod ids;
 mod inbox;
 mod introductions;
 mod keys;
+mod leftovers;
 mod life;
 mod log;
 mod outbox;

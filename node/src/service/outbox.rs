@@ -7,7 +7,7 @@ use super::delivery::{priority_of, shown};
 use super::{Answer, Node, blocking, ids};
 use crate::ambient;
 use crate::api::types::*;
-use crate::mailroom::MailError;
+use crate::mailroom::page::Page;
 use crate::mailroom::rows::{OutEnvelope, OutMessage};
 
 /// What was named: a message, or one envelope of it.
@@ -18,15 +18,18 @@ enum Named {
 }
 
 impl Node {
-    /// All outgoing messages, newest first.
+    /// Outgoing messages, newest first, of one sending group or of all.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn outbox_list(&self) -> Answer<Vec<OutboxMessage>> {
+    /// `not_found` for an unknown group or message, or when the store fails.
+    pub async fn outbox_list(&self, what: ListQuery) -> Answer<Vec<OutboxMessage>> {
+        let group = what.group.map(|name| self.own_group(&name)).transpose()?;
         let node = self.clone();
         blocking(move || {
-            let messages = node.inner.mailroom.outbox()?;
-            Ok(messages.iter().map(|(message, envelopes)| node.outbox_message(message, envelopes)).collect())
+            let before = what.before.map(|id| node.named(&id)).transpose()?.map(|(message, _)| message.id.0);
+            let page = Page::new(what.limit, before);
+            let show = |message: &OutMessage, envelopes: &[OutEnvelope]| node.outbox_message(message, envelopes);
+            Ok(node.inner.mailroom.outbox_page(group.as_ref(), &page, show)?)
         })
         .await
     }
@@ -75,20 +78,16 @@ impl Node {
     }
 
     /// The envelope that was named, or all those of the message that was.
-    fn named(&self, typed: &str) -> Answer<(OutMessage, Vec<OutEnvelope>)> {
+    pub(super) fn named(&self, typed: &str) -> Answer<(OutMessage, Vec<OutEnvelope>)> {
         let mailroom = &self.inner.mailroom;
-        let named = match self.exactly_named(typed)? {
-            Some(named) => named,
-            None => {
-                let listed = mailroom.outbox()?;
-                let candidates = listed.iter().flat_map(|(message, envelopes)| {
-                    let of_message = (message.id.to_string(), Named::Message(message.id));
-                    let of_envelopes = envelopes.iter().map(|row| (row.id.to_string(), Named::Envelope(row.id)));
-                    std::iter::once(of_message).chain(of_envelopes)
-                });
-                ids::pick("outgoing message", typed, "pakt outbox list", candidates)?
-            }
-        };
+        let mut candidates = Vec::new();
+        if let Some((first, last)) = ids::span(typed) {
+            let messages = mailroom.messages_named((MessageId(first), MessageId(last)))?;
+            candidates.extend(messages.into_iter().map(|id| (id.to_string(), Named::Message(id))));
+            let envelopes = mailroom.envelopes_named((EnvelopeId(first), EnvelopeId(last)))?;
+            candidates.extend(envelopes.into_iter().map(|id| (id.to_string(), Named::Envelope(id))));
+        }
+        let named = ids::pick("outgoing message", typed, "pakt outbox list", candidates)?;
         match named {
             Named::Envelope(id) => {
                 let envelope = mailroom.envelope(&id)?;
@@ -100,21 +99,6 @@ impl Node {
                 Ok((message, envelopes))
             }
         }
-    }
-
-    /// A whole id needs no listing, which holds the newest messages only.
-    fn exactly_named(&self, typed: &str) -> Answer<Option<Named>> {
-        let Ok(id) = typed.parse::<EnvelopeId>() else { return Ok(None) };
-        let known = |found: Result<(), MailError>| match found {
-            Ok(()) => Ok(true),
-            Err(MailError::Missing) => Ok(false),
-            Err(error) => Err(ServiceError::from(error)),
-        };
-        if known(self.inner.mailroom.envelope(&id).map(drop))? {
-            return Ok(Some(Named::Envelope(id)));
-        }
-        let message = MessageId(id.0);
-        Ok(known(self.inner.mailroom.message(&message).map(drop))?.then_some(Named::Message(message)))
     }
 
     pub(super) fn outbox_message(&self, message: &OutMessage, envelopes: &[OutEnvelope]) -> OutboxMessage {

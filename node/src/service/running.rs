@@ -7,36 +7,32 @@
 //! **Invariant:** every task is owned and joined, each with a deadline; the whole stays under ten seconds.
 //! **Invariant:** a store that could not make something durable ends the process; a restart repairs it.
 
-use std::collections::HashSet;
-use std::ops::Bound::{Excluded, Unbounded};
-use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use pakt_keys::EntityId;
 use pakt_protocol::content::known::secret_tag;
-use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use pakt_protocol::ids::EnvelopeId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Ended;
+use super::leftovers::erase_keys;
 use super::status::ENDS_SOON;
-use super::{Answer, Ended};
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
-use crate::blob::Owner;
+use crate::audit;
 use crate::book::{Book, Standing};
 use crate::clock;
 use crate::content::KnownContent;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Progress};
 use crate::introductions::Introductions;
-use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
-use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
+use crate::mailroom::Mailroom;
 use crate::net::Net;
-use crate::slots::Slots;
+use crate::slots::{SlotId, Slots};
 use crate::store::Store;
-use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
 
 /// How often is looked whether a new epoch is due.
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
@@ -65,9 +61,14 @@ pub(super) struct Running {
     pub(super) book: Book,
     pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
+    pub(super) mailroom: Mailroom,
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
+    /// The socket that gets the audit log.
+    pub(super) syslog: Option<PathBuf>,
+    /// Key slots that were filled before this start.
+    pub(super) old_keys: Vec<SlotId>,
     /// The order to stop.
     pub(super) shutdown: CancellationToken,
     /// Ends what goes on by itself; cancelled with `shutdown`, and when the node fails.
@@ -76,15 +77,23 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts what the node does by itself, and the task that sees to its end and tells it to `end`.
-    pub(super) fn start(self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
+    pub(super) fn start(mut self, watching: JoinHandle<()>, end: watch::Sender<Ended>) {
         let epochs = tokio::spawn(roll_epochs(self.book.clone(), self.exchange.clone(), self.stop.clone()));
         let rewriting = tokio::spawn(rewrite_slots(self.slots.clone(), self.stop.clone()));
         let tidying = tokio::spawn(tidy_introductions(self.introductions.clone(), self.stop.clone()));
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
+        let log = self.exchange.log().clone();
+        let mailroom = self.mailroom.clone();
+        let looking = tokio::spawn(audit::keep::keep(log.clone(), self.stop.clone(), move || mailroom.changed()));
+        let feeding = self.syslog.clone().map(|socket| tokio::spawn(audit::feed::feed(log, socket, self.stop.clone())));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
-        let tasks = vec![
+        let old_keys = std::mem::take(&mut self.old_keys);
+        let erasing = tokio::spawn(erase_keys(self.mailroom.clone(), self.book.clone(), old_keys, self.stop.clone()));
+        let mut tasks = vec![
+            ("audit log", looking),
             ("ends", warning),
+            ("keys", erasing),
             ("watching", watching),
             ("epochs", epochs),
             ("slots", rewriting),
@@ -92,6 +101,7 @@ impl Running {
             ("clock", noting),
             ("known content", keeping),
         ];
+        tasks.extend(feeding.map(|feeding| ("syslog", feeding)));
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;
@@ -256,26 +266,17 @@ async fn rewrite_slots(slots: Slots, stop: CancellationToken) {
 #[derive(Default, PartialEq)]
 struct Seen {
     peers: Vec<(bool, Option<String>, usize)>,
-    under_way: Vec<(EnvelopeId, u64, u64)>,
+    under_way: Vec<(EnvelopeId, Progress)>,
 }
 
 impl Seen {
-    fn now(book: &Book, mailroom: &Mailroom, exchange: &Exchange) -> Seen {
-        let mut seen = Seen::default();
-        for agreement in book.all() {
-            let peer = exchange.peer(&agreement.id);
-            let online = peer.online;
-            seen.peers.push((online, peer.reason, peer.lanes.len()));
-            if !online {
-                continue;
-            }
-            let open = mailroom.open_envelopes(&agreement.id).unwrap_or_default();
-            seen.under_way.extend(open.iter().filter_map(|row| {
-                let progress = exchange.progress(&row.id)?;
-                Some((row.id, progress.wire_bytes, progress.durable_bytes))
-            }));
-        }
-        seen
+    fn now(book: &Book, exchange: &Exchange) -> Seen {
+        let peer = |id| {
+            let peer = exchange.peer(id);
+            (peer.online, peer.reason, peer.lanes.len())
+        };
+        let peers = book.all().iter().map(|agreement| peer(&agreement.id)).collect();
+        Seen { peers, under_way: exchange.under_way() }
     }
 }
 
@@ -297,7 +298,7 @@ pub(super) async fn watch_changes(
             changed = book_changes.changed() => changed.is_ok(),
             changed = mail_changes.changed() => changed.is_ok(),
             _ = ticks.tick(), if changes.receiver_count() > 0 => {
-                let now = Seen::now(&book, &mailroom, &exchange);
+                let now = Seen::now(&book, &exchange);
                 let differs = now != seen;
                 seen = now;
                 differs
@@ -309,47 +310,4 @@ pub(super) async fn watch_changes(
             changes.send_modify(|revision| *revision += 1);
         }
     }
-}
-
-/// Releases the objects of messages that a crash broke off before anything spoke of them; gives how many messages.
-pub(super) async fn release_orphans(mailroom: &Mailroom) -> Answer<usize> {
-    let needed = needed_owners(mailroom)?;
-    let mut orphans: Vec<Owner> = Vec::new();
-    let mut after = None;
-    loop {
-        let bounds = (after.map_or(Unbounded, Excluded), Unbounded);
-        let row = mailroom.store.read(|tx| tx.range(&OWNED, bounds, 1))?.pop();
-        let Some(((owner, _, _), ())) = row else { break };
-        if !needed.contains(&owner) {
-            orphans.push(owner);
-        }
-        // On to the next owner, whatever this one owns.
-        after = Some((owner, EntityId([0xff; 32]), ObjectId([0xff; 32])));
-    }
-    let count = orphans.len();
-    for owner in orphans {
-        mailroom.blobs.release(owner).await?;
-    }
-    Ok(count)
-}
-
-fn needed_owners(mailroom: &Mailroom) -> Answer<HashSet<Owner>> {
-    let mut needed = HashSet::from([known_owner()]);
-    mailroom.store.read(|tx| {
-        tx.scan(&OUT_MESSAGES, .., |id, _: OutMessage| {
-            needed.insert(outgoing_owner(&id));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        tx.scan(&INCOMING, .., |(from, envelope), _: IncomingRow| {
-            needed.insert(incoming_owner(&from, &envelope));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        tx.scan(&INBOX, .., |_, item: InItem| {
-            if let InItem::Message(message) = item {
-                needed.insert(incoming_owner(&message.from, &message.envelope));
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-    })?;
-    Ok(needed)
 }

@@ -157,6 +157,7 @@ impl Node {
             counts,
             key: None,
             envelopes: ids.envelopes,
+            earlier: waiting.earlier.clone(),
         };
         let envelopes: Vec<OutEnvelope> = recipients
             .iter()

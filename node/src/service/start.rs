@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::drafts::Drafts;
-use super::running::{Running, release_orphans, watch_changes};
+use super::leftovers::release_orphans;
+use super::running::{Running, watch_changes};
 use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::audit::Log;
@@ -37,9 +38,9 @@ use crate::entity::Entity;
 use crate::exchange::{Exchange, Keeper, Parts, Settings};
 use crate::introductions::Introductions;
 use crate::keyring::Keyring;
-use crate::mailroom::Mailroom;
+use crate::mailroom::{MailError, Mailroom};
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
-use crate::slots::Slots;
+use crate::slots::{SlotId, Slots};
 use crate::store::Store;
 use crate::{ambient, backup, clock, files, setup};
 
@@ -103,11 +104,7 @@ async fn bring_up(
 ) -> Result<Node, (Store, anyhow::Error)> {
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
-    put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
-    backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
-    let log = Log::new(store.clone(), entity.clone());
-    note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
-    let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
+    let (card, old_keys) = settle(&config, (&store, &entity), &book, &mailroom).await.map_err(fail)?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
@@ -128,6 +125,9 @@ async fn bring_up(
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
+        mailroom: mailroom.clone(),
+        old_keys,
+        syslog: config.log.syslog.clone(),
         shutdown,
         stop: stop.clone(),
     };
@@ -162,6 +162,20 @@ async fn bring_up(
     Ok(Node { inner: Arc::new(inner) })
 }
 
+/// What a crash, a restore or another configuration left is put right and noted; gives this entity's card, and the key slots
+/// that are still to be looked through.
+async fn settle(
+    config: &Config,
+    (store, entity): (&Store, &Entity),
+    book: &Book,
+    mailroom: &Mailroom,
+) -> anyhow::Result<(String, Vec<SlotId>)> {
+    let old_keys = put_right(book, mailroom, &mailroom.blobs).await?;
+    backup::after::renew_grants(store, book).await?;
+    note_start(config, &Log::new(store.clone(), entity.clone())).await?;
+    Ok((write_card(&config.dir, book)?, old_keys))
+}
+
 /// Listens, and dials from here on.
 async fn connect(
     config: NetConfig,
@@ -180,7 +194,7 @@ async fn connect(
         introductions: introductions.clone(),
         net: net.clone(),
         lanes,
-        controls: Controls::of_this_node(),
+        controls: Controls::of_this_node(&mailroom.store),
         settings,
     });
     Ok((net, exchange))
@@ -230,9 +244,10 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
     Ok(())
 }
 
-/// Takes away what a crash left between two steps that belong together.
-pub(crate) async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
-    mailroom.erase_orphans(book.slots_in_use()).await?;
+/// Takes away what a crash left between two steps that belong together; gives the key slots that are still to be looked
+/// through, which needs no haste.
+pub(crate) async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<Vec<SlotId>> {
+    let old_keys = mailroom.slots.list().map_err(MailError::from)?;
     // Where keys were replaced and the node ended before it had told.
     book.renew_grants_if_due(ambient::service_now()).await?;
     let released = release_orphans(mailroom).await?;
@@ -240,7 +255,7 @@ pub(crate) async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -
     if released + removed > 0 {
         tracing::info!(released, removed, "cleared away what was broken off");
     }
-    Ok(())
+    Ok(old_keys)
 }
 
 /// Writes this entity's card where `init` wrote it, if it says something else by now, and gives its text.

@@ -39,7 +39,7 @@ impl Node {
             if inner.exchange.peer(&agreement.id).online {
                 peers_online += 1;
             } else {
-                held += inner.mailroom.open_envelopes(&agreement.id)?.len() as u64;
+                held += inner.mailroom.open_count_of(&agreement.id)?;
             }
         }
         let usage = inner.blobs.usage()?;
@@ -64,6 +64,7 @@ impl Node {
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             last_backup: self.last_backup()?,
+            log: self.log_status()?,
             warnings: self.warnings(free)?,
         })
     }
@@ -93,6 +94,7 @@ impl Node {
         let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
         warnings.extend(self.restore_warnings(now)?);
+        warnings.extend(self.own_log_warnings(now)?);
         warnings.extend(self.received_summaries()?.iter().map(|proposal| {
             let AgreementSummary { id, name, number, .. } = proposal;
             format!("{name} ({number}) proposes an agreement: `pakt agreement show {id}`")

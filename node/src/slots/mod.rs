@@ -14,6 +14,7 @@
 //! **Invariant:** [`Slots::put`] returns after the slot is durable, so that a row may refer to it.
 //! **Invariant:** after [`Slots::erase`] the key is gone, also after a crash; backups never hold this file.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -78,6 +79,8 @@ struct Edition {
     key: SlotKey,
     /// The tag of each slot in use.
     tags: Vec<Option<[u8; TAG_BYTES]>>,
+    /// The places among them that are free.
+    free: BTreeSet<usize>,
     failed: bool,
 }
 
@@ -185,10 +188,11 @@ impl Edition {
         // A slot that a crash cut short was never answered for; the next one takes its place.
         let count = (bytes - HEADER_BYTES as u64) / SLOT_BYTES as u64;
         let count = usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
-        let mut edition = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
+        let mut edition = Edition { file, key, tags: Vec::with_capacity(count), free: BTreeSet::new(), failed: false };
         edition.each_stride(count, |edition, first, bytes| {
-            let opened = edition.open_stride(first, bytes)?;
-            edition.tags.extend(opened.into_iter().map(|opened| opened.map(|(tag, _)| tag)));
+            for (at, opened) in edition.open_stride(first, bytes)?.into_iter().enumerate() {
+                edition.enter(first + at, opened.map(|(tag, _)| tag));
+            }
             Ok(())
         })?;
         Ok(edition)
@@ -234,6 +238,19 @@ impl Edition {
         Ok(())
     }
 
+    /// Notes what a place holds; places up to it are free.
+    fn enter(&mut self, index: usize, tag: Option<[u8; TAG_BYTES]>) {
+        if self.tags.len() <= index {
+            self.free.extend(self.tags.len()..=index);
+            self.tags.resize(index + 1, None);
+        }
+        self.tags[index] = tag;
+        match tag {
+            Some(_) => self.free.remove(&index),
+            None => self.free.insert(index),
+        };
+    }
+
     fn index_of(&self, id: SlotId) -> Option<usize> {
         let index = usize::try_from(id.index).ok()?;
         (self.tags.get(index).copied().flatten() == Some(id.tag)).then_some(index)
@@ -244,7 +261,7 @@ impl Edition {
         let count = self.tags.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let key = SlotKey::generate(&mut random());
         file.write_at(0, &slots::header_seal(store.key(), &key, &mut random()))?;
-        let mut next = Edition { file, key, tags: Vec::with_capacity(count), failed: false };
+        let mut next = Edition { file, key, tags: Vec::with_capacity(count), free: BTreeSet::new(), failed: false };
         self.each_stride(count, |edition, first, bytes| {
             let mut out = Vec::with_capacity(bytes.len());
             for (at, opened) in edition.open_stride(first, bytes)?.into_iter().enumerate() {
@@ -258,7 +275,7 @@ impl Edition {
                 if wanted.is_some() && opened.is_none() {
                     tracing::error!("a key slot is damaged; what it kept cannot be opened any more");
                 }
-                next.tags.push(opened.map(|(tag, _)| tag));
+                next.enter(index, opened.map(|(tag, _)| tag));
             }
             Ok(next.file.write_at(offset(first), &out)?)
         })?;
@@ -302,17 +319,14 @@ impl Slots {
     /// [`SlotError::TooLong`] above [`KEY_BYTES_MAX`], or when the disk is full or fails.
     pub fn put(&self, secret: &[u8]) -> Result<SlotId, SlotsError> {
         self.with(|edition| {
-            let free = edition.tags.iter().position(Option::is_none);
-            let index = free.unwrap_or(edition.tags.len());
+            // The first free one, so that the file stays short.
+            let index = edition.free.first().copied().unwrap_or(edition.tags.len());
             let mut tag = [0; TAG_BYTES];
             random().fill_bytes(&mut tag);
             let slot = seal_slot(&edition.key, index, &tag, secret)?;
             edition.file.write_at(offset(index), &slot)?;
             edition.file.sync()?;
-            match edition.tags.get_mut(index) {
-                Some(place) => *place = Some(tag),
-                None => edition.tags.push(Some(tag)),
-            }
+            edition.enter(index, Some(tag));
             Ok(SlotId { index: index as u64, tag })
         })
     }
@@ -349,7 +363,7 @@ impl Slots {
             }
             edition.file.sync()?;
             for index in indices {
-                edition.tags[index] = None;
+                edition.enter(index, None);
             }
             Ok(())
         })
@@ -371,10 +385,7 @@ impl Slots {
                 let index = index.ok_or(SlotError::Damaged)?;
                 let slot = seal_slot(&edition.key, index, &id.tag, secret)?;
                 edition.file.write_at(offset(index), &slot)?;
-                if edition.tags.len() <= index {
-                    edition.tags.resize(index + 1, None);
-                }
-                edition.tags[index] = Some(id.tag);
+                edition.enter(index, Some(id.tag));
             }
             Ok(edition.file.sync()?)
         })

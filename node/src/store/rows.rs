@@ -143,7 +143,20 @@ pub trait Rows {
         bounds: impl RangeBounds<K>,
         visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        walk(self, table, encode_bounds(&bounds), false, visit)
+        walk(self, table, encode_bounds(&bounds), (false, PAGE_ROWS), visit)
+    }
+
+    /// As [`Rows::scan`], the last row first.
+    ///
+    /// # Errors
+    /// When the disk fails or a row is damaged, and what `visit` returns.
+    fn scan_backwards<K: Key, V: DeserializeOwned>(
+        &self,
+        table: &Table<K, V>,
+        bounds: impl RangeBounds<K>,
+        visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        walk(self, table, encode_bounds(&bounds), (true, PAGE_ROWS), visit)
     }
 
     /// Visits the rows whose keys begin with `prefix` in key order until `visit` breaks.
@@ -156,7 +169,7 @@ pub trait Rows {
         prefix: &P,
         visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        walk(self, table, prefix_bounds(prefix), false, visit)
+        walk(self, table, prefix_bounds(prefix), (false, PAGE_ROWS), visit)
     }
 }
 
@@ -185,11 +198,11 @@ fn walk<T: Rows + ?Sized, K: Key, V: DeserializeOwned>(
     tx: &T,
     table: &Table<K, V>,
     mut bounds: Bounds,
-    backwards: bool,
+    (backwards, page_rows): (bool, usize),
     mut visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     loop {
-        let page = tx.raw_page(table.name(), &bounds, backwards, PAGE_ROWS)?;
+        let page = tx.raw_page(table.name(), &bounds, backwards, page_rows)?;
         let Some((last, _)) = page.last() else {
             return Ok(());
         };
@@ -220,7 +233,7 @@ fn collect<T: Rows + ?Sized, K: Key, V: DeserializeOwned>(
     if limit == 0 {
         return Ok(rows);
     }
-    walk(tx, table, bounds, backwards, |key, value| {
+    walk(tx, table, bounds, (backwards, limit.min(PAGE_ROWS)), |key, value| {
         rows.push((key, value));
         Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
@@ -327,6 +340,19 @@ macro_rules! own_rows {
                 visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
             ) -> Result<(), StoreError> {
                 Rows::scan(self, table, bounds, visit)
+            }
+
+            /// See [`Rows::scan_backwards`].
+            ///
+            /// # Errors
+            /// When the disk fails or a row is damaged, and what `visit` returns.
+            pub fn scan_backwards<K: Key, V: DeserializeOwned>(
+                &self,
+                table: &Table<K, V>,
+                bounds: impl RangeBounds<K>,
+                visit: impl FnMut(K, V) -> Result<ControlFlow<()>, StoreError>,
+            ) -> Result<(), StoreError> {
+                Rows::scan_backwards(self, table, bounds, visit)
             }
 
             /// See [`Rows::scan_prefix`].

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::audit::AuditRow;
 use crate::audit::heads::{GivenRow, HeadAlarm};
+use crate::audit::pace::PaceRow;
 use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
@@ -27,6 +28,7 @@ use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
+use crate::mailroom::journal::JournalDay;
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 use crate::reconcile::rows::{NumberGap, RoundRow, SentNumber};
 
@@ -251,3 +253,35 @@ pub(crate) const NUMBER_GAPS: Table<(AgreementId, bool, u64), NumberGap> = Table
 
 /// Heads in a row of each counterpart that nothing proves.
 pub(crate) const HEADS_UNPROVEN: Table<AgreementId, u32> = Table::new("heads-unproven-1");
+/// What each counterpart has added to the audit log today.
+pub(crate) const AUDIT_PACES: Table<AgreementId, PaceRow> = Table::new("audit-paces-1");
+
+/// The fingerprints of the approvers whose naming is in the audit log.
+pub(crate) const APPROVERS_NOTED: Table<(), Vec<[u8; 32]>> = Table::new("approvers-noted-1");
+
+/// How many entries of the audit log have gone to the syslog socket.
+pub(crate) const SYSLOG_SENT: Table<(), u64> = Table::new("syslog-sent-1");
+
+/// Released messages that nobody has taken yet, by when they were released.
+pub(crate) const JOURNAL_OPEN: Table<(Time, EntityId, EnvelopeId), ()> = Table::new("journal-open-1");
+
+/// When each of them was released.
+pub(crate) const JOURNAL_AT: Table<(EntityId, EnvelopeId), Time> = Table::new("journal-at-1");
+
+/// How many messages were taken, in time and late, by the day.
+pub(crate) const JOURNAL_DAYS: Table<u32, JournalDay> = Table::new("journal-days-1");
+
+/// How many envelopes of an agreement have not ended.
+pub(crate) const OPEN_COUNTS: Table<AgreementId, u64> = Table::new("open-counts-1");
+
+/// Messages submitted here by the sending group, in the order of submission.
+pub(crate) const OUT_GROUPS: Table<([u8; 16], u64), MessageId> = Table::new("out-groups-1");
+
+/// The places in [`INBOX`] by the receiving group.
+pub(crate) const INBOX_GROUPS: Table<([u8; 16], u64), ()> = Table::new("inbox-groups-1");
+
+/// Owners that pinned objects while no message speaks of them yet: what a crash may leave behind is among them.
+pub(crate) const UNSETTLED: Table<Owner, ()> = Table::new("unsettled-1");
+
+/// Objects that were entered without an owner: those that a crash may leave without one are among them.
+pub(crate) const LOOSE: Table<(EntityId, ObjectId), ()> = Table::new("loose-1");

@@ -15,6 +15,7 @@ pub mod doors;
 pub mod files;
 pub mod ground;
 pub mod growth;
+pub mod mailbox;
 pub mod options;
 pub mod pakt;
 pub mod peers;
@@ -71,6 +72,8 @@ pub enum BenchCase {
     Doors(doors::DoorsCase),
     /// Many agreements at one node: proposed, accepted and online as a batch, then idle
     Agreements(agreements::AgreementsCase),
+    /// A node with very many messages: start, list, show, send, receive, status, and memory
+    Mailbox(mailbox::MailboxCase),
     /// All of these, one after the other
     All,
 }
@@ -104,7 +107,15 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 
 impl BenchCase {
     fn needs_lines(&self) -> bool {
-        !matches!(self, Self::Loopback(_) | Self::Large(_) | Self::Growth(_) | Self::Doors(_) | Self::Agreements(_))
+        !matches!(
+            self,
+            Self::Loopback(_)
+                | Self::Large(_)
+                | Self::Growth(_)
+                | Self::Doors(_)
+                | Self::Agreements(_)
+                | Self::Mailbox(_)
+        )
     }
 
     fn run(&self, bench: &Bench) -> Result<Findings> {
@@ -120,6 +131,7 @@ impl BenchCase {
             Self::Growth(options) => return Ok(Findings { cases: Vec::new(), curves: growth::run(bench, options)? }),
             Self::Doors(options) => return Ok(doors::run(options).into()),
             Self::Agreements(options) => return Ok(agreements::run(bench, options)?.into()),
+            Self::Mailbox(options) => return Ok(Findings { cases: Vec::new(), curves: mailbox::run(bench, options)? }),
             Self::All => return run_all(bench),
         };
         Ok(Findings { cases: cases?, curves: Vec::new() })
@@ -141,6 +153,7 @@ fn run_all(bench: &Bench) -> Result<Findings> {
         "growth",
         "doors",
         "agreements",
+        "mailbox",
     ] {
         match SingleCase::try_parse_from(["bench", name])?.case.run(bench) {
             Ok(found) => {

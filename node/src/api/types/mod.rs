@@ -16,6 +16,7 @@ mod error;
 mod inbox;
 mod introduction;
 mod keys;
+mod list;
 mod log;
 mod node;
 mod outbox;
@@ -30,6 +31,7 @@ pub use error::*;
 pub use inbox::*;
 pub use introduction::*;
 pub use keys::*;
+pub use list::*;
 pub use log::*;
 pub use node::*;
 pub use outbox::*;
@@ -88,6 +90,8 @@ mod tests {
             bytes: None,
             files: None,
             folders: None,
+            forwards: None,
+            corrects: None,
         };
         assert!(!format!("{message:?}").contains("canary"));
     }

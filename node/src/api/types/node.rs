@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AgreementState, KeptBackup, RootPlace};
+use super::{AgreementState, KeptBackup, LogStatus, RootPlace};
 
 /// What a node says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -53,6 +53,9 @@ pub struct Status {
     /// The last backup that was kept.
     #[serde(default)]
     pub last_backup: Option<KeptBackup>,
+    /// The audit log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// Sentences an operator should read: unverified fingerprints, clocks apart, little space.
     #[serde(default)]
     pub warnings: Vec<String>,

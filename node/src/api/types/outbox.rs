@@ -59,6 +59,12 @@ pub struct NewMessage {
     /// Folders that the walk found, empty ones included.
     #[serde(default)]
     pub folders: Option<u64>,
+    /// The received message that this one passes on, by its id in the inbox; noted in the audit log.
+    #[serde(default)]
+    pub forwards: Option<String>,
+    /// The sent message that this one corrects, by message or envelope id; noted in the audit log.
+    #[serde(default)]
+    pub corrects: Option<String>,
 }
 
 impl fmt::Debug for NewMessage {

@@ -16,6 +16,7 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
+mod line;
 mod owed;
 mod pace;
 mod pulling;
@@ -31,7 +32,7 @@ mod settling;
 mod standing;
 mod terms;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
+use line::Line;
 use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
@@ -267,7 +269,7 @@ pub(in crate::exchange) struct PeerActor {
     /// Envelopes that have not ended.
     deliveries: HashMap<EnvelopeId, Delivery>,
     /// Those that wait for a place, in the order in which they go; early offers among them.
-    waiting: BTreeMap<(Priority, u64), EnvelopeId>,
+    waiting: Line,
     /// Those that were given a place in this session and have not ended.
     tried: HashSet<EnvelopeId>,
     sending: HashMap<EnvelopeId, Sending>,
@@ -322,7 +324,7 @@ impl PeerActor {
             sessions: 0,
             content_lanes: ContentLanes::default(),
             deliveries: HashMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: Line::default(),
             tried: HashSet::new(),
             sending: HashMap::new(),
             early: EarlyOffers::default(),

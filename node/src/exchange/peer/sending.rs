@@ -27,6 +27,8 @@ use crate::net::LaneKind;
 
 /// Envelopes of one counterpart that are offered at once; the rest waits here, most urgent first.
 const SENDING_MAX: usize = 16;
+/// Envelopes that are read at once when the queue is taken up.
+const LOAD_PAGE: usize = 256;
 /// What could not begin for a fault of this node is tried again after so long.
 const BEGIN_AGAIN: Duration = Duration::from_secs(30);
 
@@ -79,13 +81,17 @@ pub(super) struct Kept {
 impl PeerActor {
     /// Takes up what the mailroom still has to deliver.
     pub(super) async fn load_deliveries(&mut self) {
-        match self.context.mailroom.open_envelopes(&self.id) {
-            Ok(rows) => {
-                for row in rows {
-                    self.add_delivery(row).await;
-                }
+        let mut from = 0;
+        loop {
+            let page = match self.context.mailroom.open_page(&self.id, from, LOAD_PAGE) {
+                Ok(page) => page,
+                Err(error) => return tracing::error!(agreement = %self.id, %error, "the queue could not be read"),
+            };
+            let Some(last) = page.last() else { return };
+            from = last.sequence + 1;
+            for row in page {
+                self.add_delivery(row).await;
             }
-            Err(error) => tracing::error!(agreement = %self.id, %error, "the queue could not be read"),
         }
     }
 
@@ -279,7 +285,7 @@ impl PeerActor {
         self.deliveries.remove(&envelope);
         self.sending.remove(&envelope);
         if !self.tried.remove(&envelope) {
-            self.waiting.retain(|_, waiting| *waiting != envelope);
+            self.waiting.forget(&envelope);
         }
         self.timers.clear(Timer::Delivery(envelope));
         self.settled(&envelope);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pakt_protocol::hello::Hello;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::machine::Output;
+use pakt_protocol::message::offer::Answer;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
@@ -20,6 +21,7 @@ use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
 use crate::exchange::control::ControlLane;
+use crate::metrics::counted;
 use crate::net::{Lane, LaneBytes};
 
 /// The control lane that is up and its machine.
@@ -198,6 +200,9 @@ impl PeerActor {
 
     /// Sends a message over the control lane, if it is up.
     pub(super) fn transmit(&mut self, message: Message) {
+        if let Message::Answer(Answer::Refuse { reason, .. }) = &message {
+            counted().refused(*reason);
+        }
         if let Some(live) = &mut self.live {
             live.lane.send(message);
         }

@@ -115,6 +115,7 @@ impl PeerActor {
         }
         let Some(lack) = self.lack() else {
             self.show_holding(None);
+            self.waiting.let_go();
             return true;
         };
         let waits = !self.waiting.is_empty() || !self.sending.is_empty();
@@ -150,10 +151,9 @@ impl PeerActor {
         Box::pin(self.suspend_sending()).await;
     }
 
-    /// Tells what waits why it does; nothing is written for that.
+    /// Tells what waits why it does, each once; nothing is written for that.
     async fn hold_waiting(&mut self, reason: Reason) {
-        let waiting: Vec<EnvelopeId> = self.waiting.values().copied().collect();
-        for envelope in waiting {
+        for envelope in self.waiting.untold(reason) {
             Box::pin(self.tell_delivery(envelope, Input::Waits(reason), Kept::default())).await;
         }
     }

@@ -12,7 +12,8 @@ use crate::bench::files;
 use crate::bench::ground::Site;
 use crate::bench::process::{self, Finished, Guard, Running};
 
-const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Also with a million messages.
+const START_DEADLINE: Duration = Duration::from_secs(120);
 const ONLINE_DEADLINE: Duration = Duration::from_secs(60);
 /// The command line promises an end within 10 s of SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -94,6 +95,14 @@ impl Node {
         init.arg("init").arg("--dir").arg(&dir).args(["--name", name, "--number", number, "--listen", &listen]);
         init.args(["--allow-range", LINES]).arg("--recovery-file").arg(dir.with_extension("recovery"));
         process::run_at(site, "pakt init", &mut init, COMMAND_DEADLINE)?;
+        Self::resume(program, site, dir, number)
+    }
+
+    /// Starts the node of an entity that was made before.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub fn resume(program: &Path, site: &Site, dir: PathBuf, number: &str) -> Result<Self> {
         let mut run = Command::new(program);
         run.arg("run").arg("--dir").arg(&dir);
         let process = Guard::spawn("pakt run", &mut run, site, &dir.with_extension("log"))?;
@@ -103,6 +112,11 @@ impl Node {
             Ok(node.call(&["status", "--json"]).ok())
         })?;
         Ok(node)
+    }
+
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where others send to: the group that every entity has.
