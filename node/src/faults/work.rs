@@ -11,13 +11,13 @@ use pakt_protocol::codec;
 use pakt_protocol::delivery::{Input, Reason, Record};
 use pakt_protocol::ids::CoreHash;
 use pakt_protocol::message::Offer;
-use pakt_protocol::record::envelope::{EnvelopeCore, Priority};
+use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Tier, Verdict, receipt_bytes};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
-use super::world::{Node, World, envelope_id, message_id, subject};
+use super::world::{Content, Node, World, envelope_id, message_id, subject};
 use crate::ambient;
 use crate::audit::verify::Held;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
@@ -248,6 +248,26 @@ async fn send(node: &Node, world: &World, number: u8) -> Result<(), MailError> {
     submitted
 }
 
+/// The core of an envelope that is sent, before it has its number.
+fn core(world: &World, number: u8, content: &Content) -> Vec<u8> {
+    let core = EnvelopeCore {
+        suite: SUITE,
+        message: message_id(number),
+        envelope: envelope_id(number),
+        sender: world.own.id(),
+        recipient: world.peer.id(),
+        group: GROUP,
+        priority: Priority::Normal,
+        submitted_at: Time(1),
+        counts: content.counts(),
+        agreement: world.agreement,
+        agreement_version: 1,
+        number: 0,
+        root_hash: [0; 32],
+    };
+    core.to_bytes()
+}
+
 async fn submit(node: &Node, world: &World, number: u8) -> Result<(), MailError> {
     let (content, envelope, message) = (world.content(number), envelope_id(number), message_id(number));
     let out = OutMessage {
@@ -262,17 +282,19 @@ async fn submit(node: &Node, world: &World, number: u8) -> Result<(), MailError>
         counts: content.counts(),
         key: None,
         envelopes: vec![envelope],
+        earlier: vec![],
     };
     let row = OutEnvelope {
         id: envelope,
         message,
         sequence: 0,
+        number: 0,
         agreement: world.agreement,
         entity: world.peer.id(),
         entity_name: String::new(),
         group: GROUP,
         group_name: String::new(),
-        core: vec![number],
+        core: core(world, number, &content),
         delivery: Record::new(Priority::Normal, DAY, ambient::now()),
         wire_bytes: 0,
         durable_bytes: 0,
@@ -357,7 +379,12 @@ fn arrival(world: &World, number: u8) -> Arrival {
         message: Some(message),
         key: Zeroizing::new(*content.key().as_bytes()),
         segments: content.segments(),
-        note: ArrivalNote { message: message_id(number), agreement: world.agreement, core: core_of(number) },
+        note: ArrivalNote {
+            message: message_id(number),
+            agreement: world.agreement,
+            core: core_of(number),
+            number: u64::from(number) + 1,
+        },
         answer: Box::new(move |head| {
             receipt_bytes(&Receipt { log_head: Some(head.0), ..unsigned }.sign(own.statement()))
         }),

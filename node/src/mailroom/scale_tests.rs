@@ -8,7 +8,7 @@ use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::{Reason, Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
-use pakt_protocol::record::envelope::{Counts, Priority};
+use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 
@@ -79,16 +79,32 @@ fn outgoing(n: u32) -> (OutMessage, OutEnvelope) {
         envelopes: vec![envelope],
         earlier: vec![],
     };
+    let core = EnvelopeCore {
+        suite: SUITE,
+        message: message.id,
+        envelope,
+        sender: EntityId([8; 32]),
+        recipient: EntityId([9; 32]),
+        group: GROUPS[0],
+        priority: Priority::Normal,
+        submitted_at: Time(1),
+        counts: Counts::default(),
+        agreement: AGREEMENTS[(n % 2) as usize],
+        agreement_version: 1,
+        number: 0,
+        root_hash: [0; 32],
+    };
     let row = OutEnvelope {
         id: envelope,
         message: message.id,
         sequence: 0,
+        number: 0,
         agreement: AGREEMENTS[(n % 2) as usize],
         entity: EntityId([9; 32]),
         entity_name: String::new(),
         group: GROUPS[0],
         group_name: String::new(),
-        core: vec![],
+        core: core.to_bytes(),
         delivery: Record::new(Priority::Normal, Duration::from_secs(60), Time(u64::from(n))),
         wire_bytes: 0,
         durable_bytes: 0,

@@ -42,7 +42,6 @@ use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::{Message, WantReconcile};
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::address::Address;
-use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
