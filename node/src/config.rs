@@ -19,6 +19,7 @@ use crate::introductions::IntroductionsConfig;
 use crate::line::LineConfig;
 use crate::net::Proxy;
 use crate::relay::RelayConfig;
+use crate::scan::ScanConfig;
 
 /// Name of the file in the data directory.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -90,6 +91,9 @@ pub struct Config {
     /// What this node does with introductions.
     #[serde(default)]
     pub introductions: IntroductionsConfig,
+    /// Which malware scanner content passes.
+    #[serde(default)]
+    pub scan: ScanConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -202,6 +206,9 @@ impl Config {
         }
         if config.store.known_content.is_some() && config.known_content_bytes().is_none() {
             return Err(broken(path, "`known_content` is a size such as \"20GB\", or \"0\""));
+        }
+        if let Some(problem) = config.scan.problem() {
+            return Err(broken(path, problem));
         }
         Ok(config)
     }
@@ -383,6 +390,17 @@ const CONFIG_TAIL: &str = r#"
 # entity is listed), "always" or "ask" (nobody).
 # card = "listed"
 
+[scan]
+# The malware scanner: the path of clamd's socket, or a loopback address such as "127.0.0.1:3310". Where an agreement
+# demands "malware-scan", what arrives is shown to nobody before this scanner has passed it.
+# clamd = "/run/clamav/clamd.ctl"
+# true: scan what arrives under every agreement.
+# all = false
+# true: scan what is sent, too, before anything of it leaves.
+# outgoing = false
+# Signatures that are older show nothing; "undated" for lists of your own, which carry no date.
+# signatures_max_age = "7d"
+
 [api]
 # Unix group that may use the API socket besides this user.
 # group = "pakt"
@@ -451,6 +469,7 @@ mod tests {
             relay: RelayConfig::default(),
             directory: DirectoryConfig::default(),
             introductions: IntroductionsConfig::default(),
+            scan: ScanConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

@@ -24,6 +24,7 @@ pub mod mailroom;
 pub mod net;
 pub mod relay;
 pub mod root;
+pub mod scan;
 pub mod service;
 pub mod setup;
 pub mod slots;

@@ -132,6 +132,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         relay: Default::default(),
         directory: Default::default(),
         introductions: Default::default(),
+        scan: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use pakt_protocol::controls::{Attested, Control, Evidence};
 
+use crate::scan::Scanner;
+
 /// What can show that one control is on.
 pub trait Source: Send + Sync {
     /// What there is to show now.
@@ -31,10 +33,12 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The controls of this program: messages are kept, for there is nothing that deletes them; there is no scanner that
-    /// content passes and no journal that takes it.
-    pub fn of_this_node() -> Controls {
-        Controls::from_sources(vec![(Control::Retention, Box::new(NothingIsDeleted))])
+    /// The controls of this program: messages are kept, for there is nothing that deletes them; content passes the
+    /// scanner that the operator set, if any; there is no journal that takes it.
+    pub fn of_this_node(scanner: Option<Scanner>) -> Controls {
+        let mut sources: Vec<(Control, Box<dyn Source>)> = vec![(Control::Retention, Box::new(NothingIsDeleted))];
+        sources.extend(scanner.map(|scanner| (Control::MalwareScan, Box::new(scanner) as Box<dyn Source>)));
+        Controls::from_sources(sources)
     }
 
     /// Controls with these sources.
@@ -67,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_node_without_a_scanner_attests_none() {
-        let controls = Controls::of_this_node();
+        let controls = Controls::of_this_node(None);
         let evidence: Vec<Evidence> = controls.attested().into_iter().map(|one| one.evidence).collect();
         assert_eq!(evidence, [Evidence::None, Evidence::None, Evidence::KeptFor(None)]);
         let wanted = ["journal", "malware-scan", "retention"].map(str::to_owned);

@@ -50,7 +50,7 @@ pub(super) struct TestNode {
 }
 
 pub(super) async fn node(name: &str, number: &str) -> TestNode {
-    node_with(name, number, Controls::of_this_node()).await
+    node_with(name, number, Controls::of_this_node(None)).await
 }
 
 async fn node_with(name: &str, number: &str, controls: Controls) -> TestNode {

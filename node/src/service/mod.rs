@@ -61,6 +61,7 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
+use crate::scan::Scanner;
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
@@ -95,6 +96,7 @@ struct Inner {
     /// Held while keys are replaced.
     keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
+    scanner: Option<Scanner>,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.

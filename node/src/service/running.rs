@@ -34,6 +34,7 @@ use crate::introductions::Introductions;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
+use crate::scan::Scanner;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
@@ -68,6 +69,7 @@ pub(super) struct Running {
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
+    pub(super) scanner: Option<Scanner>,
     /// The order to stop.
     pub(super) shutdown: CancellationToken,
     /// Ends what goes on by itself; cancelled with `shutdown`, and when the node fails.
@@ -83,7 +85,8 @@ impl Running {
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
-        let tasks = vec![
+        let scanning = self.scanner.clone().map(|scanner| tokio::spawn(scanner.watch(self.stop.clone())));
+        let mut tasks = vec![
             ("ends", warning),
             ("watching", watching),
             ("epochs", epochs),
@@ -92,6 +95,7 @@ impl Running {
             ("clock", noting),
             ("known content", keeping),
         ];
+        tasks.extend(scanning.map(|scanning| ("scanner", scanning)));
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;

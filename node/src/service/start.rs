@@ -9,7 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use pakt_keys::keystore::Keystore;
@@ -39,6 +39,7 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
+use crate::scan::Scanner;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::{ambient, backup, clock, files, setup};
@@ -51,6 +52,8 @@ pub(crate) const CHUNKS_NAME: &str = "chunks";
 pub(crate) const SLOTS_NAME: &str = "slots";
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A scanner that takes longer to answer is waited for in the background.
+const SCANNER_FIRST: Duration = Duration::from_secs(3);
 /// A card is a page of text.
 const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -109,11 +112,18 @@ async fn bring_up(
     note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
     let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
+    let scanner = Scanner::of(&config.scan);
+    if let Some(scanner) = &scanner {
+        // What is attested at the first contact is what is so, if the scanner answers at once.
+        let _ = tokio::time::timeout(SCANNER_FIRST, scanner.test()).await;
+    }
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
     let lists = (&directory, &introductions);
-    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
+    let controls = Controls::of_this_node(scanner.clone());
+    let connecting = connect(net_config, (settings, controls), &entity, (&book, &mailroom), lists);
+    let (net, exchange) = connecting.await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
@@ -128,6 +138,7 @@ async fn bring_up(
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
+        scanner: scanner.clone(),
         shutdown,
         stop: stop.clone(),
     };
@@ -146,6 +157,7 @@ async fn bring_up(
         exchange,
         keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
+        scanner,
         dial_rules,
         card: Mutex::new(card),
         config_file: tokio::sync::Mutex::new(()),
@@ -165,7 +177,7 @@ async fn bring_up(
 /// Listens, and dials from here on.
 async fn connect(
     config: NetConfig,
-    settings: Settings,
+    (settings, controls): (Settings, Controls),
     entity: &Entity,
     (book, mailroom): (&Book, &Mailroom),
     (directory, introductions): (&Directory, &Introductions),
@@ -180,7 +192,7 @@ async fn connect(
         introductions: introductions.clone(),
         net: net.clone(),
         lanes,
-        controls: Controls::of_this_node(),
+        controls,
         settings,
     });
     Ok((net, exchange))
