@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::disk::RealDisk;
 use crate::entity::Entity;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
-use crate::mailroom::rows::{InItem, InMessage};
+use crate::mailroom::rows::{InItem, InMessage, Stage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner};
 use crate::service::{CHUNKS_NAME, SLOTS_NAME, STORE_NAME};
 use crate::slots::Slots;
@@ -115,6 +115,7 @@ impl Node {
             keep_until: None,
             counts: Counts::default(),
             key: None,
+            stage: Stage::Checking,
         };
         let arrival = Arrival {
             message: Some(message),

@@ -11,7 +11,7 @@ use pakt_protocol::armour::{self, ARMOUR_BYTES_MAX, ArmourError, Label};
 use pakt_protocol::record::RecordError;
 use pakt_protocol::record::agreement::{self, AgreementFile, Side, VerifiedFile};
 use pakt_protocol::record::card::Card;
-use pakt_protocol::record::receipt::{self, Receipt, Verdict};
+use pakt_protocol::record::receipt::{self, Receipt, Tier};
 use serde::Serialize;
 
 use super::output::{counted, facts, moment, safe, size, span};
@@ -309,12 +309,7 @@ impl ShownReceipt {
                 number: text(|card| &card.body.number),
             }
         };
-        let (verdict, tier) = match receipt.verdict {
-            Verdict::Held(tier) => (tier.as_str(), Some(tier.number())),
-            Verdict::Unopenable => ("unopenable", None),
-            Verdict::Conflict => ("conflict", None),
-            Verdict::PurposeNotAgreed => ("purpose_not_agreed", None),
-        };
+        let (verdict, tier) = (receipt.verdict.as_str(), receipt.verdict.tier().map(Tier::number));
         Self {
             valid: true,
             verdict: verdict.to_owned(),

@@ -276,6 +276,11 @@ impl Exchange {
         self.tell(id, Command::AgreementChanged).await;
     }
 
+    /// Receipts were signed for the counterpart: they are told at once, if it is online.
+    pub async fn receipts_owed(&self, agreement: &AgreementId) {
+        self.tell(agreement, Command::Owed).await;
+    }
+
     /// A message of this priority is about to be sent under an agreement: its lanes are dialled meanwhile.
     pub async fn expect(&self, agreement: &AgreementId, priority: Priority) {
         self.tell(agreement, Command::Expect(peer::lane_kind_of(priority))).await;

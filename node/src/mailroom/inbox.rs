@@ -16,7 +16,7 @@ use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, SETTLED};
+use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Items that one listing gives.
@@ -168,8 +168,11 @@ impl Mailroom {
                 }
                 tx.remove(&INCOMING, &key)?;
                 let head = audit::append_blinded(tx, |blinder| arrival.note.event(key, slot.is_some(), blinder))?;
-                let settled = SettledRow { core: arrival.note.core, receipt: (arrival.answer)(head) };
+                let receipt = (arrival.answer)(head);
+                let settled = SettledRow { core: arrival.note.core, receipt, later: Vec::new() };
                 tx.put(&SETTLED, &key, &settled)?;
+                let place = u8::from(slot.is_some());
+                tx.put(&OWED, &(from, envelope, place), &settled.receipt)?;
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;

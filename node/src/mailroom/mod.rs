@@ -1,7 +1,8 @@
 //! What users see: messages going out, messages and reports that came in.
 //!
 //! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before; [`inbox`] keeps what arrived. Moving
-//! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`].
+//! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`]. [`receipts`] is what this
+//! side states about what arrived, and what counterparts state about what was sent.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
@@ -9,6 +10,7 @@ pub mod early;
 pub mod inbox;
 pub mod outbox;
 pub mod rate;
+pub mod receipts;
 pub mod rows;
 #[cfg(test)]
 mod tests;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::content::manifest::ManifestKey;
-use pakt_protocol::delivery::{Reason, Record, State};
+use pakt_protocol::delivery::{self, Reason, Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
 use pakt_protocol::message::offer::ObjectEntry;
-use pakt_protocol::record::receipt::{Receipt, Verdict};
+use pakt_protocol::record::receipt::Receipt;
 use zeroize::Zeroizing;
 
 use super::rows::{HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
-use super::{MailError, Mailroom, outgoing_owner};
+use super::{MailError, Mailroom, outgoing_owner, receipts};
 use crate::ambient;
 use crate::audit;
 use crate::blob::Blobs;
@@ -145,7 +145,8 @@ impl Mailroom {
         Ok(Zeroizing::new(key))
     }
 
-    /// Keeps where an envelope stands; one that ended leaves the queue, and tells its group if it was not delivered.
+    /// Keeps where an envelope stands; one that is open no more leaves the queue, and its group is told what the steps
+    /// say. False if it had left the queue before: then that stays.
     ///
     /// # Errors
     /// [`MailError`].
@@ -154,37 +155,28 @@ impl Mailroom {
         id: EnvelopeId,
         record: Record,
         receipt: Option<(Vec<u8>, Receipt)>,
-        report: Option<Reason>,
+        steps: Vec<Step>,
         (wire_bytes, durable_bytes): (u64, u64),
-    ) -> Result<(), MailError> {
+    ) -> Result<bool, MailError> {
         let blobs = self.blobs.clone();
-        let ended = self
+        let kept = self
             .store
             .write(move |tx| {
                 let Some(mut row) = tx.get(&OUT_ENVELOPES, &id)? else { return Ok(None) };
+                if !row.delivery.state.is_open() {
+                    return Ok(None);
+                }
                 row.wire_bytes = row.wire_bytes.max(wire_bytes);
                 row.durable_bytes = row.durable_bytes.max(durable_bytes);
-                row.delivery = record;
-                if let Some((bytes, receipt)) = receipt {
-                    add_receipt(&mut row, bytes, &receipt);
-                }
-                if let Some(reason) = report {
-                    add_report(tx, &row, reason)?;
-                }
-                let is_final = row.delivery.state.is_final();
-                if is_final {
-                    tx.remove(&OPEN_ENVELOPES, &(row.agreement, row.sequence))?;
-                    audit::append(tx, event(&row, final_step(row.delivery.state)))?;
-                }
-                tx.put(&OUT_ENVELOPES, &id, &row)?;
-                if is_final { end_message(tx, &blobs, &row.message) } else { Ok::<_, StoreError>(None) }
+                Ok::<_, StoreError>(Some(keep_in(tx, &blobs, row, record, (receipt, &steps))?))
             })
             .await?;
-        if let Some(slot) = ended {
+        let Some(kept) = kept else { return Ok(false) };
+        if let Some(slot) = kept.slot {
             self.erase(slot).await;
         }
         self.changed();
-        Ok(())
+        Ok(true)
     }
 
     /// Erases the slot of a row whose commit failed, if the row is certainly not there: after an error of the disk it may
@@ -235,12 +227,58 @@ fn event(row: &OutEnvelope, step: MessageStep) -> Event {
     Event::Message { envelope, message, agreement, entity, step }
 }
 
-fn final_step(state: State) -> MessageStep {
-    match state {
-        State::Delivered => MessageStep::Delivered,
-        State::Expired => MessageStep::Expired,
-        _ => MessageStep::Refused,
+/// What the sending group is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// That it is late, that it ended, or that this is not known.
+    Report(Reason),
+    /// That what was reported has turned out well.
+    Resolved,
+}
+
+impl Step {
+    /// What the group is told of an event of the machine, if anything.
+    pub fn of(event: delivery::Event) -> Option<Step> {
+        match event {
+            delivery::Event::Warn(reason) | delivery::Event::Report(reason) => Some(Step::Report(reason)),
+            delivery::Event::Resolved => Some(Step::Resolved),
+            delivery::Event::Attempt | delivery::Event::Withdraw | delivery::Event::AskRecall => None,
+        }
     }
+}
+
+/// What [`keep_in`] leaves to be done after the commit.
+pub(super) struct KeptIn {
+    /// The slot of the message's key, which nobody needs any more.
+    pub(super) slot: Option<SlotId>,
+}
+
+/// Keeps where an envelope stands, with the receipt that says so, what the group is told, and the log's entry.
+pub(super) fn keep_in(
+    tx: &mut WriteTx,
+    blobs: &Blobs,
+    mut row: OutEnvelope,
+    record: Record,
+    (receipt, steps): (Option<(Vec<u8>, Receipt)>, &[Step]),
+) -> Result<KeptIn, StoreError> {
+    let before = std::mem::replace(&mut row.delivery, record).state;
+    let state = row.delivery.state;
+    if let Some((bytes, receipt)) = receipt {
+        add_receipt(&mut row, bytes, &receipt);
+    }
+    for step in steps {
+        add_report(tx, &row, *step)?;
+    }
+    let step = receipts::step_of(state).filter(|_| before != state);
+    if let Some(step) = step {
+        audit::append(tx, event(&row, step))?;
+    }
+    tx.put(&OUT_ENVELOPES, &row.id, &row)?;
+    if !before.is_open() || state.is_open() {
+        return Ok(KeptIn { slot: None });
+    }
+    tx.remove(&OPEN_ENVELOPES, &(row.agreement, row.sequence))?;
+    Ok(KeptIn { slot: end_message(tx, blobs, &row.message)? })
 }
 
 /// Moves the deadlines of everything that is under way by a jump of the clock, in microseconds.
@@ -268,21 +306,18 @@ pub(crate) fn ask_again(tx: &mut WriteTx, passed: i64) -> Result<(), StoreError>
 }
 
 fn add_receipt(row: &mut OutEnvelope, bytes: Vec<u8>, receipt: &Receipt) {
-    let tier = match receipt.verdict {
-        Verdict::Held(tier) => tier.number(),
-        Verdict::Unopenable | Verdict::Conflict | Verdict::PurposeNotAgreed => 0,
-    };
+    let tier = receipt.verdict.place();
     if row.receipts.iter().all(|held| held.tier != tier) {
         row.receipts.push(HeldReceipt { tier, at: receipt.at, bytes });
         row.receipts.sort_by_key(|held| held.tier);
     }
 }
 
-/// If every envelope of the message has ended: frees its objects, takes its key off its row and gives the key's slot.
+/// If no envelope of the message is open: frees its objects, takes its key off its row and gives the key's slot.
 fn end_message(tx: &mut WriteTx, blobs: &Blobs, id: &MessageId) -> Result<Option<SlotId>, StoreError> {
     let Some(mut message) = tx.get(&OUT_MESSAGES, id)? else { return Ok(None) };
     for envelope in &message.envelopes {
-        let open = tx.get(&OUT_ENVELOPES, envelope)?.is_some_and(|row| !row.delivery.state.is_final());
+        let open = tx.get(&OUT_ENVELOPES, envelope)?.is_some_and(|row| row.delivery.state.is_open());
         if open {
             return Ok(None);
         }
@@ -297,9 +332,9 @@ fn end_message(tx: &mut WriteTx, blobs: &Blobs, id: &MessageId) -> Result<Option
 }
 
 /// Puts a report into the sending group's inbox.
-fn add_report(tx: &mut WriteTx, row: &OutEnvelope, reason: Reason) -> Result<(), StoreError> {
+fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), StoreError> {
     let Some(message) = tx.get(&OUT_MESSAGES, &row.message)? else { return Ok(()) };
-    let (subject, text) = words(&message, row, reason);
+    let (subject, text) = words(&message, row, step);
     let report = Report {
         id: ambient::random(),
         group: message.from_group,
@@ -312,30 +347,45 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, reason: Reason) -> Result<(),
     super::inbox::add_item(tx, &InItem::Report(report))
 }
 
-fn words(message: &OutMessage, row: &OutEnvelope, reason: Reason) -> (String, String) {
-    let (what, advice) = match (row.delivery.state, reason) {
-        (State::Queued | State::Offered | State::Transferring, Reason::NotConfirmed) => (
-            "Not confirmed, may have been delivered",
-            "The message had left before its hold time ended, but no receipt has come. Ask the recipient by another way \
-             before you send it again. The node keeps asking.",
+fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String) {
+    let state = row.delivery.state;
+    let (what, advice, reason) = match step {
+        Step::Resolved if state == State::Recalled => (
+            "Recalled",
+            "The recipient has purged the message before anybody there had taken it, and has signed that.",
+            "it was taken back".to_owned(),
         ),
-        (State::Queued | State::Offered | State::Transferring, _) => (
+        Step::Resolved => (
+            "Delivered after all",
+            "What was reported about this message before is settled: the recipient has it, and has signed that.",
+            format!("it is {} by now", state.as_str()),
+        ),
+        Step::Report(Reason::NotConfirmed) if state.is_open() => (
+            "Not confirmed, may have been delivered",
+            "The message had left, but no receipt has come. Ask the recipient by another way before you send it again. \
+             The node keeps asking.",
+            reason_text(Reason::NotConfirmed).to_owned(),
+        ),
+        Step::Report(reason) if state.is_open() => (
             "Delayed",
             "The message is still waiting. The node keeps trying until the hold time ends. If it is urgent, use another way now.",
+            reason_text(reason).to_owned(),
         ),
-        _ => (
+        Step::Report(Reason::RecalledTooLate) => (
+            "Recall came too late",
+            "Somebody at the recipient had taken the message before it could be purged. Talk to the recipient.",
+            reason_text(Reason::RecalledTooLate).to_owned(),
+        ),
+        Step::Report(reason) => (
             "Not delivered",
             "The recipient has not got this message. Send it again once the reason is gone, or use another way.",
+            reason_text(reason).to_owned(),
         ),
     };
     let subject = format!("{what}: {}", message.subject);
     let text = format!(
         "{what}.\n\nTo: {}/{}\nSubject: {}\nReason: {}\nEnvelope: {}\n\n{advice}\n",
-        row.entity_name,
-        row.group_name,
-        message.subject,
-        reason_text(reason),
-        row.id
+        row.entity_name, row.group_name, message.subject, reason, row.id
     );
     (subject, text)
 }
@@ -358,6 +408,10 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::PurposeNotAgreed => "the recipient says that its purpose is none that the agreement names",
         Reason::ControlMissing => "the recipient does not attest the controls that the agreement asks for",
         Reason::RateReached => "as many messages as agreed have gone within the last hour",
+        Reason::Quarantined => "the recipient's malware check found something in it; nobody there sees it",
+        Reason::Returned => "the recipient says that it is not for them, and has purged it",
+        Reason::RecalledTooLate => "it was taken before the recall arrived",
+        Reason::Fault => "a fault of this node; see its log",
         Reason::Refused(Refusal::NoAgreement) => "the recipient has no agreement in force with this entity",
         Reason::Refused(Refusal::UnknownGroup) => "the recipient has no such group",
         Reason::Refused(Refusal::TooLarge) => "the message is larger than the agreement allows",

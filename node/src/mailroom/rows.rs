@@ -7,6 +7,7 @@ use pakt_protocol::delivery;
 use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::message::Offer;
 use pakt_protocol::record::envelope::{Counts, Priority};
+use pakt_protocol::record::receipt::Verdict;
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ pub struct OutMessage {
 /// A receipt that is held.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeldReceipt {
-    /// 1, 2 or 3; 0 for a verdict that is no tier.
+    /// What it states, as [`Verdict::place`] numbers it: 1, 2 and 3 are the tiers.
     pub tier: u8,
     /// When the receiver signed it.
     pub at: Time,
@@ -96,8 +97,32 @@ pub struct IncomingRow {
 pub struct SettledRow {
     /// The core that it is about.
     pub core: CoreHash,
-    /// The signed receipt, given again to every duplicate.
+    /// The first signed receipt, given again to every duplicate.
     pub receipt: Vec<u8>,
+    /// What was stated later, in that order.
+    pub later: Vec<Stated>,
+}
+
+/// A further statement about an envelope.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stated {
+    /// What is stated.
+    pub verdict: Verdict,
+    /// The signed receipt, the same bytes whenever it is told.
+    pub receipt: Vec<u8>,
+}
+
+/// How far a message is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Durable and complete; its objects are being opened and checked, and nobody may open it yet.
+    Checking,
+    /// Visible in the group's mailbox.
+    Released,
+    /// A person or a connected system took responsibility.
+    Taken,
+    /// The check found something: nobody may open it.
+    Quarantined,
 }
 
 /// Something in the inbox.
@@ -145,6 +170,8 @@ pub struct InMessage {
     pub counts: Counts,
     /// The slot of its manifest key; none until it is committed.
     pub key: Option<SlotId>,
+    /// How far it is.
+    pub stage: Stage,
 }
 
 /// Something that this node has to tell a group.

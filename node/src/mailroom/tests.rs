@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use super::inbox::{Arrival, ArrivalNote};
-use super::rows::{InItem, InMessage, OutEnvelope, OutMessage};
+use super::rows::{InItem, InMessage, OutEnvelope, OutMessage, Stage};
 use super::{Mailroom, incoming_owner, outgoing_owner};
 use crate::blob::Blobs;
 use crate::content::{ContentPool, SealTree, SealedTree, read_manifest, seal_tree, tar_stream};
@@ -193,6 +193,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         keep_until: None,
         counts: counts(&sealed.tree),
         key: None,
+        stage: Stage::Checking,
     };
     Arrival {
         message: Some(message),

@@ -75,15 +75,9 @@ fn next_attempt(row: &OutEnvelope, peer: Option<&PeerState>, now: Time) -> Optio
     }
 }
 
-/// The state with what only receipts know (tiers 2 and 3), and with the one that is no end: not confirmed.
+/// The state, with the one that is no end: not confirmed.
 fn state_of(row: &OutEnvelope) -> EnvelopeState {
-    let best = row.receipts.iter().map(|held| held.tier).max().unwrap_or(0);
-    match row.delivery.state {
-        State::Delivered if best >= 3 => EnvelopeState::Taken,
-        State::Delivered if best == 2 => EnvelopeState::Released,
-        state if !state.is_final() && row.delivery.reason == Some(Reason::NotConfirmed) => EnvelopeState::Unconfirmed,
-        state => plain_state(state),
-    }
+    if row.delivery.is_unconfirmed() { EnvelopeState::Unconfirmed } else { plain_state(row.delivery.state) }
 }
 
 fn plain_state(state: State) -> EnvelopeState {
@@ -92,8 +86,11 @@ fn plain_state(state: State) -> EnvelopeState {
         State::Offered => EnvelopeState::Offered,
         State::Transferring => EnvelopeState::Transferring,
         State::Delivered => EnvelopeState::Delivered,
+        State::Released => EnvelopeState::Released,
+        State::Taken => EnvelopeState::Taken,
         State::Refused => EnvelopeState::Refused,
         State::Expired => EnvelopeState::Expired,
+        State::Recalled => EnvelopeState::Recalled,
     }
 }
 
@@ -112,21 +109,12 @@ fn seconds_to(row: &OutEnvelope, state: EnvelopeState) -> Duration {
 }
 
 fn history_of(row: &OutEnvelope) -> Vec<StateAt> {
-    let moved =
-        row.delivery.history.iter().map(|(state, at)| StateAt { state: plain_state(*state), at: time_text(*at) });
-    let tiers = row.receipts.iter().filter_map(|held| {
-        let state = match held.tier {
-            2 => EnvelopeState::Released,
-            3 => EnvelopeState::Taken,
-            _ => return None,
-        };
-        Some(StateAt { state, at: time_text(held.at) })
-    });
-    moved.chain(tiers).collect()
+    let moved = row.delivery.history.iter();
+    moved.map(|(state, at)| StateAt { state: plain_state(*state), at: time_text(*at) }).collect()
 }
 
 fn receipts_of(row: &OutEnvelope) -> Vec<ReceiptAt> {
-    let held = row.receipts.iter().filter(|held| held.tier > 0);
+    let held = row.receipts.iter().filter(|held| (1..=3).contains(&held.tier));
     held.map(|held| ReceiptAt { tier: held.tier, at: time_text(held.at) }).collect()
 }
 
@@ -145,7 +133,7 @@ fn row_reason(row: &OutEnvelope, peer: Option<&PeerState>) -> Option<String> {
         }
         // The counterpart is back: what was is no reason any more.
         (Some(Reason::Unreachable | Reason::ControlMissing | Reason::RateReached), None)
-            if !row.delivery.state.is_final() =>
+            if row.delivery.state.is_open() =>
         {
             None
         }
@@ -164,13 +152,20 @@ fn code_of(reason: Reason) -> ErrorCode {
             ErrorCode::NoAgreement
         }
         Reason::GroupGone | Reason::Refused(Refusal::UnknownGroup) => ErrorCode::NotFound,
-        Reason::Refused(_) | Reason::Unopenable | Reason::Conflict | Reason::PurposeNotAgreed => ErrorCode::Refused,
+        Reason::Refused(_)
+        | Reason::Unopenable
+        | Reason::Conflict
+        | Reason::PurposeNotAgreed
+        | Reason::Quarantined
+        | Reason::Returned => ErrorCode::Refused,
         Reason::Unreachable
         | Reason::ConnectionLost
         | Reason::HoldTimeOver
         | Reason::NotConfirmed
         | Reason::ControlMissing
-        | Reason::RateReached => ErrorCode::Failed,
+        | Reason::RateReached
+        | Reason::RecalledTooLate
+        | Reason::Fault => ErrorCode::Failed,
     }
 }
 
@@ -244,14 +239,16 @@ mod tests {
         let check = |state, reason, tiers: &[u8], expected: EnvelopeState| {
             let shown = view(&row(state, reason, tiers), None);
             assert_eq!(shown.state, expected);
-            assert_eq!(shown.receipts.len(), tiers.iter().filter(|tier| **tier > 0).count());
+            assert_eq!(shown.receipts.len(), tiers.iter().filter(|tier| (1..=3).contains(*tier)).count());
         };
         check(State::Queued, None, &[], EnvelopeState::Queued);
         check(State::Transferring, None, &[], EnvelopeState::Transferring);
         check(State::Queued, Some(Reason::NotConfirmed), &[], EnvelopeState::Unconfirmed);
         check(State::Delivered, None, &[1], EnvelopeState::Delivered);
-        check(State::Delivered, None, &[1, 2], EnvelopeState::Released);
-        check(State::Delivered, None, &[1, 3], EnvelopeState::Taken);
+        check(State::Released, None, &[1, 2], EnvelopeState::Released);
+        check(State::Taken, None, &[1, 3], EnvelopeState::Taken);
+        check(State::Refused, Some(Reason::Quarantined), &[1, 4], EnvelopeState::Refused);
+        check(State::Recalled, None, &[1, 5], EnvelopeState::Recalled);
         check(State::Refused, Some(Reason::Conflict), &[0], EnvelopeState::Refused);
         check(State::Expired, Some(Reason::HoldTimeOver), &[], EnvelopeState::Expired);
     }
@@ -318,11 +315,11 @@ mod tests {
         assert_eq!(queued.seconds, 0.0);
         assert_eq!(queued.next_attempt_at, Some(time_text(NOW + Duration::from_secs(9))));
         assert_eq!((queued.bytes_durable, queued.bytes_total, queued.bytes_content), (50, 700, 500));
-        let delivered = view(&row(State::Delivered, None, &[1, 2]), None);
+        let delivered = view(&row(State::Released, None, &[1, 2]), None);
         assert_eq!(delivered.seconds, 2.5);
         assert_eq!(delivered.next_attempt_at, None);
         assert_eq!(delivered.bytes_durable, 700);
-        assert_eq!(delivered.history.len(), 3);
+        assert_eq!(delivered.history.len(), 2);
         let live = Progress { wire_bytes: 400, durable_bytes: 9_999 };
         let moving = shown(&message(), &row(State::Transferring, None, &[]), None, Some(&live), NOW);
         assert_eq!((moving.bytes_on_wire, moving.bytes_durable), (400, 700));

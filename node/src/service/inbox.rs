@@ -13,7 +13,7 @@ use super::{Answer, Node, blocking, ids, words};
 use crate::api::types::*;
 use crate::content::{read_manifest, tar_stream};
 use crate::mailroom::MailError;
-use crate::mailroom::rows::{InItem, InMessage, Report};
+use crate::mailroom::rows::{InItem, InMessage, Report, Stage};
 
 /// A tar stream without entries: the end mark alone.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
@@ -155,9 +155,19 @@ fn shown_message(message: &InMessage) -> InboxItem {
         subject: message.subject.clone(),
         received_at: time_text(message.received_at),
         priority: priority_of(message.priority),
-        state: EnvelopeState::Delivered,
+        state: shown_stage(message.stage),
         files: message.counts.files,
         bytes: message.counts.plain_bytes,
+    }
+}
+
+/// A stage in the API's words.
+fn shown_stage(stage: Stage) -> EnvelopeState {
+    match stage {
+        Stage::Checking => EnvelopeState::Checking,
+        Stage::Released => EnvelopeState::Released,
+        Stage::Taken => EnvelopeState::Taken,
+        Stage::Quarantined => EnvelopeState::Quarantined,
     }
 }
 
@@ -170,7 +180,7 @@ fn shown_report_row(report: &Report, from: Sender) -> InboxItem {
         subject: report.subject.clone(),
         received_at: time_text(report.at),
         priority: Priority::Normal,
-        state: EnvelopeState::Delivered,
+        state: EnvelopeState::Released,
         files: 0,
         bytes: 0,
     }
@@ -238,6 +248,7 @@ mod tests {
             keep_until: None,
             counts: Counts { files: 3, plain_bytes: 9, ..Counts::default() },
             key: slot,
+            stage: Stage::Checking,
         };
         let item = shown_message(&message);
         assert_eq!(item.id, "03".repeat(16));

@@ -133,7 +133,7 @@ impl Node {
 
     pub(super) fn outbox_envelope(&self, message: &OutMessage, row: &OutEnvelope) -> OutboxEnvelope {
         let exchange = &self.inner.exchange;
-        let open = !row.delivery.state.is_final();
+        let open = row.delivery.state.is_open();
         let peer = open.then(|| exchange.peer(&row.agreement));
         let live = exchange.progress(&row.id);
         shown(message, row, peer.as_ref(), live.as_ref(), ambient::now())

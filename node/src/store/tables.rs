@@ -117,6 +117,9 @@ pub(crate) const INCOMING: Table<(EntityId, EnvelopeId), IncomingRow> = Table::n
 /// What was answered to an envelope for good.
 pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new("settled-1");
 
+/// Receipts that were signed here and that the sender has not confirmed, by [`pakt_protocol::record::receipt::Verdict::place`].
+pub(crate) const OWED: Table<(EntityId, EnvelopeId, u8), Vec<u8>> = Table::new("owed-1");
+
 /// Manifest segments of a message that arrived.
 pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::tree::{Hash, leaf_hash};
 use crate::codec::{self, CodecError};
 use crate::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
+use crate::record::receipt::Verdict;
 use crate::record::roster::GroupId;
 use crate::time::Time;
 
@@ -178,6 +179,21 @@ pub enum MessageStep {
     Saved,
     /// Deleted here.
     Deleted,
+    /// The receiver's receipt of tier 2 is held.
+    Released,
+    /// The receiver's receipt of tier 3 is held.
+    Taken,
+    /// The receiver's receipt is held: purged there on this side's wish, or taken back before it had left.
+    Recalled,
+    /// A further statement about it was signed here, after the first.
+    Stated {
+        /// What is stated.
+        verdict: Verdict,
+        /// The core that the receipt is about.
+        core: CoreHash,
+        /// What blinds the head in that receipt.
+        blinder: [u8; 32],
+    },
 }
 
 /// Steps with own keys. Append only.

@@ -12,6 +12,7 @@ pub mod contact;
 pub mod deposit;
 pub mod directory;
 pub mod grant;
+pub mod held;
 pub mod introduction;
 pub mod lane;
 pub mod log;
@@ -32,6 +33,7 @@ pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use directory::{Publish, Published, Query, QueryAnswer};
 pub use grant::{Grant, Granted};
+pub use held::ReceiptHeld;
 pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
@@ -112,6 +114,7 @@ registry! {
     IntroductionTaken(IntroductionTaken),
     Restored(Restored),
     RestoredKnown(RestoredKnown),
+    ReceiptHeld(ReceiptHeld),
 }
 
 impl Message {
@@ -187,7 +190,8 @@ impl Message {
             | Message::Introduction(_)
             | Message::IntroductionTaken(_)
             | Message::Restored(_)
-            | Message::RestoredKnown(_) => About::Agreement,
+            | Message::RestoredKnown(_)
+            | Message::ReceiptHeld(_) => About::Agreement,
         }
     }
 }
@@ -224,7 +228,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..44, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..45, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

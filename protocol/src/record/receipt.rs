@@ -55,6 +55,50 @@ pub enum Verdict {
     Conflict,
     /// It was opened, and its purpose is none that the agreement names; nothing of it is kept.
     PurposeNotAgreed,
+    /// Its malware check found something: nobody there sees it.
+    Quarantined,
+    /// It was purged on the sender's wish, before anybody had taken it.
+    Recalled,
+    /// It is not for the receiver, who has purged it.
+    Returned,
+    /// It was never committed and never will be: the answer to a sender that asks how an envelope ended.
+    NotHeld,
+}
+
+impl Verdict {
+    /// The tier that is stated, if one is.
+    pub fn tier(self) -> Option<Tier> {
+        match self {
+            Verdict::Held(tier) => Some(tier),
+            _ => None,
+        }
+    }
+
+    /// Its place among what is stated about one envelope: the tiers by their number, 0 for what is stated instead of the
+    /// first, 4 and more for what ends it later.
+    pub fn place(self) -> u8 {
+        match self {
+            Verdict::Held(tier) => tier.number(),
+            Verdict::Unopenable | Verdict::Conflict | Verdict::PurposeNotAgreed | Verdict::NotHeld => 0,
+            Verdict::Quarantined => 4,
+            Verdict::Recalled => 5,
+            Verdict::Returned => 6,
+        }
+    }
+
+    /// The word in JSON and on paper.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Held(tier) => tier.as_str(),
+            Verdict::Unopenable => "unopenable",
+            Verdict::Conflict => "conflict",
+            Verdict::PurposeNotAgreed => "purpose_not_agreed",
+            Verdict::Quarantined => "quarantined",
+            Verdict::Recalled => "recalled",
+            Verdict::Returned => "returned",
+            Verdict::NotHeld => "not_held",
+        }
+    }
 }
 
 /// The body of a receipt; signed by the receiver's statement key.

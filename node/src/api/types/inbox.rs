@@ -47,7 +47,7 @@ pub struct InboxItem {
     pub received_at: String,
     /// How soon.
     pub priority: Priority,
-    /// `delivered`, `released` or `taken`.
+    /// `checking`, `released`, `taken` or `quarantined`.
     pub state: EnvelopeState,
     /// Number of files.
     pub files: u64,

@@ -114,6 +114,10 @@ pub enum EnvelopeState {
     Unconfirmed,
     /// Taken back.
     Recalled,
+    /// In an inbox: complete and durable, but not checked yet.
+    Checking,
+    /// In an inbox: the malware check found something.
+    Quarantined,
 }
 
 impl EnvelopeState {
@@ -130,6 +134,8 @@ impl EnvelopeState {
             Self::Expired => "expired",
             Self::Unconfirmed => "unconfirmed",
             Self::Recalled => "recalled",
+            Self::Checking => "checking",
+            Self::Quarantined => "quarantined",
         }
     }
 

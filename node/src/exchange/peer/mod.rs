@@ -4,7 +4,7 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `records` takes in what is about the
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `records` takes in what is about the
 //! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
@@ -16,6 +16,7 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
+mod owed;
 mod pace;
 mod pulling;
 mod receiving;
@@ -57,6 +58,7 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
+use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
@@ -116,6 +118,8 @@ pub(in crate::exchange) enum Command {
     ListingChanged,
     /// Introduction messages wait.
     Introductions,
+    /// Receipts were signed for the counterpart.
+    Owed,
 }
 
 /// What the actor shows to the rest of the node.
@@ -185,6 +189,8 @@ pub(super) enum Timer {
     Seek,
     /// Looking for introduction messages, and trying those again that were put off.
     Introductions,
+    /// Writing which receipts the counterpart holds.
+    Held,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -266,6 +272,7 @@ pub(in crate::exchange) struct PeerActor {
     head_asked: Option<Time>,
     asking: Asking,
     passing: Passing,
+    owed: Owed,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -315,6 +322,7 @@ impl PeerActor {
             head_asked: None,
             asking: Asking::default(),
             passing: Passing::default(),
+            owed: Owed::default(),
         }
     }
 
@@ -380,6 +388,7 @@ impl PeerActor {
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
+            Command::Owed => self.tell_owed().await,
         }
     }
 
@@ -401,6 +410,7 @@ impl PeerActor {
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
+                Timer::Held => self.write_held().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }
@@ -425,6 +435,7 @@ impl PeerActor {
     }
 
     async fn stop(mut self) {
+        self.write_held().await;
         self.content_lanes.abort_all();
         if let Some(live) = self.live.take() {
             let _ = tokio::time::timeout(Duration::from_secs(2), live.lane.finish()).await;

@@ -23,7 +23,7 @@ use crate::book::{Agreement, Standing};
 use crate::content::{ReadManifestError, check_table, read_manifest};
 use crate::exchange::pull::Pull;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
-use crate::mailroom::rows::InMessage;
+use crate::mailroom::rows::{InMessage, Stage};
 use crate::mailroom::{MailError, incoming_owner};
 use crate::net::LaneKind;
 use crate::store::StoreError;
@@ -115,6 +115,10 @@ impl PeerActor {
     }
 
     async fn persist_receiving(&mut self, envelope: EnvelopeId, change: Persist) {
+        let stated = match &change {
+            Persist::Commit(_, verdict) => Some(*verdict),
+            _ => None,
+        };
         let done = match change {
             Persist::Begin(offer, now) => self.begin(envelope, offer, now).await.map(|()| None),
             Persist::Commit(open, verdict) => self.commit(envelope, &open, verdict).await.map(Some),
@@ -125,6 +129,9 @@ impl PeerActor {
         };
         match done {
             Ok(receipt) => {
+                if let Some(verdict) = stated {
+                    self.note_told(envelope, verdict);
+                }
                 if let Some(receiving) = self.receiving.get_mut(&envelope) {
                     receiving.machine.handle_input(Input::Persisted(receipt));
                 }
@@ -363,6 +370,7 @@ impl PeerActor {
             keep_until: agreement.terms.retention_seconds.map(|seconds| at + Duration::from_secs(seconds)),
             counts: open.core.counts,
             key: None,
+            stage: Stage::Checking,
         });
         let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
         let arrival = Arrival { message, key, segments, note, answer: Box::new(answer) };

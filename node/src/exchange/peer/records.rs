@@ -34,6 +34,7 @@ impl PeerActor {
             Message::IntroductionTaken(taken) => self.take_introduction_taken(taken).await,
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
+            Message::ReceiptHeld(held) => self.take_receipt_held(held).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

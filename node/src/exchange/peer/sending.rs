@@ -9,9 +9,9 @@ use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as Deliver
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
-use pakt_protocol::message::{Message, Offer};
+use pakt_protocol::message::{Message, Offer, ReceiptHeld};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
-use pakt_protocol::record::receipt::{self, Receipt, Verdict};
+use pakt_protocol::record::receipt::{Receipt, Verdict};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist};
 
@@ -20,6 +20,8 @@ use crate::ambient;
 use crate::content::Follower;
 use crate::exchange::Progress;
 use crate::mailroom::MailError;
+use crate::mailroom::outbox::Step;
+use crate::mailroom::receipts::Settled;
 use crate::mailroom::rows::OutEnvelope;
 use crate::net::LaneKind;
 
@@ -60,7 +62,7 @@ pub(super) struct Whole {
 #[derive(Default)]
 pub(super) struct Kept {
     receipt: Option<(Vec<u8>, Receipt)>,
-    report: Option<Reason>,
+    steps: Vec<Step>,
 }
 
 impl PeerActor {
@@ -112,7 +114,7 @@ impl PeerActor {
     }
 
     async fn add_delivery(&mut self, row: OutEnvelope) {
-        if self.deliveries.contains_key(&row.id) || row.delivery.state.is_final() {
+        if self.deliveries.contains_key(&row.id) || !row.delivery.state.is_open() {
             return;
         }
         let priority = priority_of(&row);
@@ -215,16 +217,15 @@ impl PeerActor {
                 Output::Deadline(at) => self.timers.set(Timer::Delivery(envelope), at),
                 Output::Event(DeliveryEvent::Attempt) => attempt = true,
                 Output::Event(DeliveryEvent::Withdraw) => withdraw = true,
-                Output::Event(DeliveryEvent::Warn(reason) | DeliveryEvent::Report(reason)) => {
-                    kept.report = Some(reason)
-                }
+                Output::Event(event) => kept.steps.extend(Step::of(event)),
             }
         }
-        let is_final = delivery.record().state.is_final();
-        if let Some(record) = record {
-            self.keep(envelope, record, kept, bytes).await;
-        }
-        if is_final {
+        let is_open = delivery.record().state.is_open();
+        let is_overtaken = match record {
+            Some(record) => !self.keep(envelope, record, kept, bytes).await,
+            None => false,
+        };
+        if !is_open || is_overtaken {
             self.end_delivery(envelope).await;
         } else if attempt {
             Box::pin(self.start_sending(envelope)).await;
@@ -235,11 +236,15 @@ impl PeerActor {
         }
     }
 
-    async fn keep(&mut self, envelope: EnvelopeId, record: Record, kept: Kept, bytes: (u64, u64)) {
+    /// Makes a record durable; false if the envelope was settled elsewhere meanwhile.
+    async fn keep(&mut self, envelope: EnvelopeId, record: Record, kept: Kept, bytes: (u64, u64)) -> bool {
         tracing::info!(%envelope, state = record.state.as_str(), reason = record.reason.map(Reason::as_str), "delivery");
-        let result = self.context.mailroom.keep(envelope, record, kept.receipt, kept.report, bytes).await;
-        if let Err(error) = result {
-            tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
+        match self.context.mailroom.keep(envelope, record, kept.receipt, kept.steps, bytes).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
+                true
+            }
         }
     }
 
@@ -267,7 +272,10 @@ impl PeerActor {
         let started = self.prepare(envelope);
         match started {
             Ok(sending) => self.take_up(envelope, sending).await,
-            Err(error) => tracing::error!(%envelope, %error, "an envelope could not be offered"),
+            Err(error) => {
+                tracing::error!(%envelope, %error, "an envelope could not be offered");
+                Box::pin(self.tell_delivery(envelope, DeliveryInput::Failed, Kept::default())).await;
+            }
         }
     }
 
@@ -318,27 +326,24 @@ impl PeerActor {
 
     /// A message of the receiver about an outgoing envelope.
     pub(super) async fn tell_sending(&mut self, envelope: EnvelopeId, message: Message) {
-        let Some(sending) = self.sending.get_mut(&envelope) else {
-            if matches!(message, Message::Withdrawn(_)) {
-                self.forget_given_up(envelope).await;
-            }
-            return;
+        let Some(sending) = self.sending.get(&envelope) else {
+            return match message {
+                Message::Withdrawn(_) => self.forget_given_up(envelope).await,
+                Message::Receipt(message) => self.take_later_receipt(message).await,
+                _ => {}
+            };
         };
         let input = match message {
             Message::Receipt(_) if sending.is_early() => {
                 return self.close_session("a receipt for what was never sealed").await;
             }
-            Message::Receipt(message) => {
-                let own = self.context.entity.id();
-                let node = self.context.book.get(&self.id).map(|agreement| agreement.node.clone());
-                let verified = node.map(|node| receipt::verify_from(&message.receipt, &node, &own));
-                match verified {
-                    Some(Ok(receipt)) => Input::Receipt(message.receipt, Box::new(receipt)),
-                    _ => return self.close_session("a receipt that does not verify").await,
-                }
-            }
+            Message::Receipt(message) => match self.verified(&message.receipt) {
+                Some(receipt) => Input::Receipt(message.receipt, Box::new(receipt)),
+                None => return self.close_session("a receipt that does not verify").await,
+            },
             message => Input::Message(message),
         };
+        let Some(sending) = self.sending.get_mut(&envelope) else { return };
         if sending.lane_kind() == LaneKind::Urgent {
             self.shared.gate.moved();
         }
@@ -390,14 +395,39 @@ impl PeerActor {
                 let Some(sending) = self.sending.get_mut(&envelope) else { return };
                 let Content::Whole(whole) = &sending.content else { return };
                 let ours = receipt.core == EnvelopeCore::hash_of(&whole.row.core);
-                let verdict = if ours { receipt.verdict } else { Verdict::Conflict };
+                let stated = receipt.verdict;
+                let verdict = if ours { stated } else { Verdict::Conflict };
                 if matches!(verdict, Verdict::Held(_)) {
                     sending.progress.durable_bytes = whole.core.counts.sealed_bytes;
                 }
-                let kept = Kept { receipt: Some((bytes, *receipt)), report: None };
+                let kept = Kept { receipt: Some((bytes, *receipt)), steps: Vec::new() };
                 self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), kept).await;
+                if self.is_settled(&envelope) {
+                    self.transmit(ReceiptHeld { envelope, verdict: stated }.into());
+                }
             }
         }
+    }
+
+    /// Whether what a receipt has brought about is durable.
+    fn is_settled(&self, envelope: &EnvelopeId) -> bool {
+        self.context.mailroom.envelope(envelope).is_ok_and(|row| !row.delivery.state.is_open())
+    }
+
+    /// Takes a receipt about an envelope that waits for its next attempt.
+    pub(super) async fn settle_waiting(
+        &mut self,
+        envelope: EnvelopeId,
+        bytes: Vec<u8>,
+        receipt: Receipt,
+    ) -> Result<Settled, MailError> {
+        let row = self.context.mailroom.envelope(&envelope)?;
+        let ours = receipt.core == EnvelopeCore::hash_of(&row.core);
+        let verdict = if ours { receipt.verdict } else { Verdict::Conflict };
+        let kept = Kept { receipt: Some((bytes, receipt)), steps: Vec::new() };
+        self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), kept).await;
+        // What could not be kept is told again.
+        if self.is_settled(&envelope) { Ok(Settled::Held) } else { Err(MailError::Missing) }
     }
 
     async fn do_for_sending(&mut self, envelope: EnvelopeId, event: Event) {

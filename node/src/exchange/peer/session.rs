@@ -160,6 +160,7 @@ impl PeerActor {
         self.end_content();
         self.suspend_sending().await;
         self.end_terms();
+        self.forget_told();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
@@ -210,6 +211,7 @@ impl PeerActor {
             Event::Live => {
                 self.tell_restored().await;
                 self.attest().await;
+                self.tell_owed().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;
                 self.begin_seeking();
@@ -253,6 +255,7 @@ impl PeerActor {
         self.end_content();
         self.suspend_sending().await;
         self.end_terms();
+        self.forget_told();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
