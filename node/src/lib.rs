@@ -23,6 +23,7 @@ pub mod line;
 pub mod mailroom;
 pub mod net;
 pub mod relay;
+pub mod release;
 pub mod root;
 pub mod scan;
 pub mod service;

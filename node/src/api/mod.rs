@@ -11,6 +11,7 @@
 pub mod events;
 pub mod listen;
 pub mod openapi;
+pub mod quarantine;
 pub mod review;
 pub mod routes;
 pub mod terms;
@@ -91,6 +92,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox", get(routes::inbox_list))
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .route("/v1/quarantine", get(quarantine::list))
+        .route("/v1/quarantine/{id}/release", post(quarantine::release))
+        .route("/v1/quarantine/{id}/delete", post(quarantine::delete))
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/verification", post(routes::log_verify))
         .route("/v1/backup", get(routes::backup_state))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, routes};
+use super::{events, quarantine, routes};
 
 /// The document that `GET /v1/openapi.json` serves.
 #[derive(OpenApi)]
@@ -53,6 +53,9 @@ use super::{events, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        quarantine::list,
+        quarantine::release,
+        quarantine::delete,
         routes::log_head,
         routes::log_verify,
         routes::backup_state,

@@ -118,6 +118,7 @@ impl Node {
             stage: Stage::Checking,
         };
         let arrival = Arrival {
+            scan: false,
             message: Some(message),
             key: Zeroizing::new([number; 32]),
             segments: ids[..1].to_vec(),

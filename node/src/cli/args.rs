@@ -14,6 +14,7 @@ use super::introduce::IntroduceArgs;
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
 use super::log::LogCommand;
+use super::quarantine::QuarantineCommand;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
 use crate::config::LogFormat;
@@ -154,6 +155,12 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// What the malware check holds; for this node's operator, without subjects and content.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pakt quarantine list\n  pakt quarantine delete ID\n  pakt quarantine release ID"
+    )]
+    Quarantine(QuarantineCommand),
     /// The audit log: its head, and whether it is what it was.
     #[command(subcommand, after_help = "Examples:\n  pakt log verify\n  pakt log head --out ours.head")]
     Log(LogCommand),

@@ -254,6 +254,7 @@ impl Findings {
             self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
         }
         self.backup(status.last_backup.as_ref());
+        self.scanner(status);
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),
@@ -278,6 +279,23 @@ impl Findings {
             self.bad("backup", finding, REMEDY);
         } else {
             self.fine("backup", finding);
+        }
+    }
+
+    fn scanner(&mut self, status: &Status) {
+        if let Some(ScannerStatus { at, fit, says }) = &status.scanner {
+            match fit {
+                true => self.fine("scanner", format!("{at}: {says}")),
+                false => self.bad(
+                    "scanner",
+                    format!("the malware scanner at {at} cannot be used: {says}"),
+                    "see to clamd; what waits for it is kept, and shown to nobody meanwhile",
+                ),
+            }
+        }
+        if status.quarantined > 0 {
+            let finding = format!("{} in quarantine", status.quarantined);
+            self.bad("quarantine", finding, "see `pakt quarantine list`; delete them, or release what is harmless");
         }
     }
 

@@ -499,6 +499,13 @@ fn status_text(status: &Status) -> String {
     if status.limits != LineLimits::default() {
         rows.push(("line limits", limits_text(&status.limits)));
     }
+    if let Some(scanner) = &status.scanner {
+        let fit = if scanner.fit { "" } else { "UNFIT: " };
+        rows.push(("scanner", format!("{fit}{} ({})", safe(&scanner.says), safe(&scanner.at))));
+    }
+    if status.checking > 0 {
+        rows.push(("being checked", counted(status.checking, "message")));
+    }
     for warning in &status.warnings {
         rows.push(("warning", safe(warning)));
     }

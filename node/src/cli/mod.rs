@@ -22,6 +22,7 @@ pub mod lists;
 pub mod log;
 pub mod output;
 pub mod progress;
+pub mod quarantine;
 pub mod records;
 pub mod renew;
 pub mod run;
@@ -114,6 +115,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
+        Command::Quarantine(command) => quarantine::quarantine(&client, output, command).await,
         Command::Log(command) => log::log(&client, dir, output, command).await,
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,
         Command::Status => lists::status(&client, output).await,

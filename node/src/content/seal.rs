@@ -167,8 +167,9 @@ pub async fn seal_tree(
     };
     let allowed = Allowed { bytes_max, extent };
     let scan = scanner.map(|scanner| Scan::by(scanner, Handle::current()));
-    let packing =
-        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, allowed, &thread_pool, scan));
+    let packing = tokio::task::spawn_blocking(move || {
+        pack_tar(pieces, to_sealer, &thread_bases.dedup, allowed, &thread_pool, scan)
+    });
     // The pump ends before the last step comes, or with the thread.
     let pumping = async {
         pump(tar, to_thread).await;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
-use super::{MailError, Mailroom, incoming_owner};
+use super::{MailError, Mailroom, incoming_owner, release};
 use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
@@ -22,17 +22,20 @@ use crate::store::{StoreError, WriteTx};
 /// Items that one listing gives.
 pub const LIST_MAX: usize = 1_000;
 
-/// Adds an item as the newest.
-pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<(), StoreError> {
+/// Adds an item as the newest, and gives its place.
+pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<u64, StoreError> {
     let sequence = tx.next_sequence("inbox")?;
     tx.put(&INBOX_IDS, &item.id(), &sequence)?;
-    tx.put(&INBOX, &sequence, item)
+    tx.put(&INBOX, &sequence, item)?;
+    Ok(sequence)
 }
 
 /// What an incoming envelope commits to, besides its objects, which are pinned already.
 pub struct Arrival {
     /// Its row, with a slot still to be filled; none for an envelope that cannot be opened.
     pub message: Option<InMessage>,
+    /// Whether a scanner must pass it before anybody sees it.
+    pub scan: bool,
     /// Its manifest key.
     pub key: Zeroizing<[u8; 32]>,
     /// Its segments in order.
@@ -176,7 +179,11 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
+                        let item = InItem::Message(InMessage { key: Some(slot), ..message });
+                        let sequence = add_item(tx, &item)?;
+                        if let InItem::Message(message) = &item {
+                            release::begin(tx, message, sequence, arrival.scan)?;
+                        }
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
@@ -187,6 +194,7 @@ impl Mailroom {
             self.erase_unless_kept(slot, error).await;
         }
         self.changed();
+        self.release_due();
         Ok(committed?)
     }
 

@@ -11,13 +11,16 @@ pub mod inbox;
 pub mod outbox;
 pub mod rate;
 pub mod receipts;
+pub mod release;
 pub mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use pakt_keys::EntityId;
 use pakt_protocol::ids::{EnvelopeId, MessageId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::blob::{BlobError, Blobs, Owner};
 use crate::slots::{Slots, SlotsError};
@@ -47,17 +50,28 @@ pub struct Mailroom {
     pub(crate) blobs: Blobs,
     pub(crate) slots: Slots,
     changes: watch::Sender<u64>,
+    releases: Arc<Notify>,
 }
 
 impl Mailroom {
     /// A mailroom over these stores.
     pub fn new(store: Store, blobs: Blobs, slots: Slots) -> Mailroom {
-        Mailroom { store, blobs, slots, changes: watch::Sender::new(0) }
+        Mailroom { store, blobs, slots, changes: watch::Sender::new(0), releases: Arc::default() }
     }
 
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Something waits for its check.
+    pub(crate) fn release_due(&self) {
+        self.releases.notify_one();
+    }
+
+    /// What whoever checks messages waits for.
+    pub(crate) fn release_waiter(&self) -> Arc<Notify> {
+        self.releases.clone()
     }
 
     /// Tells watchers that something visible changed.

@@ -344,7 +344,7 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
         text,
         at: ambient::now(),
     };
-    super::inbox::add_item(tx, &InItem::Report(report))
+    super::inbox::add_item(tx, &InItem::Report(report)).map(drop)
 }
 
 fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String) {

@@ -197,6 +197,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
     };
     Arrival {
         message: Some(message),
+        scan: false,
         key: Zeroizing::new(*sealed.tree.manifest_key.as_bytes()),
         segments: sealed.objects.iter().skip(first).map(|(entry, _)| entry.id).collect(),
         note: ArrivalNote { message: MESSAGE, agreement: AGREEMENT, core: CoreHash([0; 32]) },

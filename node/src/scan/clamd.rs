@@ -257,7 +257,12 @@ fn verdict(text: &str) -> Result<Verdict, ScanError> {
 
 /// Words of the scanner as they may be shown.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(NAME_CHARS_MAX).collect::<String>().trim().to_owned()
+    text.chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .take(NAME_CHARS_MAX)
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 #[cfg(test)]

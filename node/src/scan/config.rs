@@ -103,7 +103,10 @@ mod tests {
         let read = |text: &str| toml::from_str::<ScanConfig>(text).map_err(|error| error.message().to_owned());
         assert_eq!(read("").unwrap(), ScanConfig::default());
         let socket = read("clamd = \"/run/clamav/clamd.ctl\"\nall = true").unwrap();
-        assert_eq!((socket.clamd.clone(), socket.problem()), (Some(Endpoint::Unix("/run/clamav/clamd.ctl".into())), None));
+        assert_eq!(
+            (socket.clamd.clone(), socket.problem()),
+            (Some(Endpoint::Unix("/run/clamav/clamd.ctl".into())), None)
+        );
         let tcp = read("clamd = \"[::1]:3310\"\nsignatures_max_age = \"36h\"").unwrap();
         assert_eq!(tcp.signatures_max_age, SignaturesAge(Some(Duration::from_secs(36 * 3_600))));
         assert_eq!(read("signatures_max_age = \"undated\"").unwrap().signatures_max_age, SignaturesAge(None));

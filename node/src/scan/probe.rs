@@ -14,6 +14,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use pakt_protocol::controls::EVIDENCE_BYTES_MAX;
 use pakt_protocol::time::Time;
 use tar::Header;
 
@@ -67,7 +68,7 @@ pub fn test_file() -> Vec<u8> {
 ///
 /// # Errors
 /// [`Unfit`].
-pub async fn probe(clamd: &Clamd, age: SignaturesAge, now: Time) -> Result<String, Unfit> {
+pub(super) async fn probe(clamd: &Clamd, age: SignaturesAge, now: Time) -> Result<String, Unfit> {
     let version = clamd.version().await?;
     check_age(&version, age, now)?;
     if !matches!(clamd.scan(&test_file()).await?, Verdict::Found(_)) {
@@ -94,13 +95,16 @@ fn check_age(version: &Version, SignaturesAge(age_max): SignaturesAge, now: Time
 
 fn line(version: &Version) -> String {
     let Version { engine, signatures } = version;
-    match signatures {
+    let mut line = match signatures {
         Some((number, at)) => {
             let day = jiff::Timestamp::from_microsecond(i64::try_from(at.0).unwrap_or_default()).unwrap_or_default();
             format!("{engine}, signatures {number} of {}, finds EICAR", day.strftime("%F"))
         }
         None => format!("{engine}, signatures without a date, finds EICAR"),
-    }
+    };
+    // What clamd says of itself is ASCII by now.
+    line.truncate(EVIDENCE_BYTES_MAX);
+    line
 }
 
 /// A tar file in a tar file, so many times.

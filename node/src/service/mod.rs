@@ -11,6 +11,7 @@
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `quarantine` | what the malware check holds |
 //! | `log` | the audit log and heads of it |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -34,6 +35,7 @@ mod life;
 mod log;
 mod outbox;
 mod peers;
+mod quarantine;
 mod root;
 mod running;
 mod sending;
@@ -61,6 +63,7 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
+use crate::release::Release;
 use crate::scan::Scanner;
 use drafts::Drafts;
 
@@ -97,6 +100,7 @@ struct Inner {
     keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
     scanner: Option<Scanner>,
+    release: Release,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.

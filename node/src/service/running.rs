@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use pakt_keys::EntityId;
 use pakt_protocol::content::known::secret_tag;
-use pakt_protocol::ids::{EnvelopeId, ObjectId};
-use tokio::sync::watch;
+use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ use crate::introductions::Introductions;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
+use crate::release::Release;
 use crate::scan::Scanner;
 use crate::slots::Slots;
 use crate::store::Store;
@@ -70,6 +71,7 @@ pub(super) struct Running {
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
     pub(super) scanner: Option<Scanner>,
+    pub(super) release: Release,
     /// The order to stop.
     pub(super) shutdown: CancellationToken,
     /// Ends what goes on by itself; cancelled with `shutdown`, and when the node fails.
@@ -86,7 +88,12 @@ impl Running {
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
         let scanning = self.scanner.clone().map(|scanner| tokio::spawn(scanner.watch(self.stop.clone())));
+        let (to_tell, told) = crate::release::told();
+        let releasing = tokio::spawn(self.release.clone().run(to_tell, self.stop.clone()));
+        let telling = tokio::spawn(tell_released(self.exchange.clone(), told));
         let mut tasks = vec![
+            ("release", releasing),
+            ("receipts", telling),
             ("ends", warning),
             ("watching", watching),
             ("epochs", epochs),
@@ -161,6 +168,13 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
             Ok(renewed) => exchange.grants_changed(&renewed).await,
             Err(error) => tracing::warn!(%error, "cannot make new door grants; trying again in an hour"),
         }
+    }
+}
+
+/// Tells counterparts that their messages were released, until nothing is released any more.
+async fn tell_released(exchange: Exchange, mut told: mpsc::Receiver<AgreementId>) {
+    while let Some(agreement) = told.recv().await {
+        exchange.receipts_owed(&agreement).await;
     }
 }
 

@@ -39,6 +39,7 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
+use crate::release::{self, Release};
 use crate::scan::Scanner;
 use crate::slots::Slots;
 use crate::store::Store;
@@ -128,6 +129,14 @@ async fn bring_up(
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
     let submissions = TaskTracker::new();
+    let checking = ContentPool::start_low().context("cannot start the thread for checks").map_err(fail)?;
+    let release = Release::new(release::Parts {
+        mailroom: mailroom.clone(),
+        entity: entity.clone(),
+        scanner: scanner.clone(),
+        scan_all: config.scan.all,
+        pool: checking,
+    });
     let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
     let running = Running {
         store,
@@ -139,6 +148,7 @@ async fn bring_up(
         exchange: exchange.clone(),
         submissions: submissions.clone(),
         scanner: scanner.clone(),
+        release: release.clone(),
         shutdown,
         stop: stop.clone(),
     };
@@ -158,6 +168,7 @@ async fn bring_up(
         keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
         scanner,
+        release,
         dial_rules,
         card: Mutex::new(card),
         config_file: tokio::sync::Mutex::new(()),

@@ -44,6 +44,7 @@ impl Node {
         }
         let usage = inner.blobs.usage()?;
         let free = inner.blobs.free_bytes()?;
+        let (checking, quarantined) = self.check_counts()?;
         Ok(Status {
             entity: party.entity.to_string(),
             name: party.name.clone(),
@@ -63,6 +64,9 @@ impl Node {
             limits: limits_of(inner.exchange.limits()),
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             last_backup: self.last_backup()?,
+            checking,
+            quarantined,
+            scanner: self.scanner_status(),
             warnings: self.warnings(free)?,
         })
     }
@@ -91,6 +95,7 @@ impl Node {
         }
         let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
+        warnings.extend(self.check_warnings()?);
         warnings.extend(self.restore_warnings(now)?);
         warnings.extend(self.received_summaries()?.iter().map(|proposal| {
             let AgreementSummary { id, name, number, .. } = proposal;

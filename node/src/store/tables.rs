@@ -27,6 +27,7 @@ use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
+use crate::mailroom::release::{Finding, Place, ToRelease};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
 /// What the store knows about itself.
@@ -119,6 +120,12 @@ pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new
 
 /// Receipts that were signed here and that the sender has not confirmed, by [`pakt_protocol::record::receipt::Verdict::place`].
 pub(crate) const OWED: Table<(EntityId, EnvelopeId, u8), Vec<u8>> = Table::new("owed-1");
+
+/// Messages that wait for their check before anybody sees them.
+pub(crate) const TO_RELEASE: Table<Place, ToRelease> = Table::new("to-release-1");
+
+/// What the check found, by the place in [`INBOX`].
+pub(crate) const QUARANTINED: Table<u64, Finding> = Table::new("quarantined-1");
 
 /// Manifest segments of a message that arrived.
 pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");

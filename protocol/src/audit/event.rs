@@ -194,6 +194,8 @@ pub enum MessageStep {
         /// What blinds the head in that receipt.
         blinder: [u8; 32],
     },
+    /// The operator let it out of the malware check, on his own word.
+    LetOut,
 }
 
 /// Steps with own keys. Append only.

@@ -24,6 +24,7 @@ mod introductions;
 mod kills;
 mod known_content;
 mod lifecycle;
+mod malware;
 mod partners;
 mod pipeline;
 mod proxies;

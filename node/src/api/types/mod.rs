@@ -19,6 +19,7 @@ mod keys;
 mod log;
 mod node;
 mod outbox;
+mod quarantine;
 mod signing;
 
 pub use address::*;
@@ -32,6 +33,7 @@ pub use keys::*;
 pub use log::*;
 pub use node::*;
 pub use outbox::*;
+pub use quarantine::*;
 pub use signing::*;
 
 use pakt_protocol::time::Time;

@@ -2,6 +2,7 @@
 
 use pakt_protocol::audit::BlindedHead;
 use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
+use pakt_protocol::controls::Control;
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
@@ -373,7 +374,8 @@ impl PeerActor {
             stage: Stage::Checking,
         });
         let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
-        let arrival = Arrival { message, key, segments, note, answer: Box::new(answer) };
+        let scan = agreement.terms.controls.iter().any(|control| control == Control::MalwareScan.as_str());
+        let arrival = Arrival { message, scan, key, segments, note, answer: Box::new(answer) };
         self.context.mailroom.commit(self.entity, envelope, arrival).await
     }
 
