@@ -92,6 +92,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox", get(routes::inbox_list))
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .route("/v1/inbox/{id}/take", post(routes::inbox_take))
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/quarantine/{id}/release", post(quarantine::release))
         .route("/v1/quarantine/{id}/delete", post(quarantine::delete))

@@ -53,6 +53,7 @@ use super::{events, quarantine, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        routes::inbox_take,
         quarantine::list,
         quarantine::release,
         quarantine::delete,

@@ -21,6 +21,7 @@ pub mod life;
 pub mod lists;
 pub mod log;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod quarantine;
 pub mod records;

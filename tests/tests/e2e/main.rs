@@ -30,6 +30,7 @@ mod pipeline;
 mod proxies;
 mod queue;
 mod quiet;
+mod receipts;
 mod refusals;
 mod relays;
 mod resume;
