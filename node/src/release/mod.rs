@@ -96,6 +96,11 @@ impl Release {
         Release { inner: Arc::new(Inner { parts, held: Mutex::default() }) }
     }
 
+    /// The scanner that is asked, if there is one.
+    pub fn scanner(&self) -> Option<&Scanner> {
+        self.inner.parts.scanner.as_ref()
+    }
+
     /// Messages that could not be checked, and why.
     pub fn held(&self) -> Vec<HeldBack> {
         self.lock().values().cloned().collect()

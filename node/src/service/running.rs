@@ -35,7 +35,6 @@ use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
 use crate::mailroom::{Mailroom, incoming_owner, known_owner, outgoing_owner};
 use crate::net::Net;
 use crate::release::Release;
-use crate::scan::Scanner;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
@@ -70,7 +69,6 @@ pub(super) struct Running {
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
-    pub(super) scanner: Option<Scanner>,
     pub(super) release: Release,
     /// The order to stop.
     pub(super) shutdown: CancellationToken,
@@ -87,7 +85,7 @@ impl Running {
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
-        let scanning = self.scanner.clone().map(|scanner| tokio::spawn(scanner.watch(self.stop.clone())));
+        let scanning = self.release.scanner().cloned().map(|scanner| tokio::spawn(scanner.watch(self.stop.clone())));
         let (to_tell, told) = crate::release::told();
         let releasing = tokio::spawn(self.release.clone().run(to_tell, self.stop.clone()));
         let telling = tokio::spawn(tell_released(self.exchange.clone(), told));

@@ -107,17 +107,10 @@ async fn bring_up(
 ) -> Result<Node, (Store, anyhow::Error)> {
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
-    put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
-    backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
-    let log = Log::new(store.clone(), entity.clone());
-    note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
-    let card = write_card(&config.dir, &book).map_err(|error| fail(error.into()))?;
+    let card = settle(&config, (&store, &entity), &book, &mailroom).await.map_err(fail)?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
-    let scanner = Scanner::of(&config.scan);
-    if let Some(scanner) = &scanner {
-        // What is attested at the first contact is what is so, if the scanner answers at once.
-        let _ = tokio::time::timeout(SCANNER_FIRST, scanner.test()).await;
-    }
+    let release = checks(&config, &mailroom, &entity).await.map_err(fail)?;
+    let scanner = release.scanner().cloned();
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
     let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
@@ -129,14 +122,6 @@ async fn bring_up(
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
     let submissions = TaskTracker::new();
-    let checking = ContentPool::start_low().context("cannot start the thread for checks").map_err(fail)?;
-    let release = Release::new(release::Parts {
-        mailroom: mailroom.clone(),
-        entity: entity.clone(),
-        scanner: scanner.clone(),
-        scan_all: config.scan.all,
-        pool: checking,
-    });
     let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
     let running = Running {
         store,
@@ -147,7 +132,6 @@ async fn bring_up(
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
-        scanner: scanner.clone(),
         release: release.clone(),
         shutdown,
         stop: stop.clone(),
@@ -183,6 +167,31 @@ async fn bring_up(
         ended,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+/// What a crash, a restore or another configuration left is put right and noted; gives this entity's card.
+async fn settle(
+    config: &Config,
+    (store, entity): (&Store, &Entity),
+    book: &Book,
+    mailroom: &Mailroom,
+) -> anyhow::Result<String> {
+    put_right(book, mailroom, &mailroom.blobs).await?;
+    backup::after::renew_grants(store, book).await?;
+    note_start(config, &Log::new(store.clone(), entity.clone())).await?;
+    Ok(write_card(&config.dir, book)?)
+}
+
+/// The check of what arrives, with the scanner that the operator set.
+async fn checks(config: &Config, mailroom: &Mailroom, entity: &Entity) -> anyhow::Result<Release> {
+    let scanner = Scanner::of(&config.scan);
+    if let Some(scanner) = &scanner {
+        // What is attested at the first contact is what is so, if the scanner answers at once.
+        let _ = tokio::time::timeout(SCANNER_FIRST, scanner.test()).await;
+    }
+    let pool = ContentPool::start_low().context("cannot start the thread for checks")?;
+    let (mailroom, entity) = (mailroom.clone(), entity.clone());
+    Ok(Release::new(release::Parts { mailroom, entity, scanner, scan_all: config.scan.all, pool }))
 }
 
 /// Listens, and dials from here on.
