@@ -214,8 +214,8 @@ impl World {
             }
         } else if self.flight.front().is_some_and(|(at, ..)| *at <= self.now) {
             match self.flight.pop_front() {
-                Some((_, To::Sender, message)) => self.to_sender(message),
-                Some((_, To::Receiver, message)) => self.to_receiver(message),
+                Some((_, To::Sender, message)) => self.sender_hears(message),
+                Some((_, To::Receiver, message)) => self.receiver_hears(message),
                 None => {}
             }
         } else {
@@ -369,7 +369,7 @@ impl World {
         self.send(To::Receiver, ReceiptHeld { envelope: ENVELOPE, verdict });
     }
 
-    fn to_sender(&mut self, message: Message) {
+    fn sender_hears(&mut self, message: Message) {
         match message {
             Message::Receipt(ReceiptMessage { receipt: bytes, .. }) => {
                 let stated = self.settled.iter().find(|(_, known)| *known == bytes);
@@ -408,7 +408,7 @@ impl World {
         self.tell_owed();
     }
 
-    fn to_receiver(&mut self, message: Message) {
+    fn receiver_hears(&mut self, message: Message) {
         match message {
             Message::Offer(_) | Message::AskEnded(_) if !self.settled.is_empty() => self.tell_all(),
             Message::Offer(offer) => {

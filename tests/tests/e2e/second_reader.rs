@@ -68,6 +68,30 @@ fn it_verifies_card_agreement_and_receipt() {
     assert_ne!(reader.read(&["agreement", &agreement, "--card", &b, "--card", &b]).code, 0);
 }
 
+#[test]
+fn it_reads_every_receipt_of_the_vectors() {
+    let Some(reader) = Reader::find("it_reads_every_receipt_of_the_vectors") else { return };
+    let vectors = binary::workspace().join("protocol/vectors");
+    let folder = tempfile::tempdir().unwrap();
+    // The records without the headers of their vectors.
+    let record = |name: &str| {
+        let vector = fs::read_to_string(vectors.join(name)).unwrap();
+        let (header, record) = vector.split_once("\n\n").expect("a header and a record");
+        let path = folder.path().join(name);
+        fs::write(&path, record).unwrap();
+        (header.contains("expect: ok"), text(&path))
+    };
+    let ((_, a), (_, b)) = (record("card_a.txt"), record("card_b.txt"));
+    let verdicts =
+        ["released", "taken", "unopenable", "purpose_not_agreed", "conflict", "quarantined", "recalled", "returned"];
+    for verdict in verdicts.into_iter().chain(["not_held"]) {
+        let (good, path) = record(&format!("receipt_{verdict}.txt"));
+        assert!(good, "{verdict}");
+        let read = reader.read(&["receipt", &path, "--card", &a, "--card", &b]).expect(0).json();
+        assert_eq!(read["verdict"].as_str(), Some(&*verdict.replace('_', "-")), "{read}");
+    }
+}
+
 /// Numbers and their text are the same here.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
