@@ -12,6 +12,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
+use super::keep;
 use super::output::{Output, coming, counted, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
@@ -162,6 +163,7 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
             output.result(&detail, inbox_text);
         }
         InboxCommand::Save { id, to } => save_item(client, output, &id, to).await?,
+        InboxCommand::Keep(command) => return keep::keep(client, output, command).await,
     }
     Ok(Exit::DONE)
 }
@@ -292,6 +294,7 @@ pub async fn outbox(client: &Client, output: Output, command: OutboxCommand) -> 
             };
             output.result(&ShownMessage { message, envelope }, |shown| message_text(&shown.message));
         }
+        OutboxCommand::Recall(command) => return keep::recall(client, output, command).await,
     }
     Ok(Exit::DONE)
 }

@@ -15,10 +15,10 @@ pub trait Source: Send + Sync {
     fn evidence(&self) -> Evidence;
 }
 
-/// Nothing is ever deleted: every message is kept as long as any agreement can ask for.
-struct NothingIsDeleted;
+/// Nothing is deleted before the time that its agreement says (`mailroom::purge`).
+struct KeptAsAgreed;
 
-impl Source for NothingIsDeleted {
+impl Source for KeptAsAgreed {
     fn evidence(&self) -> Evidence {
         Evidence::KeptFor(None)
     }
@@ -31,10 +31,10 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The controls of this program: messages are kept, for there is nothing that deletes them; there is no scanner that
+    /// The controls of this program: messages are kept as agreed, for nothing deletes them earlier; there is no scanner that
     /// content passes and no journal that takes it.
     pub fn of_this_node() -> Controls {
-        Controls::from_sources(vec![(Control::Retention, Box::new(NothingIsDeleted))])
+        Controls::from_sources(vec![(Control::Retention, Box::new(KeptAsAgreed))])
     }
 
     /// Controls with these sources.

@@ -11,22 +11,23 @@ use zeroize::Zeroizing;
 
 use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
-use super::{MailError, Mailroom, incoming_owner};
+use super::{MailError, Mailroom, incoming_owner, retention, words};
 use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
+use crate::store::tables::{IN_PLACES, IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Items that one listing gives.
 pub const LIST_MAX: usize = 1_000;
 
-/// Adds an item as the newest.
-pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<(), StoreError> {
+/// Adds an item as the newest; gives its place.
+pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<u64, StoreError> {
     let sequence = tx.next_sequence("inbox")?;
     tx.put(&INBOX_IDS, &item.id(), &sequence)?;
-    tx.put(&INBOX, &sequence, item)
+    tx.put(&INBOX, &sequence, item)?;
+    Ok(sequence)
 }
 
 /// What an incoming envelope commits to, besides its objects, which are pinned already.
@@ -152,7 +153,15 @@ impl Mailroom {
     ///
     /// # Errors
     /// [`MailError`]; nothing of it is then visible.
-    pub async fn commit(&self, from: EntityId, envelope: EnvelopeId, arrival: Arrival) -> Result<Vec<u8>, MailError> {
+    pub async fn commit(
+        &self,
+        from: EntityId,
+        envelope: EnvelopeId,
+        mut arrival: Arrival,
+    ) -> Result<Vec<u8>, MailError> {
+        if let Some(message) = &mut arrival.message {
+            message.words = words::seal(message, &arrival.key);
+        }
         let slot = match &arrival.message {
             Some(_) => Some(self.put_key(arrival.key.clone()).await?),
             None => None,
@@ -176,7 +185,10 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
+                        let mut message = InMessage { key: Some(slot), ..message };
+                        retention::keep(tx, &mut message)?;
+                        let place = add_item(tx, &InItem::Message(message))?;
+                        tx.put(&IN_PLACES, &key, &place)?;
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
@@ -216,7 +228,7 @@ impl Mailroom {
             InItem::Report(report) => group.is_none_or(|group| report.group == *group),
         };
         let newest = self.store.read(|tx| tx.range_backwards(&INBOX, .., usize::MAX))?;
-        Ok(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
+        self.with_words(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
     }
 
     /// One item by the id that listings show.
@@ -228,7 +240,8 @@ impl Mailroom {
             Some(sequence) => tx.get(&INBOX, &sequence),
             None => Ok(None),
         })?;
-        item.ok_or(MailError::Missing)
+        let item = item.ok_or(MailError::Missing)?;
+        self.with_words(vec![item])?.pop().ok_or(MailError::Missing)
     }
 
     /// What is needed to open a message: its segments in order and its manifest key.

@@ -11,6 +11,7 @@
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `keep` | what takes messages away for good, and what keeps them |
 //! | `log` | the audit log and heads of it |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -29,6 +30,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod introductions;
+mod keep;
 mod keys;
 mod life;
 mod log;
@@ -50,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::types::ServiceError;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
@@ -107,6 +110,7 @@ struct Inner {
     started: Instant,
     drafts: Drafts,
     backups: backup::Backups,
+    ledger: Option<Ledger>,
     /// Messages that are being sealed.
     submissions: TaskTracker,
     /// Ends what would go on by itself.

@@ -26,6 +26,7 @@ use super::running::{Running, release_orphans, watch_changes};
 use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::audit::Log;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
@@ -103,7 +104,7 @@ async fn bring_up(
 ) -> Result<Node, (Store, anyhow::Error)> {
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
-    put_right(&book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
+    put_right(&entity, &book, &mailroom, &blobs).await.map_err(|error| fail(error.into()))?;
     backup::after::renew_grants(&store, &book).await.map_err(|error| fail(error.into()))?;
     let log = Log::new(store.clone(), entity.clone());
     note_start(&config, &log).await.map_err(|error| fail(error.into()))?;
@@ -118,6 +119,7 @@ async fn bring_up(
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
     let submissions = TaskTracker::new();
+    let ledger = config.backup.ledger.clone().map(|path| Ledger::new(path, store.clone()));
     let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
     let running = Running {
         store,
@@ -125,6 +127,9 @@ async fn bring_up(
         book: book.clone(),
         introductions: introductions.clone(),
         known: known.clone(),
+        mailroom: mailroom.clone(),
+        entity: entity.clone(),
+        ledger: ledger.clone(),
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
@@ -154,6 +159,7 @@ async fn bring_up(
         started: Instant::now(),
         drafts: Drafts::default(),
         backups: super::backup::Backups::default(),
+        ledger,
         submissions,
         stop,
         changes,
@@ -231,7 +237,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 }
 
 /// Takes away what a crash left between two steps that belong together.
-async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+async fn put_right(entity: &Entity, book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+    mailroom.finish_purges(entity).await?;
     mailroom.erase_orphans(book.slots_in_use()).await?;
     // Where keys were replaced and the node ended before it had told.
     book.renew_grants_if_due(ambient::service_now()).await?;

@@ -92,6 +92,8 @@ impl Node {
         let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
         warnings.extend(self.restore_warnings(now)?);
+        warnings.extend(self.ledger_warnings());
+        warnings.extend(self.retention_warnings()?);
         warnings.extend(self.received_summaries()?.iter().map(|proposal| {
             let AgreementSummary { id, name, number, .. } = proposal;
             format!("{name} ({number}) proposes an agreement: `pakt agreement show {id}`")

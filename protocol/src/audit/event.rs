@@ -99,6 +99,8 @@ pub enum Event {
     },
     /// The store was restored from a backup.
     Restored,
+    /// A step of a backup.
+    Backup(BackupStep),
 }
 
 /// Steps in the life of an agreement. Append only.
@@ -194,6 +196,16 @@ pub enum MessageStep {
         /// What blinds the head in that receipt.
         blinder: [u8; 32],
     },
+    /// Its receiver was asked to purge it.
+    RecallAsked,
+    /// Purged here: the time that the agreement keeps it was over.
+    RetentionOver,
+    /// Purged here again: it had been purged before a backup was restored that still held it.
+    PurgedAgain,
+    /// It must be kept, whatever the agreement says.
+    HoldSet,
+    /// It need not be kept any longer than the agreement says.
+    HoldLifted,
 }
 
 /// Steps with own keys. Append only.
@@ -203,6 +215,19 @@ pub enum KeyStep {
     Rotated,
     /// The root was replaced by its successor.
     Recovered,
+}
+
+/// Steps of a backup. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupStep {
+    /// A backup was begun: whoever takes it gets everything, sealed.
+    Begun,
+    /// It was handed out whole.
+    Made,
+    /// It was broken off.
+    BrokenOff,
+    /// Whoever took it says that it is kept.
+    Kept,
 }
 
 /// What an administrator does. Append only.

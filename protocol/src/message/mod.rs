@@ -18,6 +18,7 @@ pub mod lane;
 pub mod log;
 pub mod offer;
 pub mod progress;
+pub mod recall;
 pub mod relay;
 pub mod restored;
 pub mod roster;
@@ -39,6 +40,7 @@ pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use recall::{PurgedBefore, Recall};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use restored::{Restored, RestoredKnown};
 pub use roster::RosterUpdate;
@@ -115,6 +117,8 @@ registry! {
     Restored(Restored),
     RestoredKnown(RestoredKnown),
     ReceiptHeld(ReceiptHeld),
+    Recall(Recall),
+    PurgedBefore(PurgedBefore),
 }
 
 impl Message {
@@ -191,7 +195,9 @@ impl Message {
             | Message::IntroductionTaken(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_)
-            | Message::ReceiptHeld(_) => About::Agreement,
+            | Message::ReceiptHeld(_)
+            | Message::Recall(_)
+            | Message::PurgedBefore(_) => About::Agreement,
         }
     }
 }
@@ -228,7 +234,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..45, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..47, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -52,6 +52,11 @@ impl PeerActor {
         self.owed.told.clear();
     }
 
+    /// What is owed about an envelope is told again, although it was told in this session.
+    pub(super) fn owe_anew(&mut self, envelope: &EnvelopeId) {
+        self.owed.told.retain(|(told, _)| told != envelope);
+    }
+
     /// The first receipt of an envelope left with its transfer.
     pub(super) fn note_told(&mut self, envelope: EnvelopeId, verdict: Verdict) {
         self.owed.told.insert((envelope, verdict.place()));
