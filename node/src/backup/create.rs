@@ -1,7 +1,7 @@
 //! Making a backup while the node runs: keys, then rows, then objects, all of one moment.
 //!
 //! ```text
-//! hold files -> hold erasures -> view of the store -> keys into memory -> let erasures go
+//! hold files -> head to whoever takes it -> hold erasures -> view of the store -> keys into memory -> let erasures go
 //!            -> keys, rows, objects to whoever takes them -> let files go
 //! ```
 //! Erasures wait for reading keys alone, never for whoever takes the backup.
@@ -63,8 +63,8 @@ pub(crate) fn create(source: &Source, id: [u8; ID_BYTES], out: Out<'_>) -> Resul
     let keystore = read_keystore()?;
     let protected = pakt_keys::keystore::is_protected(&keystore)?;
     let held = source.blobs.hold();
-    let erasures = source.slots.no_erasure();
     let mut writer = Writer::begin(source.store.key(), &keystore, &id, out)?;
+    let erasures = source.slots.no_erasure();
     let made = source.store.read(|tx| {
         if read_keystore().ok().as_deref() != Some(keystore.as_slice()) {
             return Ok(Err(BackupError::Content("the keys were replaced while it began; run it again")));

@@ -389,6 +389,9 @@ fn envelope_text(envelope: &OutboxEnvelope) -> String {
     if let Some(reason) = &envelope.reason {
         rows.push(("why", safe(reason)));
     }
+    if envelope.recalling {
+        rows.push(("recall", "asked for; the recipient has not answered yet".to_owned()));
+    }
     if envelope.state.tier() == 0 && !envelope.state.is_failure() {
         if let Some(next) = envelope.next_attempt_at.as_deref().and_then(coming) {
             rows.push(("next attempt", next));

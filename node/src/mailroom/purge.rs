@@ -144,6 +144,9 @@ fn check(tx: &impl Rows, key: &Arrived, message: &InMessage, cause: Cause, now: 
     if tx.contains(&HOLDS, key)? {
         return Err(PurgeError::OnHold);
     }
+    if cause == Cause::Deleted && message.stage == Stage::Quarantined {
+        return Ok(());
+    }
     match (cause, retention::kept_until(tx, message)?) {
         (Cause::Recalled | Cause::NotForUs, _) if message.is_taken() => Err(PurgeError::Taken),
         (Cause::Deleted | Cause::RetentionOver, Some(until)) if now < until => Err(PurgeError::KeptUntil(until)),

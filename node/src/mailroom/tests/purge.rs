@@ -148,7 +148,7 @@ async fn p41_after_a_deletion_image_and_keys_open_nothing() {
     assert!(!words_open(&opened, &dump), "a row that lingers can be opened");
     for (path, bytes) in disk.contents() {
         assert!(!holds(&bytes, CANARY.as_bytes()) && !holds(&bytes, &manifest_key), "{}", path.display());
-        let left = sealed.objects.iter().any(|(_, object)| holds(&bytes, &object[..64]));
+        let left = sealed.objects.iter().any(|(_, object)| holds(&bytes, &object[..object.len().min(48)]));
         assert!(!left, "an object is left in {}", path.display());
     }
     assert!(matches!(mailroom.opening(&message), Err(MailError::Missing)));
