@@ -9,6 +9,7 @@
 //! Start reading at [`router`].
 
 pub mod events;
+mod keep;
 pub mod listen;
 pub mod openapi;
 pub mod review;
@@ -91,6 +92,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox", get(routes::inbox_list))
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .merge(keep::router())
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/verification", post(routes::log_verify))
         .route("/v1/backup", get(routes::backup_state))

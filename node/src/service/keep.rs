@@ -8,6 +8,7 @@ use pakt_protocol::time::Time;
 use super::{Answer, Node, words};
 use crate::ambient;
 use crate::api::types::*;
+use crate::book::Standing;
 use crate::mailroom::purge::{Cause, PurgeError, PurgedRow};
 use crate::mailroom::recall::Answered;
 use crate::mailroom::receipts::Arrived;
@@ -89,6 +90,10 @@ impl Node {
         for envelope in before.envelopes.iter().filter(|envelope| !is_over(envelope.state)) {
             let Ok(envelope) = envelope.id.parse() else { continue };
             let agreement: AgreementId = self.inner.mailroom.envelope(&envelope)?.agreement;
+            if self.inner.book.get(&agreement).is_none_or(|known| known.standing == Standing::Ended) {
+                let message = "the agreement has ended: its counterpart is asked for nothing any more";
+                return Err(ServiceError::new(ErrorCode::NoAgreement, message, "talk to the recipient"));
+            }
             self.inner.exchange.recall(&agreement, envelope).await?;
         }
         self.outbox_show(id).await

@@ -71,9 +71,8 @@ pub(super) struct Running {
     pub(super) book: Book,
     pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
-    pub(super) mailroom: Mailroom,
-    pub(super) entity: Entity,
-    pub(super) ledger: Option<Ledger>,
+    /// What purges what is due, as whom, and where that is named.
+    pub(super) upkeep: (Mailroom, Entity, Option<Ledger>),
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
@@ -92,8 +91,9 @@ impl Running {
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
-        let purging = tokio::spawn(purge_due(self.mailroom.clone(), self.entity.clone(), self.stop.clone()));
-        let naming = tokio::spawn(keep_ledger(self.ledger.clone(), self.mailroom.clone(), self.stop.clone()));
+        let (mailroom, entity, ledger) = self.upkeep.clone();
+        let purging = tokio::spawn(purge_due(mailroom.clone(), entity, self.stop.clone()));
+        let naming = tokio::spawn(keep_ledger(ledger, mailroom, self.stop.clone()));
         let tasks = vec![
             ("retention", purging),
             ("ledger", naming),
