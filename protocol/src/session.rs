@@ -10,7 +10,7 @@
 //! to its owner, and decides what may be said at all.
 //!
 //! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only
-//! statements; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
+//! statements, and receipts of what had left before with the questions for them; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
 //! owner says that the agreement is in force.
 
 use std::time::Duration;
@@ -27,6 +27,8 @@ use crate::time::Time;
 
 /// A lane says something at least this often.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// After an end a session lasts so long at most.
+pub const SETTLING_MAX: Duration = Duration::from_secs(60);
 /// A lane that says nothing for this long is lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Bulk lanes that a counterpart may ask for.
@@ -56,6 +58,8 @@ pub struct Opening {
     pub shown: Vec<Message>,
     /// Whether the agreement is in force, so that envelopes may be offered.
     pub in_force: bool,
+    /// Whether either side may still have receipts to tell or to ask for, after an end.
+    pub settling: bool,
 }
 
 /// What the owner tells this machine.
@@ -103,6 +107,8 @@ pub enum Event {
     Outgoing(EnvelopeId, Message),
     /// Verify this record and make it durable, or answer this question about one.
     Take(Box<Message>),
+    /// The agreement has ended: tell the receipts that are owed, and ask for those that are lacking.
+    Settle,
     /// Have this many lanes of this kind up.
     OpenLanes(LaneKind, u8),
     /// End the session: nothing more to say, or the counterpart broke a rule.
@@ -118,6 +124,7 @@ pub struct Session {
     last_heard: Time,
     last_said: Time,
     in_force: bool,
+    ending_since: Option<Time>,
     outputs: Outputs<std::convert::Infallible, Event>,
 }
 
@@ -131,12 +138,14 @@ impl Session {
             last_heard: now,
             last_said: now,
             in_force: opening.in_force,
+            ending_since: (opening.standing == Standing::Ending).then_some(now),
             outputs: Outputs::default(),
         };
         if let Some(file) = opening.contact {
             session.outputs.transmit(Contact { file });
         }
         match (opening.standing, opening.roster) {
+            (Standing::Ending, _) if opening.settling => session.outputs.event(Event::Settle),
             (Standing::Ending, _) if opening.shown.is_empty() => {
                 session.outputs.event(Event::Close("the agreement has ended"));
             }
@@ -176,8 +185,12 @@ impl Session {
             }
             Input::RosterChanged(_) => {}
             Input::Ended => {
+                if self.standing != Standing::Ending {
+                    self.outputs.event(Event::Settle);
+                }
                 self.standing = Standing::Ending;
                 self.live = false;
+                self.ending_since.get_or_insert(now);
             }
             Input::InForce(in_force) => {
                 self.in_force = in_force;
@@ -197,6 +210,12 @@ impl Session {
             (Standing::Awaiting | Standing::Active, Message::Contact(contact)) => self.handle_contact(contact),
             (Standing::Awaiting, _) => self.outputs.event(Event::Close("the proposal is not countersigned yet")),
             (_, message @ (Message::Statement(_) | Message::WantStatements(_))) => {
+                self.outputs.event(Event::Take(Box::new(message)));
+            }
+            (Standing::Ending, Message::Receipt(receipt)) => {
+                self.outputs.event(Event::Outgoing(receipt.envelope, receipt.into()));
+            }
+            (Standing::Ending, message @ (Message::ReceiptHeld(_) | Message::AskEnded(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
             (Standing::Ending, _) => {}
@@ -247,6 +266,10 @@ impl Session {
             self.outputs.event(Event::Close("nothing was heard for 45 s"));
             return;
         }
+        if self.ending_since.is_some_and(|since| now.since(since) >= SETTLING_MAX) {
+            self.outputs.event(Event::Close("the agreement has ended"));
+            return;
+        }
         if now.since(self.last_said) >= HEARTBEAT_EVERY {
             self.last_said = now;
             self.outputs.transmit(Heartbeat);
@@ -275,14 +298,15 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Amended, WantStatements};
+    use crate::message::{Amended, AskEnded, ReceiptHeld, WantStatements};
     use crate::policy::Footing;
     use crate::record::envelope::Priority;
+    use crate::record::receipt::{Tier, Verdict};
     use crate::record::roster::GroupId;
     use pakt_keys::EntityId;
 
     fn session(standing: Standing) -> Session {
-        let opening = Opening { standing, contact: None, roster: None, shown: vec![], in_force: true };
+        let opening = Opening { standing, contact: None, roster: None, shown: vec![], in_force: true, settling: false };
         let mut session = Session::new(opening, Time(0));
         outputs(&mut session);
         session
@@ -349,9 +373,45 @@ mod tests {
     }
 
     #[test]
+    fn after_an_end_receipts_are_told_asked_for_and_confirmed_for_a_while() {
+        let opening = Opening {
+            standing: Standing::Ending,
+            contact: None,
+            roster: None,
+            shown: vec![],
+            in_force: false,
+            settling: true,
+        };
+        let mut ending = Session::new(opening, Time(0));
+        assert_eq!(outputs(&mut ending), [Output::Event(Event::Settle)]);
+        let envelope = EnvelopeId([1; 16]);
+        let receipt = ReceiptMessage { envelope, receipt: vec![7] };
+        ending.handle_input(Input::Message(receipt.clone().into()), Time(1));
+        assert_eq!(outputs(&mut ending), [Output::Event(Event::Outgoing(envelope, receipt.into()))]);
+        let held = Message::ReceiptHeld(ReceiptHeld { envelope, verdict: Verdict::Held(Tier::Taken) });
+        for message in [held, Message::AskEnded(AskEnded { core: vec![1] })] {
+            ending.handle_input(Input::Message(message.clone()), Time(1));
+            assert_eq!(outputs(&mut ending), [Output::Event(Event::Take(Box::new(message)))]);
+        }
+        ending.handle_input(Input::Message(Message::Heartbeat(Heartbeat)), Time::from_seconds(59));
+        ending.handle_input(Input::Tick, Time::from_seconds(60));
+        assert!(matches!(outputs(&mut ending)[..], [Output::Event(Event::Close(_))]));
+        let mut active = session(Standing::Active);
+        active.handle_input(Input::Ended, Time(1));
+        active.handle_input(Input::Ended, Time(1));
+        assert_eq!(outputs(&mut active), [Output::Event(Event::Settle)], "once");
+    }
+
+    #[test]
     fn p6_only_an_agreement_in_force_is_live() {
-        let opening =
-            Opening { standing: Standing::Active, contact: None, roster: None, shown: vec![], in_force: false };
+        let opening = Opening {
+            standing: Standing::Active,
+            contact: None,
+            roster: None,
+            shown: vec![],
+            in_force: false,
+            settling: false,
+        };
         let mut session = Session::new(opening, Time(0));
         session.handle_input(Input::RosterTaken(Ok(())), Time(1));
         assert!(!session.is_live());
@@ -368,7 +428,8 @@ mod tests {
             let was = session.is_live();
             session.handle_input(input, Time(1));
             assert_eq!(session.is_live(), live);
-            assert_eq!(!outputs(&mut session).is_empty(), live && !was, "going live is told once");
+            let told = outputs(&mut session).contains(&Output::Event(Event::Live));
+            assert_eq!(told, live && !was, "going live is told once");
         }
     }
 

@@ -351,7 +351,8 @@ def agreement(path, card_paths):
 TIERS = ("delivered", "released", "taken")  # people call them 1, 2, 3
 
 def verdict(c):
-    kind = c.enum(("held", "unopenable", "conflict", "purpose-not-agreed"))
+    kind = c.enum(("held", "unopenable", "conflict", "purpose-not-agreed", "quarantined", "recalled", "returned",
+                   "not-held"))
     return c.enum(TIERS) if kind == "held" else kind
 
 def receipt_body(c):

@@ -92,6 +92,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox", get(routes::inbox_list))
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
+        .route("/v1/inbox/{id}/take", post(routes::inbox_take))
         .merge(keep::router())
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/verification", post(routes::log_verify))

@@ -53,6 +53,7 @@ use super::{events, routes};
         routes::inbox_list,
         routes::inbox_show,
         routes::inbox_content,
+        routes::inbox_take,
         routes::outbox_recall,
         routes::inbox_return,
         routes::inbox_delete,

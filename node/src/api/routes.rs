@@ -489,6 +489,13 @@ pub struct InboxQuery {
     pub group: Option<String>,
 }
 
+/// Take responsibility for a message.
+#[utoipa::path(post, path = "/v1/inbox/{id}/take", params(("id" = String, Path)),
+    responses((status = 200, body = InboxItem), (status = "default", body = Problem)))]
+pub async fn inbox_take(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<InboxItem> {
+    Ok(Json(api.node.inbox_take(id).await?))
+}
+
 /// Received messages and reports, newest first.
 #[utoipa::path(get, path = "/v1/inbox", params(InboxQuery),
     responses((status = 200, body = Vec<InboxItem>), (status = "default", body = Problem)))]

@@ -25,10 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::AgreementRow;
 
-/// How long after an end the door stays open for the end itself.
+/// How long after an end the door stays open for the end itself and for the receipts of what had left before.
 pub const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
-/// How long it stays open for a counterpart that ended it: only so that a lost confirmation can be had again.
-const PEER_END_OPEN_FOR: Duration = Duration::from_secs(3_600);
 
 /// How far an agreement is, whatever the clock shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -255,19 +253,27 @@ impl Agreement {
         let reason = match self.standing {
             Standing::Proposed => false,
             Standing::Active => now < self.terms.valid_until,
-            Standing::Ended => self.ended_here() && self.end_open(now),
+            Standing::Ended => self.ended_here() && !self.end_confirmed && self.end_open(now),
         };
-        reason && self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
+        reason && self.can_dial()
+    }
+
+    /// Whether the counterpart may be dialled at `now` for receipts alone: the agreement has ended not long ago.
+    pub fn may_settle(&self, now: Time) -> bool {
+        self.standing == Standing::Ended && self.end_open(now) && self.can_dial()
+    }
+
+    fn can_dial(&self) -> bool {
+        self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
     }
 
     fn end_open(&self, now: Time) -> bool {
-        let open_for = if self.ended_here() { END_OPEN_FOR } else { PEER_END_OPEN_FOR };
-        !self.end_confirmed && self.ended_at.is_some_and(|at| now.distance(at) < open_for)
+        self.ended_at.is_some_and(|at| now.distance(at) < END_OPEN_FOR)
     }
 
     /// Whether the door table needs a row, whatever the clock shows.
     pub(super) fn has_door(&self) -> bool {
-        !self.unconfirmed && (self.standing != Standing::Ended || !self.end_confirmed)
+        !self.unconfirmed
     }
 
     /// Sorts the agreements with one entity by which of them counts.

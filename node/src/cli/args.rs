@@ -152,6 +152,7 @@ pub enum Command {
         subcommand,
         after_help = "Examples:
   pakt receipt export ID --out study.receipt
+  pakt receipt export ID --page study.html
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
@@ -460,6 +461,10 @@ impl From<PriorityArg> for Priority {
 pub enum WaitFor {
     /// The receiver has opened it and everything is durable there.
     Delivered,
+    /// The receiver has checked every part of it, and its group sees it.
+    Released,
+    /// Somebody there took responsibility.
+    Taken,
 }
 
 impl WaitFor {
@@ -467,6 +472,8 @@ impl WaitFor {
     pub fn tier(self) -> u8 {
         match self {
             Self::Delivered => 1,
+            Self::Released => 2,
+            Self::Taken => 3,
         }
     }
 }
@@ -492,6 +499,11 @@ pub enum InboxCommand {
         /// The folder; created if it does not exist.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+    },
+    /// Take responsibility for a message: its sender gets a receipt that says so.
+    Take {
+        /// Id, as in the list.
+        id: String,
     },
     /// What takes messages away or keeps them.
     #[command(flatten)]
@@ -526,6 +538,9 @@ pub enum ReceiptCommand {
         /// Write the receipt here instead of to stdout.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Write a page with all receipts of the envelope here, to be read and printed.
+        #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "tier"])]
+        page: Option<PathBuf>,
     },
     /// Verify a receipt with the two cards alone; needs no node.
     Verify {

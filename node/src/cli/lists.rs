@@ -162,6 +162,10 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
             let detail: InboxDetail = client.get(&format!("/v1/inbox/{}", escaped(&id))).await?;
             output.result(&detail, inbox_text);
         }
+        InboxCommand::Take { id } => {
+            let item: InboxItem = client.post(&format!("/v1/inbox/{}/take", escaped(&id)), &()).await?;
+            output.result(&item, |item| format!("{} is {}: its sender is told", item.id, item.state.as_str()));
+        }
         InboxCommand::Save { id, to } => save_item(client, output, &id, to).await?,
         InboxCommand::Keep(command) => return keep::keep(client, output, command).await,
     }
@@ -407,7 +411,12 @@ fn envelope_text(envelope: &OutboxEnvelope) -> String {
 /// What the node says; `damaged` for a receipt that does not hold.
 pub async fn receipt(client: &Client, output: Output, command: ReceiptCommand) -> Result<Exit, ServiceError> {
     match command {
-        ReceiptCommand::Export { id, tier, out } => {
+        ReceiptCommand::Export { id, page: Some(path), .. } => {
+            let made = receipt_page(client, &id).await?;
+            output.file(&made, &made.page, Some(&path))?;
+            Ok(Exit::DONE)
+        }
+        ReceiptCommand::Export { id, tier, out, .. } => {
             let query = tier.map(|tier| format!("?tier={tier}")).unwrap_or_default();
             let file: ArmouredFile = client.get(&format!("/v1/outbox/{}/receipt{query}", escaped(&id))).await?;
             output.file(&file, &file.file, out.as_deref())?;
@@ -421,6 +430,32 @@ pub async fn receipt(client: &Client, output: Output, command: ReceiptCommand) -
             Ok(verify(output, &file, [first, second]))
         }
     }
+}
+
+/// A page of receipts as `--json` shows it.
+#[derive(Serialize)]
+struct ReceiptPage {
+    page: String,
+}
+
+/// All receipts of one envelope on one page.
+async fn receipt_page(client: &Client, id: &str) -> Result<ReceiptPage, ServiceError> {
+    let path = format!("/v1/outbox/{}", escaped(id));
+    // The last one first: it also says when there is none, or when the message went to several recipients.
+    let last: ArmouredFile = client.get(&format!("{path}/receipt")).await?;
+    let message: OutboxMessage = client.get(&path).await?;
+    let mut files = Vec::new();
+    for held in message.envelopes.iter().flat_map(|envelope| &envelope.receipts) {
+        let file: ArmouredFile = client.get(&format!("{path}/receipt?tier={}", held.tier)).await?;
+        files.push(file.file);
+    }
+    if files.last() != Some(&last.file) {
+        files.push(last.file);
+    }
+    let status: Status = client.get("/v1/status").await?;
+    let to = message.envelopes.first().map(|envelope| envelope.name.clone()).unwrap_or_default();
+    let names = super::page::Names { from: format!("{}, {}", status.name, status.number), to };
+    Ok(ReceiptPage { page: super::page::page(&names, &files)? })
 }
 
 #[derive(Serialize)]

@@ -22,6 +22,7 @@ pub mod life;
 pub mod lists;
 pub mod log;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod records;
 pub mod renew;

@@ -1,6 +1,7 @@
 //! Two nodes in one process, over real sockets and real files: from a proposal to a receipt.
 
 mod recall;
+mod receipts;
 mod terms;
 
 use std::path::Path;

@@ -242,7 +242,10 @@ impl Step {
         match event {
             delivery::Event::Warn(reason) | delivery::Event::Report(reason) => Some(Step::Report(reason)),
             delivery::Event::Resolved => Some(Step::Resolved),
-            delivery::Event::Attempt | delivery::Event::Withdraw | delivery::Event::AskRecall => None,
+            delivery::Event::Attempt
+            | delivery::Event::Withdraw
+            | delivery::Event::Ask
+            | delivery::Event::AskRecall => None,
         }
     }
 }

@@ -11,6 +11,8 @@
 //! same.
 //! **Invariant:** what is owed stays owed until the sender says that it holds it.
 
+use std::collections::HashSet;
+
 use pakt_keys::EntityId;
 use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::codec;
@@ -29,8 +31,14 @@ use crate::entity::Identity;
 use crate::store::tables::{INBOX, INBOX_IDS, OUT_ENVELOPES, OWED, SETTLED};
 use crate::store::{Rows, StoreError, WriteTx};
 
+/// Receipts that are forgotten at once; the rest goes with the next look.
+const FORGOTTEN_MAX: usize = 4096;
+
 /// An envelope that arrived, by the entity that it came from.
 pub type Arrived = (EntityId, EnvelopeId);
+
+/// A receipt: its envelope, and its place among what was stated about it ([`Verdict::place`]).
+pub type Place = (EnvelopeId, u8);
 
 /// What became of a receipt about something that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,26 +122,26 @@ pub fn find(tx: &impl Rows, (from, envelope): Arrived) -> Result<Option<(u64, In
 }
 
 impl Mailroom {
-    /// Receipts that this counterpart has not confirmed, at most `limit`, with the places that they have among what was
-    /// stated about their envelopes; those of `but` are left out.
+    /// Receipts that this counterpart has not confirmed, at most `limit`; those of `but` are left out.
     ///
     /// # Errors
     /// [`MailError::Store`].
     pub fn owed(
         &self,
         from: &EntityId,
-        but: impl Fn(&(EnvelopeId, u8)) -> bool,
+        but: &HashSet<Place>,
         limit: usize,
-    ) -> Result<Vec<((EnvelopeId, u8), Vec<u8>)>, MailError> {
-        let keys = self.store.read(|tx| tx.prefix_keys(&OWED, from, usize::MAX))?;
-        let wanted = keys.into_iter().filter(|(_, envelope, place)| !but(&(*envelope, *place))).take(limit);
-        let mut owed = Vec::new();
-        for (from, envelope, place) in wanted {
-            if let Some(receipt) = self.store.read(|tx| tx.get(&OWED, &(from, envelope, place)))? {
-                owed.push(((envelope, place), receipt));
+    ) -> Result<Vec<(Place, Vec<u8>)>, MailError> {
+        Ok(self.store.read(|tx| {
+            let keys = tx.prefix_keys(&OWED, from, limit.saturating_add(but.len()))?;
+            let places = keys.into_iter().map(|(_, envelope, place)| (envelope, place));
+            let mut owed = Vec::new();
+            for place in places.filter(|place| !but.contains(place)).take(limit) {
+                let receipt = tx.get(&OWED, &(*from, place.0, place.1))?;
+                owed.extend(receipt.map(|receipt| (place, receipt)));
             }
-        }
-        Ok(owed)
+            Ok::<_, StoreError>(owed)
+        })?)
     }
 
     /// Owes everything again that was stated about an envelope: its sender does not know of it any more.
@@ -150,6 +158,20 @@ impl Mailroom {
             Ok::<_, StoreError>(())
         });
         Ok(owed.await?)
+    }
+
+    /// Owes a counterpart nothing any more: the time in which it could be told is over.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub async fn forget_owed(&self, from: EntityId) -> Result<(), MailError> {
+        let forgotten = self.store.write(move |tx| {
+            for key in tx.prefix_keys(&OWED, &from, FORGOTTEN_MAX)? {
+                tx.remove(&OWED, &key)?;
+            }
+            Ok::<_, StoreError>(())
+        });
+        Ok(forgotten.await?)
     }
 
     /// The sender holds these receipts: they are owed no more, nor are those of lower tiers.

@@ -103,7 +103,7 @@ impl Node {
     }
 
     /// The item whose id, or the first digits of it, was typed.
-    fn inbox_named(&self, typed: &str) -> Answer<InItem> {
+    pub(super) fn inbox_named(&self, typed: &str) -> Answer<InItem> {
         let mut id = [0; 16];
         if hex::decode_to_slice(typed, &mut id).is_ok() {
             match self.inner.mailroom.item(&id) {
@@ -122,7 +122,7 @@ impl Node {
         Ok(read_manifest(&self.inner.blobs, message.from, &segments, key, Bounds::PROTOCOL)?)
     }
 
-    fn inbox_item(&self, item: &InItem) -> InboxItem {
+    pub(super) fn inbox_item(&self, item: &InItem) -> InboxItem {
         match item {
             InItem::Message(message) => shown_message(message),
             InItem::Report(report) => {

@@ -41,6 +41,7 @@ mod running;
 mod sending;
 mod start;
 mod status;
+mod take;
 mod words;
 
 use std::net::SocketAddr;

@@ -14,7 +14,7 @@
 //!
 //! | state | attempt | accepted | refused | transient | receipt of a tier | other receipt | lost | hold over | recall |
 //! |---|---|---|---|---|---|---|---|---|---|
-//! | queued | offered | - | - | - | its state | refused, recalled, expired | queued | expired, or asked about if it had left | recalled, or asked for if it had left |
+//! | queued | offered, or asked how it ended once its time is over | - | - | - | its state | refused, recalled, expired | queued | expired, or asked about if it had left | recalled, or asked for if it had left |
 //! | offered | - | transferring | refused, queued if it has left | queued | its state | the same | queued | withdraw | withdraw, or asked for |
 //! | transferring | - | - | refused, queued if it has left | queued | its state | the same | queued | withdraw, unless it has left | withdraw, or asked for |
 //! | delivered | - | - | - | - | released, taken | refused (quarantined, not for us), recalled | - | - | asked for |
@@ -29,9 +29,15 @@
 //! after the signed envelope has left, only what the counterpart has signed ends it.
 
 mod record;
+#[cfg(test)]
+mod schedules;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transitions;
+#[cfg(test)]
+mod world;
 
 use std::time::Duration;
 
@@ -45,6 +51,8 @@ pub use state::{Reason, State};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A question that is not answered is asked again after this time.
+const ASK_EVERY: Duration = Duration::from_secs(60);
 
 /// What the owner tells this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +90,10 @@ pub enum Input {
 pub enum Event {
     /// Offer it now.
     Attempt,
-    /// Take the offer back, or ask whether it was committed.
+    /// Take the offer back.
     Withdraw,
+    /// Nothing more is sent: ask how it ended.
+    Ask,
     /// The counterpart may hold it: ask for its recall until it has answered with a receipt.
     AskRecall,
     /// Tell the sending group that it is late.
@@ -152,7 +162,7 @@ impl Delivery {
                 self.persist();
             }
             Input::Receipt(verdict) => self.handle_receipt(verdict, now),
-            Input::Withdrawn if self.record.left => {}
+            Input::Withdrawn if self.record.left => self.back_off(Reason::ConnectionLost, now),
             Input::Withdrawn => self.handle_not_held(now),
             Input::Waits(reason) => self.handle_waits(reason, now),
             Input::Stopped(reason) => self.handle_stopped(reason, now),
@@ -225,12 +235,12 @@ impl Delivery {
         if !self.record.left {
             return if self.record.recalling { self.end_recalled(now) } else { self.end(State::Refused, reason, now) };
         }
-        self.handle_lost(now);
         if self.record.stopped.is_none() {
+            self.handle_lost(now);
             self.record.stopped = Some(reason);
             self.persist();
+            self.report_unconfirmed();
         }
-        self.report_unconfirmed();
     }
 
     fn handle_time(&mut self, now: Time) {
@@ -249,11 +259,13 @@ impl Delivery {
             self.outputs.event(Event::Warn(self.record.reason.unwrap_or(Reason::Unreachable)));
         }
         if self.record.state == State::Queued && self.peer_up && now >= self.record.next_attempt_at {
-            self.record.attempts = self.record.attempts.saturating_add(1);
-            self.enter(State::Offered, self.record.reason, now);
-            self.outputs.event(Event::Attempt);
-            if now >= self.record.expires_at {
-                self.outputs.event(Event::Withdraw);
+            if self.record.is_over(now) {
+                self.record.next_attempt_at = now + ASK_EVERY;
+                self.outputs.event(Event::Ask);
+            } else {
+                self.record.attempts = self.record.attempts.saturating_add(1);
+                self.enter(State::Offered, self.record.reason, now);
+                self.outputs.event(Event::Attempt);
             }
         }
         self.outputs.deadline(self.next_deadline(now));

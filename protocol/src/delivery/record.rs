@@ -75,6 +75,11 @@ impl Record {
         self.state.is_open() && self.reason == Some(Reason::NotConfirmed)
     }
 
+    /// Whether its time is over although its signed envelope has left: nothing more is sent, it is only asked about.
+    pub fn is_over(&self, now: Time) -> bool {
+        self.state.is_open() && self.left && (self.stopped.is_some() || now >= self.expires_at)
+    }
+
     /// Notes a state that was reached.
     pub(super) fn enter(&mut self, state: State, reason: Option<Reason>, now: Time) {
         self.state = state;

@@ -149,7 +149,7 @@ fn a_late_receipt_settles_what_was_not_confirmed() {
     assert_eq!(delivery.record().reason, Some(Reason::NotConfirmed));
     events(&mut delivery);
     delivery.handle_input(Input::PeerUp, at(5000));
-    assert_eq!(events(&mut delivery), [Event::Attempt, Event::Withdraw], "it asks");
+    assert_eq!(events(&mut delivery), [Event::Ask], "it asks");
     delivery.handle_input(Input::Receipt(Verdict::Held(Tier::Delivered)), at(5001));
     assert_eq!(delivery.record().state, State::Delivered);
 }

@@ -34,7 +34,7 @@ pub use contact::{Contact, Contacted};
 pub use deposit::{Deposit, DepositOffer, Deposited, Seek, Sought};
 pub use directory::{Publish, Published, Query, QueryAnswer};
 pub use grant::{Grant, Granted};
-pub use held::ReceiptHeld;
+pub use held::{AskEnded, ReceiptHeld};
 pub use introduction::{Introduction, IntroductionTaken};
 pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
@@ -117,6 +117,7 @@ registry! {
     Restored(Restored),
     RestoredKnown(RestoredKnown),
     ReceiptHeld(ReceiptHeld),
+    AskEnded(AskEnded),
     Recall(Recall),
     PurgedBefore(PurgedBefore),
 }
@@ -196,6 +197,7 @@ impl Message {
             | Message::Restored(_)
             | Message::RestoredKnown(_)
             | Message::ReceiptHeld(_)
+            | Message::AskEnded(_)
             | Message::Recall(_)
             | Message::PurgedBefore(_) => About::Agreement,
         }
@@ -234,7 +236,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..47, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..48, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

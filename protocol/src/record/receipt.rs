@@ -187,6 +187,14 @@ pub fn verify_offline(bytes: &[u8], cards: [&Card; 2]) -> Result<Receipt, Record
     Ok(receipt)
 }
 
+/// Reads a receipt whose signature and chain hold; whose they are, only a card or an agreement says.
+///
+/// # Errors
+/// Any [`RecordError`].
+pub fn read(bytes: &[u8]) -> Result<Receipt, RecordError> {
+    open(bytes).map(|(receipt, _)| receipt)
+}
+
 /// Checks signature and chain of a receipt from the bytes alone.
 fn open(bytes: &[u8]) -> Result<(Receipt, CertifiedNode), RecordError> {
     let signed: SignedReceipt = codec::decode(1, bytes, RECEIPT_FILE_BYTES_MAX)?;

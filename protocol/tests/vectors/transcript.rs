@@ -189,7 +189,8 @@ fn node_of(all: &[Said], by: By) -> CertifiedNode {
 fn session_with(roster: &Message) -> Session {
     let Message::Roster(update) = roster else { panic!("{roster:?} instead of a roster") };
     let roster = Some(update.roster.clone());
-    let opening = Opening { standing: Standing::Active, contact: None, roster, shown: vec![], in_force: true };
+    let opening =
+        Opening { standing: Standing::Active, contact: None, roster, shown: vec![], in_force: true, settling: false };
     Session::new(opening, Time(NOW))
 }
 

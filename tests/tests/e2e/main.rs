@@ -29,6 +29,7 @@ mod pipeline;
 mod proxies;
 mod queue;
 mod quiet;
+mod receipts;
 mod recalls;
 mod refusals;
 mod relays;

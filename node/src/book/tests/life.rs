@@ -71,7 +71,7 @@ async fn files_alone_are_enough() {
 }
 
 #[tokio::test]
-async fn p6_an_end_closes_the_doors_once_both_know() {
+async fn p6_an_end_lets_only_receipts_through_the_doors_and_closes_them_after_a_month() {
     let (a, b, id) = agreed().await;
     let early = b.flight(&id).await;
     a.book.end(&id, &a.root()).await.unwrap();
@@ -90,16 +90,21 @@ async fn p6_an_end_closes_the_doors_once_both_know() {
         assert_eq!(answer, Ok(StatementAnswer::Known), "it is told that it is known");
     }
     assert!(!b.book.get(&id).unwrap().in_force(now) && !b.book.get(&id).unwrap().should_dial(now));
-    assert!(b.book.get(&id).unwrap().door_open(now), "the confirmation may have been lost");
-    assert!(!b.book.get(&id).unwrap().door_open(now + DAY));
+    assert!(b.book.get(&id).unwrap().door_open(now), "receipts may be lacking");
+    assert!(!b.book.get(&id).unwrap().door_open(now + 31 * DAY));
     assert!(b.book.end(&id, &b.root()).await.is_err());
     let (from_a, from_b) = (a.flight(&id).await, b.flight(&id).await);
     // The echo of its own end tells A that B knows.
     assert_eq!(a.book.take_statement(&id, end.clone(), true).await, Ok(StatementAnswer::EndKnown));
     assert_eq!(b.book.take_statement(&id, end, true).await, Ok(StatementAnswer::EndKnown));
     let (a, b) = (a.restart(), b.restart());
-    assert!(!a.admits(&from_b).await && !b.admits(&from_a).await);
-    assert!(a.book.check_hello(&id, &b.id(), b.tls_key(), &b.hello()) == Err(HelloProblem::NoAgreement));
+    assert!(a.admits(&from_b).await && b.admits(&from_a).await, "for receipts alone");
+    let later = ambient::now() + 31 * DAY;
+    for node in [&a, &b] {
+        let ended = node.book.get(&id).unwrap();
+        assert!(!ended.should_dial(now) && ended.may_settle(now), "nothing is to be said, receipts may be");
+        assert!(!ended.in_force(now) && !ended.door_open(later) && !ended.may_settle(later));
+    }
     assert_eq!((a.standing(&id), b.standing(&id)), (Standing::Ended, Standing::Ended));
 
     // Ended for good: neither the old file nor the old proposal brings it back, a new proposal does.

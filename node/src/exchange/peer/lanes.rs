@@ -131,7 +131,8 @@ impl PeerActor {
             return;
         }
         lock(&self.shown).next_dial_at = None;
-        if !agreement.should_dial(now()) {
+        let settles = || agreement.may_settle(now()) && self.is_unsettled();
+        if !agreement.should_dial(now()) && !settles() {
             self.explain_not_dialling(&agreement);
             return;
         }

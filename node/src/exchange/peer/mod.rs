@@ -4,7 +4,7 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `recalling` asks for what has left and answers such requests, `records` takes in what is about the
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests, `records` takes in what is about the
 //! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
@@ -27,6 +27,7 @@ mod restored;
 mod seeking;
 mod sending;
 mod session;
+mod settling;
 mod standing;
 mod terms;
 
@@ -69,6 +70,7 @@ use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
+use settling::Settling;
 use terms::Terms;
 
 /// What an actor is told.
@@ -280,6 +282,7 @@ pub(in crate::exchange) struct PeerActor {
     asking: Asking,
     passing: Passing,
     owed: Owed,
+    settling: Settling,
     recalling: Recalling,
 }
 
@@ -331,6 +334,7 @@ impl PeerActor {
             asking: Asking::default(),
             passing: Passing::default(),
             owed: Owed::default(),
+            settling: Settling::default(),
             recalling: Recalling::default(),
         }
     }
@@ -397,7 +401,7 @@ impl PeerActor {
             Command::Ask { after, reply } => self.ask(after, reply),
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
-            Command::Owed => self.tell_owed().await,
+            Command::Owed => self.handle_owed().await,
             Command::Recall(envelope, reply) => self.handle_recall(envelope, reply).await,
         }
     }

@@ -99,6 +99,8 @@ impl PeerActor {
             return self.close_session("a recall that does not verify").await;
         };
         let envelope = request.envelope;
+        // What was confirmed before must not take the answer away.
+        self.write_held().await;
         let (mailroom, entity) = (self.context.mailroom.clone(), self.context.entity.clone());
         let recalled = mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await;
         match recalled {

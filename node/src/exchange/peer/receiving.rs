@@ -5,7 +5,7 @@ use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
-use pakt_protocol::message::{Answer, Message, Offer};
+use pakt_protocol::message::{self, Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
@@ -22,7 +22,7 @@ use crate::blob::Blobs;
 use crate::book::{Agreement, Standing};
 use crate::content::{ReadManifestError, check_table, read_manifest};
 use crate::exchange::pull::Pull;
-use crate::mailroom::inbox::{Arrival, ArrivalNote};
+use crate::mailroom::inbox::{Answer, Arrival, ArrivalNote};
 use crate::mailroom::rows::{InMessage, Stage};
 use crate::mailroom::{MailError, incoming_owner};
 use crate::net::LaneKind;
@@ -258,11 +258,12 @@ impl PeerActor {
     }
 
     async fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
-        let Some(receiving) = self.receiving.remove(&envelope) else { return };
-        self.release_promise(receiving.promised);
-        self.forget_pulls(envelope).await;
+        if !self.receiving.contains_key(&envelope) {
+            return;
+        }
+        self.break_off_receiving(envelope).await;
         self.drop_incoming(envelope).await;
-        self.transmit(Answer::Refuse { envelope, reason }.into());
+        self.transmit(message::Answer::Refuse { envelope, reason }.into());
     }
 
     pub(super) async fn drop_incoming(&mut self, envelope: EnvelopeId) {
@@ -323,31 +324,13 @@ impl PeerActor {
     ) -> Result<Vec<u8>, MailError> {
         let agreement = self.agreement().ok_or(MailError::Missing)?;
         let receiving = self.receiving.get_mut(&envelope).ok_or(MailError::Missing)?;
-        let at = ambient::now();
+        let (at, offered_at) = (ambient::now(), receiving.offered_at);
         let content = receiving.content.take().filter(|_| matches!(verdict, Verdict::Held(_)));
         let verdict =
             if content.is_none() && matches!(verdict, Verdict::Held(_)) { Verdict::Unopenable } else { verdict };
-        let own = self.context.entity.current();
-        let receipt = Receipt {
-            verdict,
-            core: open.hash,
-            message: open.core.message,
-            envelope,
-            sender: open.core.sender,
-            recipient: open.core.recipient,
-            agreement: self.id,
-            agreement_hash: agreement.record.hash(),
-            counts: open.core.counts,
-            offered_at: receiving.offered_at,
-            at,
-            log_head: None,
-            chain: own.chain().clone(),
-        };
-        let answer = move |head: BlindedHead| {
-            receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(own.statement()))
-        };
         let chunks = usize::try_from(open.core.counts.chunks).unwrap_or(usize::MAX);
         let segments = receiving.machine.objects().iter().skip(chunks).map(|entry| entry.id).collect();
+        let answer = self.first_receipt(&agreement, open, verdict, (offered_at, at));
         let group = self.context.book.group_by_id(&open.core.group).map(|group| group.name).unwrap_or_default();
         let (key, head) = match content {
             Some(Readable { head, key }) => (key, Some(head)),
@@ -374,8 +357,45 @@ impl PeerActor {
             stage: Stage::Checking,
         });
         let note = ArrivalNote { message: open.core.message, agreement: self.id, core: open.hash };
-        let arrival = Arrival { message, key, segments, note, answer: Box::new(answer) };
+        let arrival = Arrival { message, key, segments, note, answer };
         self.context.mailroom.commit(self.entity, envelope, arrival).await
+    }
+
+    /// What signs the first statement about an envelope, once the log's head with it is known.
+    pub(super) fn first_receipt(
+        &self,
+        agreement: &Agreement,
+        open: &OpenEnvelope,
+        verdict: Verdict,
+        (offered_at, at): (Time, Time),
+    ) -> Answer {
+        let own = self.context.entity.current();
+        let receipt = Receipt {
+            verdict,
+            core: open.hash,
+            message: open.core.message,
+            envelope: open.core.envelope,
+            sender: open.core.sender,
+            recipient: open.core.recipient,
+            agreement: self.id,
+            agreement_hash: agreement.record.hash(),
+            counts: open.core.counts,
+            offered_at,
+            at,
+            log_head: None,
+            chain: own.chain().clone(),
+        };
+        Box::new(move |head: BlindedHead| {
+            receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(own.statement()))
+        })
+    }
+
+    /// Drops what is under way of an envelope that will never be committed.
+    pub(super) async fn break_off_receiving(&mut self, envelope: EnvelopeId) {
+        if let Some(receiving) = self.receiving.remove(&envelope) {
+            self.release_promise(receiving.promised);
+            self.forget_pulls(envelope).await;
+        }
     }
 
     /// Drops what was received in part of envelopes whose sender has given them up without being able to say so, or whose
@@ -388,6 +408,9 @@ impl PeerActor {
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
+        if agreement.standing == Standing::Ended && !agreement.door_open(now()) {
+            self.forget_owed().await;
+        }
         let rows = match self.context.mailroom.all_incoming(&self.entity) {
             Ok(rows) => rows,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "accepted offers could not be read"),

@@ -35,6 +35,7 @@ impl PeerActor {
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             Message::ReceiptHeld(held) => self.take_receipt_held(held).await,
+            Message::AskEnded(ask) => self.answer_ask(&ask.core).await,
             Message::Recall(recall) => self.take_recall(recall).await,
             Message::PurgedBefore(purged) => self.take_purged_before(purged).await,
             other => {

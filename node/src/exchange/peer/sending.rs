@@ -58,6 +58,17 @@ pub(super) struct Whole {
     objects: Arc<Vec<ObjectEntry>>,
 }
 
+/// What came of making a record durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// It is.
+    Kept,
+    /// The envelope had left the queue by a receipt that came another way.
+    Overtaken,
+    /// It is not.
+    Failed,
+}
+
 /// What a delivery wants kept, beside its record.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -135,7 +146,8 @@ impl PeerActor {
             return;
         }
         while self.is_live() && self.sending.len() < SENDING_MAX {
-            let next = self.waiting.iter().find(|(_, envelope)| self.may_go(envelope)).map(|(place, _)| *place);
+            let may_go = |envelope| self.may_go(envelope) && self.may_ask(envelope);
+            let next = self.waiting.iter().find(|(_, envelope)| may_go(envelope)).map(|(place, _)| *place);
             let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else {
                 return self.hold_for_rate().await;
             };
@@ -191,6 +203,14 @@ impl PeerActor {
     }
 
     pub(super) async fn tick_delivery(&mut self, envelope: EnvelopeId) {
+        if !self.deliveries.contains_key(&envelope) {
+            // How it ended could not be written: it begins anew from what was.
+            if let Ok(row) = self.context.mailroom.envelope(&envelope) {
+                self.add_delivery(row).await;
+                self.fill_places().await;
+            }
+            return;
+        }
         self.tell_delivery(envelope, DeliveryInput::Tick, Kept::default()).await;
     }
 
@@ -208,7 +228,7 @@ impl PeerActor {
     ) {
         let Some(delivery) = self.deliveries.get_mut(&envelope) else { return };
         delivery.handle_input(input, now());
-        let (mut attempt, mut withdraw, mut record) = (false, false, None);
+        let (mut attempt, mut withdraw, mut ask, mut record) = (false, false, false, None);
         while let Some(output) = delivery.poll_output() {
             match output {
                 Output::Transmit(_) => {}
@@ -217,18 +237,24 @@ impl PeerActor {
                 Output::Deadline(at) => self.timers.set(Timer::Delivery(envelope), at),
                 Output::Event(DeliveryEvent::Attempt) => attempt = true,
                 Output::Event(DeliveryEvent::Withdraw) => withdraw = true,
+                Output::Event(DeliveryEvent::Ask) => ask = true,
                 Output::Event(event) => kept.steps.extend(Step::of(event)),
             }
         }
         let is_open = delivery.record().state.is_open();
-        let is_overtaken = match record {
-            Some(record) => !self.keep(envelope, record, kept, bytes).await,
-            None => false,
+        let written = match record {
+            Some(record) => self.keep(envelope, record, kept, bytes).await,
+            None => Written::Kept,
         };
-        if !is_open || is_overtaken {
+        if !is_open || written == Written::Overtaken {
             self.end_delivery(envelope).await;
+            if written == Written::Failed {
+                self.timers.set(Timer::Delivery(envelope), now() + BEGIN_AGAIN);
+            }
         } else if attempt {
             Box::pin(self.start_sending(envelope)).await;
+        } else if ask {
+            self.ask_how_it_ended(envelope);
         }
         if withdraw && let Some(sending) = self.sending.get_mut(&envelope) {
             sending.machine.handle_input(Input::Withdraw);
@@ -236,14 +262,15 @@ impl PeerActor {
         }
     }
 
-    /// Makes a record durable; false if the envelope was settled elsewhere meanwhile.
-    async fn keep(&mut self, envelope: EnvelopeId, record: Record, kept: Kept, bytes: (u64, u64)) -> bool {
+    /// Makes a record durable.
+    async fn keep(&mut self, envelope: EnvelopeId, record: Record, kept: Kept, bytes: (u64, u64)) -> Written {
         tracing::info!(%envelope, state = record.state.as_str(), reason = record.reason.map(Reason::as_str), "delivery");
         match self.context.mailroom.keep(envelope, record, kept.receipt, kept.steps, bytes).await {
-            Ok(kept) => kept,
+            Ok(true) => Written::Kept,
+            Ok(false) => Written::Overtaken,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
-                true
+                Written::Failed
             }
         }
     }
@@ -255,6 +282,7 @@ impl PeerActor {
             self.waiting.retain(|_, waiting| *waiting != envelope);
         }
         self.timers.clear(Timer::Delivery(envelope));
+        self.settled(&envelope);
         self.shared.stop_serving(&envelope);
         lock(&self.context.progress).remove(&envelope);
         // Not here: what waits may end as well, and would call this again from within.
@@ -381,6 +409,9 @@ impl PeerActor {
     async fn persist_sending(&mut self, envelope: EnvelopeId, change: Persist) {
         match change {
             Persist::Leaving(_) => {
+                if !self.may_leave(&envelope).await {
+                    return;
+                }
                 self.tell_delivery(envelope, DeliveryInput::Left, Kept::default()).await;
                 let is_kept = self.context.mailroom.envelope(&envelope).is_ok_and(|row| row.delivery.left);
                 if !is_kept {
@@ -494,13 +525,18 @@ impl PeerActor {
         if roster.groups.iter().all(|group| group.id != whole.row.group) {
             return self.end_transfer(envelope, DeliveryInput::Stopped(Reason::GroupGone)).await;
         }
-        let key = match self.context.mailroom.manifest_key(&whole.row.message) {
+        let message = whole.row.message;
+        if !self.may_leave(&envelope).await {
+            return;
+        }
+        let key = match self.context.mailroom.manifest_key(&message) {
             Ok(key) => key,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the key of a message is gone");
                 return self.close_session("a fault of this node").await;
             }
         };
+        let Some(Content::Whole(whole)) = self.sending.get(&envelope).map(|sending| &sending.content) else { return };
         let own = self.context.entity.current();
         let epoch = (roster.epoch, &roster.epoch_key);
         let sealed = SealedEnvelope::seal(&whole.row.core, &key, epoch, own.statement(), &mut ambient::rng());

@@ -16,6 +16,7 @@ use pakt_protocol::session::{self, Event, Input, Opening, Session};
 use pakt_protocol::time::Time;
 
 use super::lanes::BRIEF;
+use super::settling::SETTLE_AGAIN;
 use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
@@ -73,7 +74,7 @@ impl PeerActor {
         let Some(agreement) = self.agreement() else { return };
         self.dialled();
         self.sessions += 1;
-        let opening = self.opening(&agreement, lane.agreement_version).await;
+        let opening = self.opening(&agreement, lane.agreement_version, lane.dialer).await;
         let machine = Session::new(opening, now());
         let control = ControlLane::start(lane.io, self.sessions, self.own_inbox.clone());
         tracing::info!(agreement = %self.id, peer = %self.entity, dialer = lane.dialer, "online");
@@ -112,7 +113,7 @@ impl PeerActor {
         }
     }
 
-    async fn opening(&self, agreement: &Agreement, version: u32) -> Opening {
+    async fn opening(&self, agreement: &Agreement, version: u32, dialer: bool) -> Opening {
         let standing = match agreement.standing {
             Standing::Proposed => session::Standing::Awaiting,
             Standing::Active => session::Standing::Active,
@@ -124,6 +125,8 @@ impl PeerActor {
             roster: self.own_roster().await,
             shown: self.shown_at_start(agreement, version),
             in_force: agreement.in_force(now()),
+            // Whoever dials after an end has something to settle.
+            settling: standing == session::Standing::Ending && (!dialer || self.is_unsettled()),
         }
     }
 
@@ -162,6 +165,7 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
+        self.forget_asked();
         self.forget_recalls();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
@@ -208,12 +212,15 @@ impl PeerActor {
             }
             Event::TakeRoster(roster) => {
                 let taken = self.context.book.take_roster(&self.id, &roster).await;
+                // Receipts are told while the agreement is suspended, too.
+                if taken.is_ok() {
+                    self.tell_owed().await;
+                }
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
             Event::Live => {
                 self.tell_restored().await;
                 self.attest().await;
-                self.tell_owed().await;
                 self.send_recalls().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;
@@ -227,6 +234,7 @@ impl PeerActor {
             Event::Incoming(envelope, message) => self.tell_receiving(envelope, message).await,
             Event::Outgoing(envelope, message) => self.tell_sending(envelope, message).await,
             Event::Take(message) => self.take_record(*message).await,
+            Event::Settle => self.settle_up().await,
             Event::OpenLanes(kind, count) => self.open_lanes(kind, count),
             Event::Close(why) => self.close_session(why).await,
         }
@@ -259,11 +267,13 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
+        self.forget_asked();
         self.forget_recalls();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
-        self.plan_dial(Duration::from_secs(10));
+        let ended = self.agreement().is_some_and(|agreement| agreement.end_confirmed);
+        self.plan_dial(if ended { SETTLE_AGAIN } else { Duration::from_secs(10) });
     }
 
     pub(super) async fn handle_roster_changed(&mut self) {
@@ -294,6 +304,9 @@ impl PeerActor {
         }
         match found {
             Ok((view, receipt)) => {
+                if receipt.is_some() {
+                    self.owe_again(offer.envelope).await;
+                }
                 if offer.agreement_version < view.agreement_version {
                     self.show_current();
                 }

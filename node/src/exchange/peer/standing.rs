@@ -107,7 +107,8 @@ impl PeerActor {
                     // So that the counterpart need not wait for this either.
                     self.transmit(say(statement, true));
                 }
-                return self.close_session("the agreement has ended").await;
+                self.follow_agreement().await;
+                return self.end_if_settled().await;
             }
         }
         self.follow_agreement().await;

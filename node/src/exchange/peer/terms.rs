@@ -192,6 +192,19 @@ impl PeerActor {
         false
     }
 
+    /// Whether the signed envelope may leave now: an attestation may have run out while its content was on the way. Else
+    /// it waits in line again.
+    pub(super) async fn may_leave(&mut self, envelope: &EnvelopeId) -> bool {
+        if self.lack().is_none() {
+            return true;
+        }
+        self.sample_wire();
+        self.shared.stop_serving(envelope);
+        self.sending.remove(envelope);
+        tracing::warn!(%envelope, peer = %self.entity, "what was about to leave waits: a control is missing");
+        Box::pin(self.may_be_offered(envelope)).await
+    }
+
     /// Counts an envelope that is about to be offered, durably; false if that is not possible.
     pub(super) async fn count_sent(&mut self, envelope: EnvelopeId) -> bool {
         if self.rate_limit().is_none() {

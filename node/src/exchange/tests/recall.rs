@@ -1,5 +1,7 @@
 //! Recalls, and what is not for the recipient, between two nodes.
 
+use std::collections::HashSet;
+
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::record::receipt::{Tier, Verdict};
 
@@ -76,7 +78,7 @@ async fn p41_a_recalled_message_is_purged_and_the_sender_holds_the_proof() {
     assert!(b.mailroom.item(&envelope.0).is_err());
     b.holds_nothing_of(&a).await;
     assert_eq!(b.reports(), ["A message was recalled"]);
-    until("confirmed", || b.mailroom.owed(&a.entity.id(), |_| false, 9).unwrap().is_empty()).await;
+    until("confirmed", || b.mailroom.owed(&a.entity.id(), &HashSet::new(), 9).unwrap().is_empty()).await;
     assert!(a.mailroom.open_recalls(id).await.unwrap().is_empty());
     a.stop().await;
     b.stop().await;

@@ -1,5 +1,7 @@
 //! P41: what is purged is gone from every place on the disk, whenever it is cut off; and nothing is purged that must stay.
 
+use std::collections::HashSet;
+
 use pakt_keys::keystore::{HeldRoot, Keystore};
 use pakt_keys::sealing::ContactKey;
 use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
@@ -292,7 +294,7 @@ fn stated(mailroom: &Mailroom, own: &Entity) -> Verdict {
 }
 
 fn owed(mailroom: &Mailroom) -> Vec<u8> {
-    mailroom.owed(&PEER, |_| false, 100).unwrap().into_iter().map(|((_, place), _)| place).collect()
+    mailroom.owed(&PEER, &HashSet::new(), 100).unwrap().into_iter().map(|((_, place), _)| place).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

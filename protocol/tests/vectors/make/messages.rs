@@ -50,7 +50,7 @@ fn good(story: &Story) -> Vec<Vector> {
     let amendment = story.amendment(&story.amended_terms().body(), None, Some(b));
     let addresses = [&[1][..], &b.entity().0, &a.entity().0, &story.agreement_id(), &[0; 8], &[0; 8]].concat();
     let addresses = wire::signed(&addresses, &b.sign(Domain::AddressUpdate, &addresses));
-    let rows: [(&str, u32, Vec<u8>, &str); 38] = [
+    let rows: [(&str, u32, Vec<u8>, &str); 41] = [
         ("open_control", 0, limits(Wire::default().u32(0).u8(0)), "a control lane"),
         ("open_bulk", 0, limits(Wire::default().u32(2).u8(3)), "the fourth bulk lane"),
         ("opened", 1, limits(Wire::default()), "the lane is up"),
@@ -94,6 +94,9 @@ fn good(story: &Story) -> Vec<Vector> {
         ("sought", 26, Wire::default().u32(5).u64(1).bytes(&[4; 2_560]).0, "what was found, or looks like it"),
         ("grant", 34, story.signed_grant(a, b), "A grants B another way through its door"),
         ("granted", 35, Wire::default().raw(&story.agreement_id()).u64(1).0, "B has it"),
+        ("receipt_held", 44, envelope().u32(0).u32(2).0, "A holds the receipt of tier 3, and those below"),
+        ("receipt_held_unopenable", 44, envelope().u32(1).0, "A holds what was stated instead of a tier"),
+        ("ask_ended", 45, Wire::default().bytes(&[1, 2, 3]).0, "A asks how an envelope ended"),
     ];
     rows.map(|(name, index, body, note)| {
         Vector::new(&format!("message_{name}"), "message", "ok", note).hex(&message(index, &body))

@@ -296,6 +296,10 @@ fn receipt_rows(story: &Story) -> Vec<Row> {
         ("unopenable", "ok", with(&[1]), "B received everything but cannot open it"),
         ("purpose_not_agreed", "ok", with(&[3]), "B opened it, and its purpose is none of the agreement's"),
         ("conflict", "ok", with(&[2]), "B holds another message under this id"),
+        ("quarantined", "ok", with(&[4]), "B's malware check found something"),
+        ("recalled", "ok", with(&[5]), "B has purged it on A's wish"),
+        ("returned", "ok", with(&[6]), "it was not for B, who has purged it"),
+        ("not_held", "ok", with(&[7]), "B does not hold it and never will"),
         (
             "after_a_new_root",
             "ok",
@@ -303,7 +307,7 @@ fn receipt_rows(story: &Story) -> Vec<Row> {
             "B's root was replaced after its card was made",
         ),
         ("unknown_tier", "Codec.Malformed", with(&[0, 3]), "a tier that does not exist"),
-        ("unknown_verdict", "Codec.Malformed", with(&[4]), "a verdict that does not exist"),
+        ("unknown_verdict", "Codec.Malformed", with(&[8]), "a verdict that does not exist"),
         (
             "option_2",
             "Codec.Malformed",

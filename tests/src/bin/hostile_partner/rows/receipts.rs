@@ -4,12 +4,13 @@ use pakt_node::ambient;
 use pakt_protocol::ids::{CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::message::{
-    Answer, EpochGone, Offer, Progress, Ready, ReceiptMessage, RosterUpdate, WantLanes, Withdrawn,
+    Answer, AskEnded, EpochGone, Offer, Progress, Ready, ReceiptHeld, ReceiptMessage, RosterUpdate, WantLanes,
+    Withdrawn,
 };
-use pakt_protocol::record::envelope::Counts;
+use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes};
 
-use super::{Met, Row, Stage, closed, honest, passed_over};
+use super::{Met, Row, Stage, answered, closed, honest, passed_over};
 use crate::partner::Partner;
 use crate::session::Session;
 
@@ -110,6 +111,27 @@ pub(crate) const ROWS: &[Row] = &[
         meets: "conflict: the sender is told, nothing counts as delivered",
         says: "reason=\"conflict\"",
         act: other_content,
+    },
+    Row {
+        name: "confirmation of nothing",
+        does: "says that it holds receipts that the victim never signed",
+        meets: "passed over",
+        says: "",
+        act: held_nothing,
+    },
+    Row {
+        name: "question about another's",
+        does: "asks how an envelope of its accomplice ended",
+        meets: "session closed",
+        says: "a question about what it did not send",
+        act: asks_for_another,
+    },
+    Row {
+        name: "question about nothing",
+        does: "asks how an envelope ended that it never sent",
+        meets: "receipt not held",
+        says: "the sender was told that this node does not hold it",
+        act: asks_for_nothing,
     },
 ];
 
@@ -253,4 +275,46 @@ fn other_content(stage: &mut Stage) -> Met {
         true => Met::Other("conflict: the sender is told, nothing counts as delivered"),
         false => Met::SessionClosed,
     }
+}
+
+fn held_nothing(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    for verdict in [Verdict::Held(Tier::Taken), Verdict::NotHeld, Verdict::Returned] {
+        session.control.say(ReceiptHeld { envelope: EnvelopeId(ambient::random()), verdict });
+    }
+    passed_over(session.control.stands())
+}
+
+/// A question about an envelope of `sender`, in the first partner's session.
+fn asks(stage: &mut Stage, sender: pakt_keys::EntityId) -> Result<(Session, EnvelopeId), String> {
+    let mut session = stage.first.session().map_err(|stop| format!("{stop:?}"))?;
+    let partner = &stage.first;
+    let core = EnvelopeCore {
+        suite: SUITE,
+        message: MessageId(ambient::random()),
+        envelope: EnvelopeId(ambient::random()),
+        sender,
+        recipient: partner.victim_entity(),
+        group: pakt_protocol::record::roster::GroupId([5; 16]),
+        priority: Priority::Normal,
+        submitted_at: ambient::now(),
+        counts: Counts::default(),
+        agreement: partner.agreement(),
+        agreement_version: 1,
+        root_hash: [5; 32],
+    };
+    session.control.say(AskEnded { core: core.to_bytes() });
+    Ok((session, core.envelope))
+}
+
+fn asks_for_another(stage: &mut Stage) -> Met {
+    let accomplice = stage.second.entity();
+    let (mut session, _) = honest!(asks(stage, accomplice));
+    closed(session.control.is_closed())
+}
+
+fn asks_for_nothing(stage: &mut Stage) -> Met {
+    let own = stage.first.entity();
+    let (mut session, envelope) = honest!(asks(stage, own));
+    answered(session.answer(envelope))
 }
