@@ -22,7 +22,7 @@ fn inbox(node: &TestNode) -> Vec<Value> {
 
 fn state(pair: &Pair, id: &str) -> String {
     let shown = pair.a.json(&["outbox", "show", id]);
-    shown["envelope"]["state"].as_str().unwrap_or_default().to_owned()
+    shown["state"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
