@@ -12,13 +12,13 @@ use crate::mailroom::rows::Stage;
 use crate::store::StoreError;
 
 impl TestNode {
-    fn state(&self, envelope: &EnvelopeId) -> State {
+    fn state_of(&self, envelope: &EnvelopeId) -> State {
         self.mailroom.envelope(envelope).unwrap().delivery.state
     }
 
     async fn delivered(&self, id: &AgreementId) -> EnvelopeId {
         let envelope = self.send(id, 300_000).await;
-        until("delivered", || self.state(&envelope).tier().is_some()).await;
+        until("delivered", || self.state_of(&envelope).tier().is_some()).await;
         envelope
     }
 
@@ -44,7 +44,7 @@ impl TestNode {
         moved.unwrap();
     }
 
-    fn reports(&self) -> Vec<String> {
+    fn report_subjects(&self) -> Vec<String> {
         let subject = |item| match item {
             InItem::Report(report) => Some(report.subject),
             InItem::Message(_) => None,
@@ -59,11 +59,11 @@ async fn a_recall_before_the_envelope_leaves_is_certain_and_leaves_nothing() {
     b.stop().await;
     until("offline", || !a.exchange.peer(&id).online).await;
     let envelope = a.send(&id, 300_000).await;
-    assert_eq!(a.state(&envelope), State::Queued);
+    assert_eq!(a.state_of(&envelope), State::Queued);
     a.exchange.recall(&id, envelope).await.unwrap();
-    assert_eq!(a.state(&envelope), State::Recalled);
+    assert_eq!(a.state_of(&envelope), State::Recalled);
     assert!(a.mailroom.open_envelopes(&id).unwrap().is_empty());
-    assert_eq!(a.reports(), [""; 0], "whoever recalled it knows");
+    assert_eq!(a.report_subjects(), [""; 0], "whoever recalled it knows");
     until("nothing is stored", || a.stored(&a) == 0).await;
     a.stop().await;
 }
@@ -73,11 +73,11 @@ async fn p41_a_recalled_message_is_purged_and_the_sender_holds_the_proof() {
     let (a, b, id) = pair().await;
     let envelope = a.delivered(&id).await;
     a.exchange.recall(&id, envelope).await.unwrap();
-    until("recalled", || a.state(&envelope) == State::Recalled).await;
+    until("recalled", || a.state_of(&envelope) == State::Recalled).await;
     assert_eq!(a.stated(&id, &envelope), Verdict::Recalled);
     assert!(b.mailroom.item(&envelope.0).is_err());
     b.holds_nothing_of(&a).await;
-    assert_eq!(b.reports(), ["A message was recalled"]);
+    assert_eq!(b.report_subjects(), ["A message was recalled"]);
     until("confirmed", || b.mailroom.owed(&a.entity.id(), &HashSet::new(), 9).unwrap().is_empty()).await;
     assert!(a.mailroom.open_recalls(id).await.unwrap().is_empty());
     a.stop().await;
@@ -91,10 +91,10 @@ async fn a_recall_that_comes_too_late_is_answered_with_the_receipt_taken() {
     // Taken, and not told yet.
     b.stage(&a, envelope, &[Stage::Released, Stage::Taken]).await;
     a.exchange.recall(&id, envelope).await.unwrap();
-    until("taken", || a.state(&envelope) == State::Taken).await;
+    until("taken", || a.state_of(&envelope) == State::Taken).await;
     assert_eq!(a.stated(&id, &envelope), Verdict::Held(Tier::Taken));
     assert!(b.mailroom.item(&envelope.0).is_ok());
-    assert!(a.reports().iter().any(|subject| subject.contains("too late")), "{:?}", a.reports());
+    assert!(a.report_subjects().iter().any(|subject| subject.contains("too late")), "{:?}", a.report_subjects());
     a.stop().await;
     b.stop().await;
 }
@@ -106,13 +106,13 @@ async fn p41_what_is_not_for_the_recipient_is_purged_and_the_sender_is_told() {
     let key = (a.entity.id(), envelope);
     b.mailroom.purge(&b.entity, key, Cause::NotForUs, ambient::service_now()).await.unwrap();
     b.exchange.receipts_owed(&id).await;
-    until("refused", || a.state(&envelope) == State::Refused).await;
+    until("refused", || a.state_of(&envelope) == State::Refused).await;
     assert_eq!(a.mailroom.envelope(&envelope).unwrap().delivery.reason, Some(Reason::Returned));
-    assert_eq!((a.stated(&id, &envelope), a.reports().len()), (Verdict::Returned, 1));
+    assert_eq!((a.stated(&id, &envelope), a.report_subjects().len()), (Verdict::Returned, 1));
     b.holds_nothing_of(&a).await;
     // A recall afterwards finds that it has ended.
     a.exchange.recall(&id, envelope).await.unwrap();
-    assert_eq!(a.state(&envelope), State::Refused);
+    assert_eq!(a.state_of(&envelope), State::Refused);
     a.stop().await;
     b.stop().await;
 }
