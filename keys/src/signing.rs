@@ -53,11 +53,13 @@ pub enum Domain {
     Decline,
     /// The entity has restored a backup.
     RestoreNotice,
+    /// A sender asks for an envelope that has left to be purged.
+    Recall,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -74,6 +76,7 @@ impl Domain {
         Self::DirectoryPage,
         Self::Decline,
         Self::RestoreNotice,
+        Self::Recall,
     ];
 
     /// The text that enters the signed input.
@@ -95,6 +98,7 @@ impl Domain {
             Self::DirectoryPage => "pakt directory page v1",
             Self::Decline => "pakt decline v1",
             Self::RestoreNotice => "pakt restore notice v1",
+            Self::Recall => "pakt recall v1",
         }
     }
 }

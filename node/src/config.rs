@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::backup::BackupConfig;
 use crate::directory::DirectoryConfig;
 use crate::files;
 use crate::introductions::IntroductionsConfig;
@@ -79,6 +80,9 @@ pub struct Config {
     /// What lies in the data directory.
     #[serde(default)]
     pub store: StoreConfig,
+    /// Where the ledger of purges lies.
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// How much of the line content may take.
     #[serde(default)]
     pub line: LineConfig,
@@ -200,6 +204,9 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(|e| broken(path, &toml_error(text, &e)))?;
         if config.approvals.is_some_and(|count| !(1..=2).contains(&count)) {
             return Err(broken(path, "`approvals` is 1 or 2"));
+        }
+        if config.backup.ledger.as_ref().is_some_and(|ledger| !ledger.is_absolute()) {
+            return Err(broken(path, "`ledger` in [backup] is an absolute path"));
         }
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
@@ -359,6 +366,11 @@ const CONFIG_TAIL: &str = r#"
 # Without it a tenth of the free space, at most 100 GB; "0" keeps none. It is given up when space is short.
 # known_content = "20GB"
 
+[backup]
+# A file beside the backups, on another disk, that names what was purged since: restoring an older backup then brings
+# nothing back. An absolute path. Whoever reads it learns how many purges there were, no more.
+# ledger = "/mnt/backup/nord.purges"
+
 [line]
 # How much of the line content may take: "20Mbit/s", "2.5MB/s" or "none", for all counterparts together and for each.
 # What is urgent counts, but does not wait.
@@ -465,6 +477,7 @@ mod tests {
             approvals: None,
             bulk_lanes: None,
             store: StoreConfig::default(),
+            backup: Default::default(),
             line: LineConfig::default(),
             relay: RelayConfig::default(),
             directory: DirectoryConfig::default(),

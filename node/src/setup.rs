@@ -128,6 +128,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         approvals: None,
         bulk_lanes: None,
         store: StoreConfig::default(),
+        backup: Default::default(),
         line: Default::default(),
         relay: Default::default(),
         directory: Default::default(),

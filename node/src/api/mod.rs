@@ -9,6 +9,7 @@
 //! Start reading at [`router`].
 
 pub mod events;
+mod keep;
 pub mod listen;
 pub mod openapi;
 pub mod quarantine;
@@ -96,6 +97,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/quarantine/{id}/release", post(quarantine::release))
         .route("/v1/quarantine/{id}/delete", post(quarantine::delete))
+        .merge(keep::router())
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/verification", post(routes::log_verify))
         .route("/v1/backup", get(routes::backup_state))

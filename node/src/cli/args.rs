@@ -11,6 +11,7 @@ use super::address::AddressCommand;
 use super::backup::BackupCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
+use super::keep::{KeepCommand, RecallCommand};
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::life::LifeCommand;
 use super::log::LogCommand;
@@ -511,6 +512,9 @@ pub enum InboxCommand {
         /// Id, as in the list.
         id: String,
     },
+    /// What takes messages away or keeps them.
+    #[command(flatten)]
+    Keep(KeepCommand),
 }
 
 /// `pakt outbox …`
@@ -523,6 +527,9 @@ pub enum OutboxCommand {
         /// Message or envelope id.
         id: String,
     },
+    /// What takes messages back.
+    #[command(flatten)]
+    Recall(RecallCommand),
 }
 
 /// `pakt receipt …`

@@ -16,6 +16,7 @@ pub mod client;
 pub mod directory;
 pub mod doctor;
 pub mod introduce;
+pub mod keep;
 pub mod keys;
 pub mod life;
 pub mod lists;

@@ -17,10 +17,10 @@ pub trait Source: Send + Sync {
     fn evidence(&self) -> Evidence;
 }
 
-/// Nothing is ever deleted: every message is kept as long as any agreement can ask for.
-struct NothingIsDeleted;
+/// Nothing is deleted before the time that its agreement says (`mailroom::purge`).
+struct KeptAsAgreed;
 
-impl Source for NothingIsDeleted {
+impl Source for KeptAsAgreed {
     fn evidence(&self) -> Evidence {
         Evidence::KeptFor(None)
     }
@@ -33,10 +33,10 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The controls of this program: messages are kept, for there is nothing that deletes them; content passes the
+    /// The controls of this program: messages are kept as agreed, for nothing deletes them earlier; content passes the
     /// scanner that the operator set, if any; there is no journal that takes it.
     pub fn of_this_node(scanner: Option<Scanner>) -> Controls {
-        let mut sources: Vec<(Control, Box<dyn Source>)> = vec![(Control::Retention, Box::new(NothingIsDeleted))];
+        let mut sources: Vec<(Control, Box<dyn Source>)> = vec![(Control::Retention, Box::new(KeptAsAgreed))];
         sources.extend(scanner.map(|scanner| (Control::MalwareScan, Box::new(scanner) as Box<dyn Source>)));
         Controls::from_sources(sources)
     }

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 
 use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
-use super::{MailError, Mailroom, incoming_owner, release};
+use super::{MailError, Mailroom, incoming_owner, release, retention, words};
 use crate::audit;
 use crate::blob::Blobs;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
+use crate::store::tables::{IN_PLACES, IN_SEGMENTS, INBOX, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
 /// Items that one listing gives.
@@ -155,7 +155,15 @@ impl Mailroom {
     ///
     /// # Errors
     /// [`MailError`]; nothing of it is then visible.
-    pub async fn commit(&self, from: EntityId, envelope: EnvelopeId, arrival: Arrival) -> Result<Vec<u8>, MailError> {
+    pub async fn commit(
+        &self,
+        from: EntityId,
+        envelope: EnvelopeId,
+        mut arrival: Arrival,
+    ) -> Result<Vec<u8>, MailError> {
+        if let Some(message) = &mut arrival.message {
+            message.words = words::seal(message, &arrival.key);
+        }
         let slot = match &arrival.message {
             Some(_) => Some(self.put_key(arrival.key.clone()).await?),
             None => None,
@@ -179,8 +187,11 @@ impl Mailroom {
                 match (arrival.message, slot) {
                     (Some(message), Some(slot)) => {
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        let item = InItem::Message(InMessage { key: Some(slot), ..message });
+                        let mut message = InMessage { key: Some(slot), ..message };
+                        retention::keep(tx, &mut message)?;
+                        let item = InItem::Message(message);
                         let sequence = add_item(tx, &item)?;
+                        tx.put(&IN_PLACES, &key, &sequence)?;
                         if let InItem::Message(message) = &item {
                             release::begin(tx, message, sequence, arrival.scan)?;
                         }
@@ -224,7 +235,7 @@ impl Mailroom {
             InItem::Report(report) => group.is_none_or(|group| report.group == *group),
         };
         let newest = self.store.read(|tx| tx.range_backwards(&INBOX, .., usize::MAX))?;
-        Ok(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
+        self.with_words(newest.into_iter().map(|(_, item)| item).filter(of_group).take(LIST_MAX).collect())
     }
 
     /// One item by the id that listings show.
@@ -236,7 +247,8 @@ impl Mailroom {
             Some(sequence) => tx.get(&INBOX, &sequence),
             None => Ok(None),
         })?;
-        item.ok_or(MailError::Missing)
+        let item = item.ok_or(MailError::Missing)?;
+        self.with_words(vec![item])?.pop().ok_or(MailError::Missing)
     }
 
     /// What is needed to open a message: its segments in order and its manifest key.

@@ -2,19 +2,24 @@
 //!
 //! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before; [`inbox`] keeps what arrived. Moving
 //! messages is the business of [`crate::exchange`]; sealing and opening content that of [`crate::content`]. [`receipts`] is what this
-//! side states about what arrived, and what counterparts state about what was sent.
+//! side states about what arrived, and what counterparts state about what was sent. [`purge`] takes a message away for good,
+//! [`retention`] when its time is over, [`recall`] when its sender wants it back.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
 pub mod early;
 pub mod inbox;
 pub mod outbox;
+pub mod purge;
 pub mod rate;
+pub(crate) mod recall;
 pub mod receipts;
 pub mod release;
+pub mod retention;
 pub mod rows;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
 
 use std::sync::Arc;
 

@@ -17,14 +17,14 @@ use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::purge::{Cause, PurgeError};
 use super::receipts::{Arrived, advance, find};
 use super::rows::{InMessage, Stage};
-use super::{MailError, Mailroom, incoming_owner};
+use super::{MailError, Mailroom};
 use crate::ambient;
 use crate::audit;
-use crate::entity::Identity;
-use crate::slots::SlotId;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_IDS, QUARANTINED, TO_RELEASE};
+use crate::entity::{Entity, Identity};
+use crate::store::tables::{QUARANTINED, TO_RELEASE};
 use crate::store::{StoreError, WriteTx};
 
 /// Rows that are counted for a status; more are as many as this.
@@ -241,7 +241,9 @@ impl Mailroom {
                 tx.put(&QUARANTINED, &sequence, &finding)?;
             }
             enter(tx, &message, sequence, true, true)?;
-            audit::append(tx, event(&message, MessageStep::LetOut))?;
+            let &InMessage { envelope, message, agreement, from: entity, .. } = &message;
+            let step = MessageStep::LetOut;
+            audit::append(tx, Event::Message { envelope, message, agreement, entity, step })?;
             Ok::<_, StoreError>(true)
         });
         if !out.await? {
@@ -255,30 +257,17 @@ impl Mailroom {
     /// Deletes a message that was found bad, with its key: nothing opens it any more.
     ///
     /// # Errors
-    /// [`MailError::Missing`] if there is none in quarantine, or [`MailError`].
-    pub async fn delete_quarantined(&self, arrived: Arrived) -> Result<(), MailError> {
-        let blobs = self.blobs.clone();
-        let deleted = self.store.write(move |tx| {
-            let found = find(tx, arrived)?.filter(|(_, message)| message.stage == Stage::Quarantined);
-            let Some((sequence, message)) = found else { return Ok(None) };
-            forget(tx, sequence)?;
-            tx.remove(&INBOX, &sequence)?;
-            tx.remove(&INBOX_IDS, &message.envelope.0)?;
-            tx.remove(&IN_SEGMENTS, &arrived)?;
-            blobs.unpin(tx, incoming_owner(&arrived.0, &arrived.1))?;
-            audit::append(tx, event(&message, MessageStep::Deleted))?;
-            Ok::<_, StoreError>(Some(message.key))
-        });
-        let key: Option<SlotId> = deleted.await?.ok_or(MailError::Missing)?;
-        if let Some(key) = key {
-            self.erase(key).await;
+    /// [`PurgeError::Missing`] if there is none in quarantine, or why it is not purged.
+    pub(crate) async fn delete_quarantined(
+        &self,
+        entity: &Entity,
+        arrived: Arrived,
+        now: Time,
+    ) -> Result<(), PurgeError> {
+        let found = self.store.read(|tx| find(tx, arrived))?;
+        if !found.is_some_and(|(_, message)| message.stage == Stage::Quarantined) {
+            return Err(PurgeError::Missing);
         }
-        self.changed();
-        Ok(())
+        self.purge(entity, arrived, Cause::Deleted, now).await.map(drop)
     }
-}
-
-fn event(message: &InMessage, step: MessageStep) -> Event {
-    let &InMessage { envelope, message, agreement, from: entity, .. } = message;
-    Event::Message { envelope, message, agreement, entity, step }
 }

@@ -4,6 +4,8 @@
 //! left) must be there whole: rows, objects, keys, and the content bit for bit. What was not acknowledged may be there or
 //! not, but never by half.
 
+mod purge;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -188,6 +190,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         subject: "Knee".into(),
         text: String::new(),
         purpose: None,
+        words: Vec::new(),
         priority: Priority::Normal,
         received_at: Time(1),
         keep_until: None,

@@ -209,6 +209,8 @@ impl Release {
     async fn check(&self, place: Place, row: ToRelease, scan: bool) -> Told {
         let parts = &self.inner.parts;
         let checked = match self.look(&row, scan).await {
+            // It was purged while it was looked at: nothing is there to hold, and nothing was found.
+            _ if !parts.mailroom.is_to_release(&place).unwrap_or(true) => return Ok(None),
             Outcome::Done(checked) => checked,
             Outcome::Hold(why) => return Err(why),
         };

@@ -56,7 +56,7 @@ impl Node {
                         item: row,
                         message: message.message.to_string(),
                         purpose: message.purpose.clone(),
-                        keep_until: message.keep_until.map(time_text),
+                        keep_until: node.inner.mailroom.kept_until(message)?.map(time_text),
                         text: message.text.clone(),
                         tree,
                         folders,
@@ -121,6 +121,12 @@ impl Node {
             let message = format!("this entity has no group {name}");
             ServiceError::new(ErrorCode::NotFound, message, format!("its groups are: {names}"))
         })
+    }
+
+    /// The item that was named, off the thread that asks.
+    pub(super) async fn inbox_item_named(&self, id: String) -> Answer<InItem> {
+        let node = self.clone();
+        blocking(move || node.inbox_named(&id)).await
     }
 
     /// The item whose id, or the first digits of it, was typed.
@@ -288,6 +294,7 @@ mod tests {
             subject: "x".into(),
             text: "y".into(),
             purpose: None,
+            words: Vec::new(),
             priority: envelope::Priority::Urgent,
             received_at: Time(0),
             keep_until: None,

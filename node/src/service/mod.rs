@@ -12,6 +12,7 @@
 //! | `drafts`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
 //! | `quarantine` | what the malware check holds |
+//! | `keep` | what takes messages away for good, and what keeps them |
 //! | `log` | the audit log and heads of it |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `status`, `errors`, `words` | counts, warnings, reasons |
@@ -30,6 +31,7 @@ mod groups;
 mod ids;
 mod inbox;
 mod introductions;
+mod keep;
 mod keys;
 mod life;
 mod log;
@@ -53,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::types::ServiceError;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
@@ -65,7 +68,6 @@ use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
 use crate::release::Release;
-use crate::scan::Scanner;
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
@@ -100,7 +102,6 @@ struct Inner {
     /// Held while keys are replaced.
     keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
-    scanner: Option<Scanner>,
     release: Release,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,
@@ -114,6 +115,7 @@ struct Inner {
     started: Instant,
     drafts: Drafts,
     backups: backup::Backups,
+    ledger: Option<Ledger>,
     /// Messages that are being sealed.
     submissions: TaskTracker,
     /// Ends what would go on by itself.

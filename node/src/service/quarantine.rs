@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::inbox::sender_of;
-use super::{Answer, Node, blocking, ids, words};
+use super::{Answer, Node, blocking, ids, keep, words};
+use crate::ambient;
 use crate::api::types::*;
 use crate::mailroom::MailError;
+use crate::mailroom::purge::PurgeError;
 use crate::mailroom::receipts::Arrived;
 use crate::mailroom::rows::{InItem, InMessage};
 
@@ -37,15 +39,17 @@ impl Node {
     /// Deletes a message in which something was found.
     ///
     /// # Errors
-    /// `not_found` for what is not in quarantine, `conflict` for what is only held.
+    /// `not_found` for what is not in quarantine, `conflict` for what could not be checked yet, `refused` for what is on
+    /// hold.
     pub async fn quarantine_delete(&self, id: String) -> Answer<()> {
         let arrived = self.quarantined(id).await?;
-        match self.inner.mailroom.delete_quarantined(arrived).await {
-            Err(MailError::Missing) => {
+        let inner = &self.inner;
+        match inner.mailroom.delete_quarantined(&inner.entity, arrived, ambient::service_now()).await {
+            Err(PurgeError::Missing) => {
                 let message = "nothing was found in this message: it could not be checked yet";
                 Err(ServiceError::new(ErrorCode::Conflict, message, "see `pakt quarantine list` for the reason"))
             }
-            deleted => Ok(deleted?),
+            deleted => deleted.map_err(|error| keep::refusal(error, &arrived.1.to_string())),
         }
     }
 
@@ -63,17 +67,17 @@ impl Node {
         let mailroom = &self.inner.mailroom;
         let mut items = Vec::new();
         for finding in mailroom.quarantined(LISTED_MAX)? {
-            let found = self.held_item(&finding.envelope.0, QuarantineState::Found, finding.what)?;
+            let found = self.quarantine_item(&finding.envelope.0, QuarantineState::Found, finding.what)?;
             items.extend(found.filter(|((from, _), _)| *from == finding.from));
         }
         for held in self.inner.release.held().into_iter().take(LISTED_MAX) {
-            let item = self.held_item(&held.envelope.0, QuarantineState::Held, held.why)?;
+            let item = self.quarantine_item(&held.envelope.0, QuarantineState::Held, held.why)?;
             items.extend(item.filter(|(arrived, _)| !items.iter().any(|(known, _)| known == arrived)));
         }
         Ok(items)
     }
 
-    fn held_item(
+    fn quarantine_item(
         &self,
         id: &[u8; 16],
         state: QuarantineState,
@@ -96,7 +100,7 @@ impl Node {
 
     /// The scanner, as far as one is set.
     pub(super) fn scanner_status(&self) -> Option<ScannerStatus> {
-        let scanner = self.inner.scanner.as_ref()?;
+        let scanner = self.inner.release.scanner()?;
         let fit = scanner.fit();
         Some(ScannerStatus {
             at: scanner.endpoint().to_string(),

@@ -25,10 +25,12 @@ use super::status::ENDS_SOON;
 use super::{Answer, Ended};
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::backup::ledger::Ledger;
 use crate::blob::Owner;
 use crate::book::{Book, Standing};
 use crate::clock;
 use crate::content::KnownContent;
+use crate::entity::Entity;
 use crate::exchange::Exchange;
 use crate::introductions::Introductions;
 use crate::mailroom::rows::{InItem, IncomingRow, OutMessage};
@@ -43,6 +45,10 @@ use crate::store::tables::{INBOX, INCOMING, OUT_MESSAGES, OWNED};
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the key slots are written anew under a fresh key.
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often is looked for messages whose time is over.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// How often is looked whether the ledger of purges lacks something, beside every change.
+const LEDGER_EVERY: Duration = Duration::from_secs(60);
 /// How often the log says which agreements end soon.
 const ENDS_WARNED_EVERY: Duration = Duration::from_secs(86_400);
 /// How often introduction messages are looked through whose time may be over.
@@ -66,6 +72,8 @@ pub(super) struct Running {
     pub(super) book: Book,
     pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
+    /// What purges what is due, as whom, and where that is named.
+    pub(super) upkeep: (Mailroom, Entity, Option<Ledger>),
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
@@ -89,9 +97,14 @@ impl Running {
         let (to_tell, told) = crate::release::told();
         let releasing = tokio::spawn(self.release.clone().run(to_tell, self.stop.clone()));
         let telling = tokio::spawn(tell_released(self.exchange.clone(), told));
+        let (mailroom, entity, ledger) = self.upkeep.clone();
+        let purging = tokio::spawn(purge_due(mailroom.clone(), entity, self.stop.clone()));
+        let naming = tokio::spawn(keep_ledger(ledger, mailroom, self.stop.clone()));
         let mut tasks = vec![
             ("release", releasing),
             ("receipts", telling),
+            ("retention", purging),
+            ("ledger", naming),
             ("ends", warning),
             ("watching", watching),
             ("epochs", epochs),
@@ -187,6 +200,48 @@ async fn tidy_introductions(introductions: Introductions, stop: CancellationToke
         }
         if let Err(error) = introductions.tidy(ambient::service_now()).await {
             tracing::warn!(%error, "cannot clear away old introductions; trying again in an hour");
+        }
+    }
+}
+
+/// Deletes what the agreements keep no longer, by the service clock.
+async fn purge_due(mailroom: Mailroom, entity: Entity, stop: CancellationToken) {
+    let mut ticks = interval(PURGE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match mailroom.purge_due(&entity, ambient::service_now()).await {
+            Ok(0) => {}
+            Ok(purged) => tracing::info!(purged, "messages were deleted: their time is over"),
+            Err(error) => tracing::warn!(%error, "cannot delete what is due; trying again in ten minutes"),
+        }
+    }
+}
+
+/// Names purged messages beside the backups, soon after each, and again while that does not work.
+async fn keep_ledger(ledger: Option<Ledger>, mailroom: Mailroom, stop: CancellationToken) {
+    let Some(ledger) = ledger else { return };
+    let mut changes = mailroom.changes();
+    let mut ticks = interval(LEDGER_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        let naming = ledger.clone();
+        match tokio::task::spawn_blocking(move || naming.flush()).await {
+            Ok(Ok(_)) => failed = false,
+            Ok(Err(error)) if !failed => {
+                failed = true;
+                tracing::warn!(%error, "purged messages cannot be named beside the backups; trying again every minute");
+            }
+            _ => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed(), if !failed => if changed.is_err() { return },
+            _ = ticks.tick() => {}
         }
     }
 }

@@ -99,7 +99,7 @@ impl Node {
 
     /// The scanner that what is sent must pass, where the operator wants that.
     fn outgoing_scanner(&self) -> Option<&Scanner> {
-        self.inner.scanner.as_ref().filter(|_| self.inner.config.scan.outgoing)
+        self.inner.release.scanner().filter(|_| self.inner.config.scan.outgoing)
     }
 
     /// How small the content is to be made: as the slowest line asks for that is known.

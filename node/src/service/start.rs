@@ -26,6 +26,7 @@ use super::running::{Running, release_orphans, watch_changes};
 use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::audit::Log;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
@@ -101,7 +102,7 @@ type Network = ([u8; 32], Option<SocketAddr>, SharedRules);
 async fn bring_up(
     config: Config,
     opened: Opened,
-    (seed, listen, dial_rules): Network,
+    network: Network,
     (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
@@ -110,18 +111,16 @@ async fn bring_up(
     let card = settle(&config, (&store, &entity), &book, &mailroom).await.map_err(fail)?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let release = checks(&config, &mailroom, &entity).await.map_err(fail)?;
-    let scanner = release.scanner().cloned();
-    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
-    let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
-    let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
+    let dial_rules = network.2.clone();
     let lists = (&directory, &introductions);
-    let controls = Controls::of_this_node(scanner.clone());
-    let connecting = connect(net_config, (settings, controls), &entity, (&book, &mailroom), lists);
+    let controls = Controls::of_this_node(release.scanner().cloned());
+    let connecting = connect(&config, network, controls, &entity, (&book, &mailroom), lists);
     let (net, exchange) = connecting.await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
     let submissions = TaskTracker::new();
+    let ledger = config.backup.ledger.clone().map(|path| Ledger::new(path, store.clone()));
     let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
     let running = Running {
         store,
@@ -129,6 +128,7 @@ async fn bring_up(
         book: book.clone(),
         introductions: introductions.clone(),
         known: known.clone(),
+        upkeep: (mailroom.clone(), entity.clone(), ledger.clone()),
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
@@ -151,7 +151,6 @@ async fn bring_up(
         exchange,
         keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
-        scanner,
         release,
         dial_rules,
         card: Mutex::new(card),
@@ -161,6 +160,7 @@ async fn bring_up(
         started: Instant::now(),
         drafts: Drafts::default(),
         backups: super::backup::Backups::default(),
+        ledger,
         submissions,
         stop,
         changes,
@@ -176,7 +176,7 @@ async fn settle(
     book: &Book,
     mailroom: &Mailroom,
 ) -> anyhow::Result<String> {
-    put_right(book, mailroom, &mailroom.blobs).await?;
+    put_right(entity, book, mailroom, &mailroom.blobs).await?;
     backup::after::renew_grants(store, book).await?;
     note_start(config, &Log::new(store.clone(), entity.clone())).await?;
     Ok(write_card(&config.dir, book)?)
@@ -196,14 +196,17 @@ async fn checks(config: &Config, mailroom: &Mailroom, entity: &Entity) -> anyhow
 
 /// Listens, and dials from here on.
 async fn connect(
-    config: NetConfig,
-    (settings, controls): (Settings, Controls),
+    config: &Config,
+    (seed, listen, dial_rules): Network,
+    controls: Controls,
     entity: &Entity,
     (book, mailroom): (&Book, &Mailroom),
     (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
+    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
+    let net_config = NetConfig { listen, proxy: config.dial_proxy()?, dial_rules, ..NetConfig::new(seed) };
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
-    let (net, lanes) = Net::start(config, keeper).await?;
+    let (net, lanes) = Net::start(net_config, keeper).await?;
     let exchange = Exchange::start(Parts {
         entity: entity.clone(),
         book: book.clone(),
@@ -263,7 +266,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 }
 
 /// Takes away what a crash left between two steps that belong together.
-async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+async fn put_right(entity: &Entity, book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<()> {
+    mailroom.finish_purges(entity).await?;
     mailroom.erase_orphans(book.slots_in_use()).await?;
     // Where keys were replaced and the node ended before it had told.
     book.renew_grants_if_due(ambient::service_now()).await?;

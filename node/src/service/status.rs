@@ -97,6 +97,8 @@ impl Node {
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
         warnings.extend(self.check_warnings()?);
         warnings.extend(self.restore_warnings(now)?);
+        warnings.extend(self.ledger_warnings());
+        warnings.extend(self.retention_warnings()?);
         warnings.extend(self.received_summaries()?.iter().map(|proposal| {
             let AgreementSummary { id, name, number, .. } = proposal;
             format!("{name} ({number}) proposes an agreement: `pakt agreement show {id}`")

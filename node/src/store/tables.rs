@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::audit::AuditRow;
 use crate::audit::heads::{GivenRow, HeadAlarm};
-use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
+use crate::backup::rows::{GapRow, KeptRow, LedgerRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
 use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
@@ -27,6 +27,7 @@ use crate::clock::ClockRow;
 use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
+use crate::mailroom::purge::{PurgedRow, PurgingRow};
 use crate::mailroom::release::{Finding, Place, ToRelease};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 
@@ -233,3 +234,36 @@ pub(crate) const RESTORE_TOLD: Table<AgreementId, u64> = Table::new("restore-tol
 
 /// Counterparts that came out of a backup, and what they lost of ours.
 pub(crate) const GAPS: Table<AgreementId, GapRow> = Table::new("gaps-1");
+
+/// The place of a message that arrived in [`INBOX`].
+pub(crate) const IN_PLACES: Table<(EntityId, EnvelopeId), u64> = Table::new("in-places-1");
+
+/// Messages that arrived by when they are due to be deleted, on the retention's clock.
+pub(crate) const RETENTION: Table<(u64, EntityId, EnvelopeId), ()> = Table::new("retention-1");
+
+/// What jumps of the clock have added up to, in microseconds.
+pub(crate) const RETENTION_SHIFT: Table<(), i64> = Table::new("retention-shift-1");
+
+/// Messages that must be kept, and since when.
+pub(crate) const HOLDS: Table<(EntityId, EnvelopeId), Time> = Table::new("holds-1");
+
+/// Messages that are being purged.
+pub(crate) const PURGING: Table<(EntityId, EnvelopeId), PurgingRow> = Table::new("purging-1");
+
+/// What is left of purged messages.
+pub(crate) const PURGED: Table<(EntityId, EnvelopeId), PurgedRow> = Table::new("purged-1");
+
+/// Purged messages that the ledger does not name yet.
+pub(crate) const UNLEDGERED: Table<(EntityId, EnvelopeId), ()> = Table::new("unledgered-1");
+
+/// Where the ledger of purges lies and how far it goes.
+pub(crate) const LEDGER: Table<(), LedgerRow> = Table::new("ledger-1");
+
+/// What the ledger named when a backup was restored: none of it is taken in again.
+pub(crate) const FORGOTTEN: Table<[u8; 32], ()> = Table::new("forgotten-1");
+
+/// Recalls of messages that are on hold: done once the hold is lifted.
+pub(crate) const RECALL_WISHES: Table<(EntityId, EnvelopeId), ()> = Table::new("recall-wishes-1");
+
+/// Recalls that wait for an answer.
+pub(crate) const OPEN_RECALLS: Table<(AgreementId, EnvelopeId), ()> = Table::new("open-recalls-1");

@@ -99,6 +99,55 @@ pub enum Event {
     },
     /// The store was restored from a backup.
     Restored,
+    /// A step with a listing in a directory.
+    Directory {
+        /// The agreement between steward and listed entity.
+        agreement: AgreementId,
+        /// The counterpart: the steward, or the entity that is listed here.
+        entity: EntityId,
+        /// The listing's number.
+        counter: u64,
+        /// What was done.
+        step: DirectoryStep,
+    },
+    /// A step of an introduction.
+    Introduction {
+        /// The agreement that it came under or leaves under.
+        agreement: AgreementId,
+        /// The entity that is introduced, or that this entity is introduced to.
+        entity: EntityId,
+        /// What was done.
+        step: IntroductionStep,
+    },
+    /// Steps of a counterpart beyond what it may add to the log in one day: they took effect and were only counted.
+    LeftOut {
+        /// The agreement.
+        agreement: AgreementId,
+        /// The counterpart.
+        entity: EntityId,
+        /// The day, in days since 1970-01-01 UTC.
+        day: u32,
+        /// How many.
+        count: u64,
+    },
+    /// Entries of this log were handed out.
+    LogExported {
+        /// The first.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+    },
+    /// A step of a backup.
+    Backup(BackupStep),
+    /// A reconciliation found a gap, or that it has closed.
+    Reconciled {
+        /// The agreement.
+        agreement: AgreementId,
+        /// Whether it is about what this node has sent, or about what it has received.
+        sent: bool,
+        /// How many numbers something is wrong with; 0 once there are none any more.
+        gaps: u64,
+    },
 }
 
 /// Steps in the life of an agreement. Append only.
@@ -146,6 +195,10 @@ pub enum AgreementStep {
     WithdrawnByPeer,
     /// Both have signed two texts under one number.
     Forked,
+    /// The counterpart's certificate or root was replaced.
+    KeysReplacedByPeer,
+    /// The counterpart's certificates contradict each other: nothing is exchanged any more.
+    Frozen,
 }
 
 /// Steps of an envelope. Append only.
@@ -194,6 +247,28 @@ pub enum MessageStep {
         /// What blinds the head in that receipt.
         blinder: [u8; 32],
     },
+    /// Every envelope of it has ended: its content and key were erased here, at the sender.
+    Erased,
+    /// Another message, submitted now, corrects this one that was sent before.
+    Corrected {
+        /// The message that corrects it.
+        by: MessageId,
+    },
+    /// This received message is passed on as another one, submitted now.
+    Forwarded {
+        /// The message that passes it on.
+        by: MessageId,
+    },
+    /// Its receiver was asked to purge it.
+    RecallAsked,
+    /// Purged here: the time that the agreement keeps it was over.
+    RetentionOver,
+    /// Purged here again: it had been purged before a backup was restored that still held it.
+    PurgedAgain,
+    /// It must be kept, whatever the agreement says.
+    HoldSet,
+    /// It need not be kept any longer than the agreement says.
+    HoldLifted,
     /// The operator let it out of the malware check, on his own word.
     LetOut,
 }
@@ -220,6 +295,67 @@ pub enum AdministratorStep {
     AddressesSet,
     /// The node started with another configuration than the last time; the hash of its file.
     ConfigurationChanged([u8; 32]),
+    /// A person was named who approves what the root signs; the hash of that person's public key.
+    ApproverAdded([u8; 32]),
+    /// A person approves no longer; the hash of that person's public key.
+    ApproverRemoved([u8; 32]),
+}
+
+/// Steps of a backup. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupStep {
+    /// A backup was begun: whoever takes it gets everything, sealed.
+    Begun,
+    /// It was handed out whole.
+    Made,
+    /// It was broken off.
+    BrokenOff,
+    /// Whoever took it says that it is kept.
+    Kept,
+}
+
+/// Steps with listings. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DirectoryStep {
+    /// This entity signed what a steward is to list.
+    Published,
+    /// This entity signed that a steward is to list nothing.
+    Withdrawn,
+    /// The steward has taken the newest listing.
+    Taken,
+    /// The steward has refused the newest listing.
+    Refused,
+    /// At a steward: the counterpart is listed as it signed.
+    Listed,
+    /// At a steward: the counterpart is listed no longer.
+    Unlisted,
+}
+
+/// Steps of introductions. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IntroductionStep {
+    /// The entity was asked for its card.
+    CardAsked,
+    /// Its card has come.
+    CardCame,
+    /// It asks for this entity's card.
+    RequestCame,
+    /// It got this entity's card.
+    CardGiven,
+    /// It does not get this entity's card.
+    CardDenied,
+    /// A proposal was sent to it.
+    ProposalSent,
+    /// A proposal of it has come.
+    ProposalCame,
+    /// Its proposal was accepted.
+    Accepted,
+    /// Its proposal was declined.
+    Declined,
+    /// It declined this entity's proposal.
+    DeclinedByPeer,
+    /// At an introducer: a message to it was taken to be passed on.
+    PassedOn,
 }
 
 #[cfg(test)]

@@ -9,5 +9,7 @@ pub mod event;
 pub mod head;
 pub mod tree;
 
-pub use event::{AdministratorStep, AgreementStep, Entry, Event, KeyStep, MessageStep};
+pub use event::{
+    AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Entry, Event, IntroductionStep, KeyStep, MessageStep,
+};
 pub use head::{BlindedHead, LogHead};

@@ -18,6 +18,7 @@ pub mod lane;
 pub mod log;
 pub mod offer;
 pub mod progress;
+pub mod recall;
 pub mod relay;
 pub mod restored;
 pub mod roster;
@@ -39,6 +40,7 @@ pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use recall::{PurgedBefore, Recall};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use restored::{Restored, RestoredKnown};
 pub use roster::RosterUpdate;
@@ -116,6 +118,8 @@ registry! {
     RestoredKnown(RestoredKnown),
     ReceiptHeld(ReceiptHeld),
     AskEnded(AskEnded),
+    Recall(Recall),
+    PurgedBefore(PurgedBefore),
 }
 
 impl Message {
@@ -193,7 +197,9 @@ impl Message {
             | Message::Restored(_)
             | Message::RestoredKnown(_)
             | Message::ReceiptHeld(_)
-            | Message::AskEnded(_) => About::Agreement,
+            | Message::AskEnded(_)
+            | Message::Recall(_)
+            | Message::PurgedBefore(_) => About::Agreement,
         }
     }
 }
@@ -230,7 +236,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..46, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..48, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -30,6 +30,7 @@ mod pipeline;
 mod proxies;
 mod queue;
 mod quiet;
+mod recalls;
 mod receipts;
 mod refusals;
 mod relays;

@@ -4,7 +4,7 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `records` takes in what is about the
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests, `records` takes in what is about the
 //! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
@@ -19,6 +19,7 @@ mod lanes;
 mod owed;
 mod pace;
 mod pulling;
+mod recalling;
 mod receiving;
 mod records;
 mod relaying;
@@ -52,6 +53,7 @@ use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
+use crate::mailroom::MailError;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
 use directory::Asking;
@@ -62,6 +64,7 @@ use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
+use recalling::Recalling;
 use receiving::{OpenedContent, Receiving, STALE_FIRST};
 use seeking::Seeking;
 use sending::Sending;
@@ -122,6 +125,8 @@ pub(in crate::exchange) enum Command {
     Introductions,
     /// Receipts were signed for the counterpart.
     Owed,
+    /// An envelope is wanted back.
+    Recall(EnvelopeId, oneshot::Sender<Result<(), MailError>>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -193,6 +198,8 @@ pub(super) enum Timer {
     Introductions,
     /// Writing which receipts the counterpart holds.
     Held,
+    /// Asking for more of what is wanted back.
+    Recalls,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -276,6 +283,7 @@ pub(in crate::exchange) struct PeerActor {
     passing: Passing,
     owed: Owed,
     settling: Settling,
+    recalling: Recalling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -327,6 +335,7 @@ impl PeerActor {
             passing: Passing::default(),
             owed: Owed::default(),
             settling: Settling::default(),
+            recalling: Recalling::default(),
         }
     }
 
@@ -393,6 +402,7 @@ impl PeerActor {
             Command::ListingChanged => self.hand_in_listing().await,
             Command::Introductions => self.send_introductions(),
             Command::Owed => self.handle_owed().await,
+            Command::Recall(envelope, reply) => self.handle_recall(envelope, reply).await,
         }
     }
 
@@ -415,6 +425,7 @@ impl PeerActor {
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
                 Timer::Held => self.write_held().await,
+                Timer::Recalls => self.send_recalls().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -63,6 +63,8 @@ fn is_record(message: &Message) -> bool {
             | Message::Published(_)
             | Message::Restored(_)
             | Message::RestoredKnown(_)
+            | Message::Recall(_)
+            | Message::PurgedBefore(_)
     )
 }
 

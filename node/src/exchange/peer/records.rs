@@ -36,6 +36,8 @@ impl PeerActor {
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             Message::ReceiptHeld(held) => self.take_receipt_held(held).await,
             Message::AskEnded(ask) => self.answer_ask(&ask.core).await,
+            Message::Recall(recall) => self.take_recall(recall).await,
+            Message::PurgedBefore(purged) => self.take_purged_before(purged).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

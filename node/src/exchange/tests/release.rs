@@ -134,10 +134,13 @@ async fn what_the_scanner_finds_is_seen_by_nobody_and_its_sender_is_told() {
     // The operator deletes one, key and all, and lets the other out.
     let from = a.entity.id();
     let key = message(&b, &first).unwrap().key.unwrap();
-    b.mailroom.delete_quarantined((from, first)).await.unwrap();
+    b.mailroom.delete_quarantined(&b.entity, (from, first), ambient::service_now()).await.unwrap();
     assert_eq!(stage(&b, &first), None);
     assert!(b.mailroom.slots.get(key).unwrap().is_none(), "nothing opens it any more");
-    assert!(b.mailroom.delete_quarantined((from, harmless)).await.is_err(), "nothing was found in it");
+    assert!(b.mailroom.purged(&(from, first)).unwrap().is_some());
+    assert_eq!(b.mailroom.quarantined(10).unwrap().len(), 1);
+    let deleted = b.mailroom.delete_quarantined(&b.entity, (from, harmless), ambient::service_now()).await;
+    assert!(deleted.is_err(), "nothing was found in it");
     b.mailroom.let_out((from, second)).await.unwrap();
     until("released after all", || state(&a, &second) == State::Released).await;
     assert_eq!(stage(&b, &second), Some(Stage::Released));

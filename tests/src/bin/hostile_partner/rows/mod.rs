@@ -12,6 +12,7 @@ mod frames;
 mod introductions;
 mod lanes;
 mod offers;
+mod recalls;
 mod receipts;
 mod relays;
 mod rosters;
@@ -76,6 +77,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         envelopes::ROWS,
         content::ROWS,
         receipts::ROWS,
+        recalls::ROWS,
         addresses::ROWS,
         relays::ROWS,
         evidence::ROWS,
