@@ -57,11 +57,13 @@ pub enum Domain {
     SentStatement,
     /// What a receiver holds of it.
     HeldStatement,
+    /// A sender asks for an envelope that has left to be purged.
+    Recall,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RootLink,
         Self::NodeCertificate,
         Self::Card,
@@ -80,6 +82,7 @@ impl Domain {
         Self::RestoreNotice,
         Self::SentStatement,
         Self::HeldStatement,
+        Self::Recall,
     ];
 
     /// The text that enters the signed input.
@@ -103,6 +106,7 @@ impl Domain {
             Self::RestoreNotice => "pakt restore notice v1",
             Self::SentStatement => "pakt sent statement v1",
             Self::HeldStatement => "pakt held statement v1",
+            Self::Recall => "pakt recall v1",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::ambient::{self, Machine};
 use crate::book::shift_epochs;
 use crate::mailroom::outbox::shift_deliveries;
 use crate::mailroom::rate::shift_rates;
+use crate::mailroom::retention::shift_retention;
 use crate::store::tables::CLOCK;
 use crate::store::{Store, StoreError};
 
@@ -68,6 +69,7 @@ fn settle_at(store: &Store, now: ClockRow) -> Result<Option<i64>, StoreError> {
             shift_deliveries(tx, jump)?;
             shift_epochs(tx, jump)?;
             shift_rates(tx, jump)?;
+            shift_retention(tx, jump)?;
         }
         tx.put(&CLOCK, &(), &now)?;
         Ok((jump != 0).then_some(jump / 1_000_000))

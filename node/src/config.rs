@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::api::terms::parse_size;
 use crate::api::types::{ErrorCode, ServiceError};
+use crate::backup::BackupConfig;
 use crate::directory::DirectoryConfig;
 use crate::files;
 use crate::introductions::IntroductionsConfig;
@@ -20,6 +21,7 @@ use crate::line::LineConfig;
 use crate::metrics::listen::MetricsConfig;
 use crate::net::Proxy;
 use crate::relay::RelayConfig;
+use crate::scan::ScanConfig;
 
 /// Name of the file in the data directory.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -79,6 +81,9 @@ pub struct Config {
     /// What lies in the data directory.
     #[serde(default)]
     pub store: StoreConfig,
+    /// Where the ledger of purges lies.
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// How much of the line content may take.
     #[serde(default)]
     pub line: LineConfig,
@@ -91,6 +96,9 @@ pub struct Config {
     /// What this node does with introductions.
     #[serde(default)]
     pub introductions: IntroductionsConfig,
+    /// Which malware scanner content passes.
+    #[serde(default)]
+    pub scan: ScanConfig,
     /// The local API.
     #[serde(default)]
     pub api: ApiConfig,
@@ -203,11 +211,17 @@ impl Config {
         if config.approvals.is_some_and(|count| !(1..=2).contains(&count)) {
             return Err(broken(path, "`approvals` is 1 or 2"));
         }
+        if config.backup.ledger.as_ref().is_some_and(|ledger| !ledger.is_absolute()) {
+            return Err(broken(path, "`ledger` in [backup] is an absolute path"));
+        }
         if config.bulk_lanes.is_some_and(|lanes| !(1..=8).contains(&lanes)) {
             return Err(broken(path, "`bulk_lanes` is 1 to 8"));
         }
         if config.store.known_content.is_some() && config.known_content_bytes().is_none() {
             return Err(broken(path, "`known_content` is a size such as \"20GB\", or \"0\""));
+        }
+        if let Some(problem) = config.scan.problem() {
+            return Err(broken(path, problem));
         }
         Ok(config)
     }
@@ -358,6 +372,11 @@ const CONFIG_TAIL: &str = r#"
 # Without it a tenth of the free space, at most 100 GB; "0" keeps none. It is given up when space is short.
 # known_content = "20GB"
 
+[backup]
+# A file beside the backups, on another disk, that names what was purged since: restoring an older backup then brings
+# nothing back. An absolute path. Whoever reads it learns how many purges there were, no more.
+# ledger = "/mnt/backup/nord.purges"
+
 [line]
 # How much of the line content may take: "20Mbit/s", "2.5MB/s" or "none", for all counterparts together and for each.
 # What is urgent counts, but does not wait.
@@ -388,6 +407,17 @@ const CONFIG_TAIL: &str = r#"
 # Who gets this entity's card without the operator being asked: "listed" (who asks through a steward at which this
 # entity is listed), "always" or "ask" (nobody).
 # card = "listed"
+
+[scan]
+# The malware scanner: the path of clamd's socket, or a loopback address such as "127.0.0.1:3310". Where an agreement
+# demands "malware-scan", what arrives is shown to nobody before this scanner has passed it.
+# clamd = "/run/clamav/clamd.ctl"
+# true: scan what arrives under every agreement.
+# all = false
+# true: scan what is sent, too, before anything of it leaves.
+# outgoing = false
+# Signatures that are older show nothing; "undated" for lists of your own, which carry no date.
+# signatures_max_age = "7d"
 
 [api]
 # Unix group that may use the API socket besides this user.
@@ -460,11 +490,13 @@ mod tests {
             approvals: None,
             bulk_lanes: None,
             store: StoreConfig::default(),
+            backup: Default::default(),
             line: LineConfig::default(),
             relay: RelayConfig::default(),
             directory: DirectoryConfig::default(),
             introductions: IntroductionsConfig::default(),
             metrics: MetricsConfig::default(),
+            scan: ScanConfig::default(),
             api: ApiConfig::default(),
             log: LogConfig::default(),
         }

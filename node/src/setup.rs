@@ -128,11 +128,13 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServiceError> {
         approvals: None,
         bulk_lanes: None,
         store: StoreConfig::default(),
+        backup: Default::default(),
         line: Default::default(),
         relay: Default::default(),
         directory: Default::default(),
         introductions: Default::default(),
         metrics: Default::default(),
+        scan: Default::default(),
         api: ApiConfig::default(),
         log: LogConfig::default(),
     };

@@ -58,7 +58,7 @@ pub enum Evidence {
     None,
     /// It is on; what shows it, in one line.
     On(String),
-    /// Nothing is deleted before so many seconds have passed; without a number nothing is deleted at all.
+    /// Nothing is deleted before so many seconds have passed; without a number, before the time that its agreement says.
     KeptFor(Option<u64>),
 }
 

@@ -8,6 +8,7 @@
 
 pub mod armour;
 pub mod binary;
+pub mod clamd;
 pub mod mesh;
 pub mod network;
 pub mod node;

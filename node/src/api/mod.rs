@@ -10,8 +10,10 @@
 //! Start reading at [`router`].
 
 pub mod events;
+mod keep;
 pub mod listen;
 pub mod openapi;
+pub mod quarantine;
 pub mod review;
 pub mod routes;
 pub mod terms;
@@ -98,6 +100,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/inbox/{id}", get(routes::inbox_show))
         .route("/v1/inbox/{id}/content", get(routes::inbox_content))
         .route("/v1/inbox/{id}/take", post(routes::inbox_take))
+        .route("/v1/quarantine", get(quarantine::list))
+        .route("/v1/quarantine/{id}/release", post(quarantine::release))
+        .route("/v1/quarantine/{id}/delete", post(quarantine::delete))
+        .merge(keep::router())
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/entries", get(routes::log_entries))
         .route("/v1/log/export", get(routes::log_export))

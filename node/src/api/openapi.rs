@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, routes};
+use super::{events, quarantine, routes};
 
 /// The document that `GET /v1/openapi.json` serves.
 #[derive(OpenApi)]
@@ -54,6 +54,14 @@ use super::{events, routes};
         routes::inbox_show,
         routes::inbox_content,
         routes::inbox_take,
+        quarantine::list,
+        quarantine::release,
+        quarantine::delete,
+        routes::outbox_recall,
+        routes::inbox_return,
+        routes::inbox_delete,
+        routes::inbox_hold,
+        routes::inbox_unhold,
         routes::log_head,
         routes::log_verify,
         routes::log_entries,

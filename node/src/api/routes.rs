@@ -483,6 +483,41 @@ pub async fn receipt(
     Ok(Json(ArmouredFile { file: api.node.receipt(id, query.tier).await? }))
 }
 
+/// Take a message, or one envelope of it, back.
+#[utoipa::path(post, path = "/v1/outbox/{id}/recall", params(("id" = String, Path)),
+    responses((status = 200, body = OutboxMessage), (status = "default", body = Problem)))]
+pub async fn outbox_recall(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<OutboxMessage> {
+    Ok(Json(api.node.outbox_recall(id).await?))
+}
+
+/// Send a message back as not meant for this entity: purged here, with a proof for its sender.
+#[utoipa::path(post, path = "/v1/inbox/{id}/return", params(("id" = String, Path)),
+    responses((status = 200, body = PurgedItem), (status = "default", body = Problem)))]
+pub async fn inbox_return(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<PurgedItem> {
+    Ok(Json(api.node.inbox_return(id).await?))
+}
+
+/// Delete a message that may go, or a report, for good.
+#[utoipa::path(post, path = "/v1/inbox/{id}/delete", params(("id" = String, Path)),
+    responses((status = 200, body = PurgedItem), (status = "default", body = Problem)))]
+pub async fn inbox_delete(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<PurgedItem> {
+    Ok(Json(api.node.inbox_delete(id).await?))
+}
+
+/// Put a message on hold: nothing deletes it.
+#[utoipa::path(post, path = "/v1/inbox/{id}/hold", params(("id" = String, Path)),
+    responses((status = 200, body = HeldItem), (status = "default", body = Problem)))]
+pub async fn inbox_hold(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<HeldItem> {
+    Ok(Json(api.node.inbox_hold(id).await?))
+}
+
+/// Take a message off hold.
+#[utoipa::path(post, path = "/v1/inbox/{id}/unhold", params(("id" = String, Path)),
+    responses((status = 200, body = HeldItem), (status = "default", body = Problem)))]
+pub async fn inbox_unhold(State(api): State<ApiState>, Path(id): Path<String>) -> Answer<HeldItem> {
+    Ok(Json(api.node.inbox_unhold(id).await?))
+}
+
 /// Take responsibility for a message.
 #[utoipa::path(post, path = "/v1/inbox/{id}/take", params(("id" = String, Path)),
     responses((status = 200, body = InboxItem), (status = "default", body = Problem)))]

@@ -1,8 +1,10 @@
 //! Making a backup while the node runs: keys, then rows, then objects, all of one moment.
 //!
 //! ```text
-//! hold files -> hold erasures -> view of the store -> keys -> let erasures go -> rows -> objects -> let files go
+//! hold files -> head to whoever takes it -> hold erasures -> view of the store -> keys into memory -> let erasures go
+//!            -> keys, rows, objects to whoever takes them -> let files go
 //! ```
+//! Erasures wait for reading keys alone, never for whoever takes the backup.
 //!
 //! What is only kept to be known again when it is sent again stays out: it can be had again, and may be large.
 //!
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use pakt_keys::EntityId;
 use pakt_keys::backup::ID_BYTES;
 use pakt_protocol::ids::ObjectId;
+use zeroize::Zeroizing;
 
 use super::BackupError;
 use super::check::{Summary, Tally};
@@ -23,16 +26,19 @@ use crate::blob::{BlobError, Blobs, Held, ObjectRow, Owner};
 use crate::config::CONFIG_NAME;
 use crate::mailroom::known_owner;
 use crate::mailroom::rows::{InItem, OutMessage};
-use crate::slots::{SlotId, Slots};
+use crate::slots::{KEY_BYTES_MAX, SlotId, Slots};
 use crate::store::dump::{COMMITS_NAME, RawRow};
 use crate::store::tables::{
     CLOCK, DOOMED, INBOX, KNOWN, KNOWN_BY_USE, KNOWN_USAGE, OBJECTS, OUT_MESSAGES, OWNED, PINS, RESTORED, USAGE,
 };
-use crate::store::{Key as _, ReadTx, Store, StoreError};
+use crate::store::{Key as _, ReadTx, Store, StoreError, Table};
 use crate::{ambient, files, setup};
 
 /// A configuration or card is a page of text.
 const FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// Messages whose keys are read at once.
+const KEYS_AT_ONCE: usize = 512;
 
 /// Where a backup is taken from.
 pub(crate) struct Source {
@@ -57,17 +63,16 @@ pub(crate) fn create(source: &Source, id: [u8; ID_BYTES], out: Out<'_>) -> Resul
     let keystore = read_keystore()?;
     let protected = pakt_keys::keystore::is_protected(&keystore)?;
     let held = source.blobs.hold();
-    let erasures = source.slots.no_erasure();
     let mut writer = Writer::begin(source.store.key(), &keystore, &id, out)?;
+    let erasures = source.slots.no_erasure();
     let made = source.store.read(|tx| {
         if read_keystore().ok().as_deref() != Some(keystore.as_slice()) {
             return Ok(Err(BackupError::Content("the keys were replaced while it began; run it again")));
         }
+        let keys = read_keys(source, tx);
+        drop(erasures);
         let mut pass = Pass { source, tx, writer: &mut writer, end: End::default(), tally: Tally::default() };
-        let made = pass.begin_and_keys().and_then(|()| {
-            drop(erasures);
-            pass.rest(&held)
-        });
+        let made = keys.and_then(|keys| pass.begin(keys)).and_then(|()| pass.rest(&held));
         match made {
             // The store looks at its own errors itself.
             Err(BackupError::Store(error)) => Err(error),
@@ -80,6 +85,65 @@ pub(crate) fn create(source: &Source, id: [u8; ID_BYTES], out: Out<'_>) -> Resul
     Ok(summary)
 }
 
+/// Keys of some messages, in memory for a while.
+struct KeyPage {
+    /// Each slot, and how many bytes of `secrets` are its.
+    slots: Vec<(SlotId, u8)>,
+    secrets: Zeroizing<Vec<u8>>,
+    /// Keys that could not be read.
+    missing: u64,
+}
+
+/// The keys of all messages of the view.
+fn read_keys(source: &Source, tx: &ReadTx) -> Result<Vec<KeyPage>, BackupError> {
+    let mut pages = Vec::new();
+    read_keys_of(source, tx, &OUT_MESSAGES, |message: OutMessage| message.key, &mut pages)?;
+    let of_item = |item| match item {
+        InItem::Message(message) => message.key,
+        InItem::Report(_) => None,
+    };
+    read_keys_of(source, tx, &INBOX, of_item, &mut pages)?;
+    Ok(pages)
+}
+
+fn read_keys_of<K: crate::store::Key, V: serde::de::DeserializeOwned>(
+    source: &Source,
+    tx: &ReadTx,
+    table: &Table<K, V>,
+    slot_of: impl Fn(V) -> Option<SlotId>,
+    pages: &mut Vec<KeyPage>,
+) -> Result<(), BackupError> {
+    let mut after = None;
+    loop {
+        let start = after.take().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut slots = Vec::new();
+        for (key, value) in tx.range(table, (start, std::ops::Bound::Unbounded), KEYS_AT_ONCE)? {
+            slots.extend(slot_of(value));
+            after = Some(key);
+        }
+        if after.is_none() {
+            return Ok(());
+        }
+        pages.push(read_page(source, &slots)?);
+    }
+}
+
+fn read_page(source: &Source, slots: &[SlotId]) -> Result<KeyPage, BackupError> {
+    // Never grown, so that no copy of a key is left behind.
+    let secrets = Zeroizing::new(Vec::with_capacity(slots.len() * KEY_BYTES_MAX));
+    let mut page = KeyPage { slots: Vec::with_capacity(slots.len()), secrets, missing: 0 };
+    for (slot, secret) in slots.iter().zip(source.slots.get_all(slots)?) {
+        match secret {
+            Some(secret) => {
+                page.slots.push((*slot, u8::try_from(secret.len()).unwrap_or(u8::MAX)));
+                page.secrets.extend_from_slice(&secret);
+            }
+            None => page.missing += 1,
+        }
+    }
+    Ok(page)
+}
+
 struct Pass<'a, 'w> {
     source: &'a Source,
     tx: &'a ReadTx,
@@ -89,7 +153,7 @@ struct Pass<'a, 'w> {
 }
 
 impl Pass<'_, '_> {
-    fn begin_and_keys(&mut self) -> Result<(), BackupError> {
+    fn begin(&mut self, keys: Vec<KeyPage>) -> Result<(), BackupError> {
         let begin = Begin {
             entity: self.source.entity,
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,55 +167,14 @@ impl Pass<'_, '_> {
             let bytes = files::read_bounded(&self.source.dir.join(name), FILE_BYTES_MAX)?;
             self.writer.entry(&Entry::File { name: name.to_owned(), bytes })?;
         }
-        let mut after = None;
-        while let Some((last, slots)) =
-            self.slots_of_some_messages(&OUT_MESSAGES, after, |message: OutMessage| message.key)?
-        {
-            after = Some(last);
-            self.keys(slots)?;
-        }
-        let mut after = None;
-        let of_item = |item| match item {
-            InItem::Message(message) => message.key,
-            InItem::Report(_) => None,
-        };
-        while let Some((last, slots)) = self.slots_of_some_messages(&INBOX, after, of_item)? {
-            after = Some(last);
-            self.keys(slots)?;
-        }
-        Ok(())
-    }
-
-    /// The slots that the next rows name, and where these rows end.
-    fn slots_of_some_messages<K, V>(
-        &self,
-        table: &crate::store::Table<K, V>,
-        after: Option<K>,
-        slot_of: impl Fn(V) -> Option<SlotId>,
-    ) -> Result<Option<(K, Vec<SlotId>)>, BackupError>
-    where
-        K: crate::store::Key,
-        V: serde::de::DeserializeOwned,
-    {
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let page = self.tx.range(table, (start, std::ops::Bound::Unbounded), 512)?;
-        let mut last = None;
-        let mut slots = Vec::new();
-        for (key, value) in page {
-            slots.extend(slot_of(value));
-            last = Some(key);
-        }
-        Ok(last.map(|last| (last, slots)))
-    }
-
-    fn keys(&mut self, slots: Vec<SlotId>) -> Result<(), BackupError> {
-        for slot in slots {
-            match self.source.slots.get(slot)? {
-                Some(secret) => {
-                    self.end.keys += 1;
-                    self.writer.entry(&Entry::Key { slot, secret: secret.to_vec() })?;
-                }
-                None => self.end.missing_keys += 1,
+        for page in keys {
+            self.end.missing_keys += page.missing;
+            let mut rest = page.secrets.as_slice();
+            for (slot, bytes) in page.slots {
+                let (secret, others) = rest.split_at(usize::from(bytes));
+                rest = others;
+                self.end.keys += 1;
+                self.writer.entry(&Entry::Key { slot, secret: secret.to_vec() })?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! | `create` | takes one consistent view of the store, its objects and keys |
 //! | `check` | follows a backup from its first entry to its last and says what is missing |
 //! | `verify`, `restore` | read a file to its end; put a data directory together from it, whole or not at all |
+//! | `ledger` | names what was purged, so that an older backup brings nothing back |
 //! | `after` | the first start of a restored node |
 //!
 //! **Invariant:** a backup holds no private epoch key, no slot file and no recovery file.
@@ -16,6 +17,7 @@ pub(crate) mod after;
 mod check;
 mod create;
 mod entry;
+pub(crate) mod ledger;
 mod restore;
 pub(crate) mod rows;
 mod stream;
@@ -33,6 +35,7 @@ use crate::store::StoreError;
 
 pub use check::Summary;
 pub(crate) use create::{Source, create};
+pub use ledger::{BackupConfig, LedgerError};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use verify::{Verified, verify};
 
@@ -60,6 +63,9 @@ pub enum BackupError {
     /// Key slots could not be read or written.
     #[error(transparent)]
     Slots(#[from] SlotsError),
+    /// The ledger of purges could not be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// A file could not be read or written.
     #[error("the file could not be read or written: {0}")]
     Io(#[from] std::io::Error),
@@ -98,6 +104,13 @@ impl From<BackupError> for ServiceError {
                 (ErrorCode::Full, "make room and try again")
             }
             BackupError::Io(_) => (ErrorCode::Failed, "check the disk and the rights"),
+            BackupError::Ledger(LedgerError::Store(error)) => return error.into(),
+            BackupError::Ledger(LedgerError::Io(_)) => (ErrorCode::Failed, "check the disk and the rights"),
+            BackupError::Ledger(_) => (
+                ErrorCode::Damaged,
+                "name the ledger with --ledger FILE; --without-ledger restores without it, and then what was purged since \
+                 the backup may come back",
+            ),
             BackupError::Stopped => (ErrorCode::Failed, "run it again"),
         };
         ServiceError::new(code, text, hint)

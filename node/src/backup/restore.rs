@@ -7,8 +7,9 @@
 //! **Invariant:** a folder is a node once it has a `config.toml`, and that comes last: whatever breaks a restore off
 //! leaves no node, and the next restore clears its leavings away.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,20 +17,23 @@ use pakt_keys::EntityId;
 use pakt_keys::keystore::{self, KeystoreError};
 use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::door::next_counter;
+use pakt_protocol::ids::EnvelopeId;
 use zeroize::Zeroizing;
 
 use super::BackupError;
 use super::check::{Checker, Summary};
 use super::entry::Entry;
+use super::ledger::{self, LedgerKey, Tag};
 use super::rows::RestoredRow;
 use super::verify::{entity_of, open, unlock};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::blob::{self, Usage};
 use crate::config::{CONFIG_NAME, Config};
 use crate::disk::{Disk, RealDisk};
+use crate::mailroom::purge;
 use crate::service::{CHUNKS_NAME, SLOTS_NAME, STORE_NAME};
 use crate::slots::{SlotId, Slots};
-use crate::store::tables::{RESTORED, USAGE};
+use crate::store::tables::{IN_PLACES, LEDGERED, RESTORED, USAGE};
 use crate::store::{Store, StoreError};
 use crate::{ambient, files, setup};
 
@@ -53,6 +57,10 @@ pub struct RestoreOptions {
     pub recovery_file: Option<PathBuf>,
     /// Whether a backup that was made with objects or keys missing will do.
     pub incomplete: bool,
+    /// The ledger of purges; the one that the backup's `config.toml` names without it.
+    pub ledger: Option<PathBuf>,
+    /// Whether to do without a ledger.
+    pub without_ledger: bool,
 }
 
 /// What was restored.
@@ -64,6 +72,8 @@ pub struct Restored {
     pub generation: u64,
     /// The data directory.
     pub dir: PathBuf,
+    /// Messages that the backup held and the ledger says were purged since.
+    pub purged: u64,
 }
 
 /// Restores a node that does not run; `progress` is told how many bytes were read.
@@ -88,11 +98,16 @@ pub fn restore(options: &RestoreOptions, progress: impl Fn(u64)) -> Result<Resto
     if summary.missing_count > 0 && !options.incomplete {
         return Err(BackupError::Incomplete(summary.missing_count));
     }
+    build.flush()?;
+    let purged = match ledger_of(&claim.staging, options)? {
+        Some(path) => build.forget(&ledger::read(&path, &LedgerKey::of(&keys.store))?)?,
+        None => 0,
+    };
     let generation = build.finish(&summary)?;
     reopen(&claim.staging, &keys.store)?;
     settle_config(&claim.staging, options)?;
     let dir = claim.keep()?;
-    Ok(Restored { summary, generation, dir })
+    Ok(Restored { summary, generation, dir, purged })
 }
 
 /// The store and the folders of a node that is being put together.
@@ -180,10 +195,41 @@ impl Build {
         Ok(written?)
     }
 
-    /// Writes what waits, marks the store as restored and closes it; gives the generation.
-    fn finish(mut self, summary: &Summary) -> Result<u64, BackupError> {
+    /// Writes what waits.
+    fn flush(&mut self) -> Result<(), BackupError> {
         self.write_keys()?;
-        self.write_rows()?;
+        self.write_rows()
+    }
+
+    /// Purges again what the ledger names, and sees that none of it is taken in again; gives how many messages went.
+    fn forget(&mut self, tags: &HashSet<Tag>) -> Result<u64, BackupError> {
+        let key = LedgerKey::of(self.store.key());
+        let mut named: Vec<(EntityId, EnvelopeId)> = Vec::new();
+        self.store.read(|tx| {
+            tx.scan(&IN_PLACES, .., |(from, envelope), _| {
+                if tags.contains(&key.tag(&from, &envelope)) {
+                    named.push((from, envelope));
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        let count = named.len() as u64;
+        for page in named.chunks(BATCH) {
+            let page = page.to_vec();
+            let slots = self.store.write_blocking(move |tx| purge::again(tx, &page, ambient::now()))?;
+            self.slots.erase(&slots)?;
+        }
+        for page in tags.iter().copied().collect::<Vec<_>>().chunks(BATCH) {
+            let page = page.to_vec();
+            let put: Result<(), StoreError> =
+                self.store.write_blocking(move |tx| page.iter().try_for_each(|tag| tx.put(&LEDGERED, tag, &())));
+            put?;
+        }
+        Ok(count)
+    }
+
+    /// Marks the store as restored and closes it; gives the generation.
+    fn finish(mut self, summary: &Summary) -> Result<u64, BackupError> {
         for folder in &self.folders {
             self.disk.sync_dir(folder).map_err(StoreError::from)?;
         }
@@ -210,6 +256,17 @@ impl Build {
         self.slots.rewrite()?;
         self.store.close();
         Ok(generation)
+    }
+}
+
+/// Where the ledger lies that tells what was purged since.
+fn ledger_of(staging: &Path, options: &RestoreOptions) -> Result<Option<PathBuf>, BackupError> {
+    if options.without_ledger {
+        return Ok(None);
+    }
+    match &options.ledger {
+        Some(path) => Ok(Some(path.clone())),
+        None => Ok(Config::load(staging)?.backup.ledger),
     }
 }
 
@@ -259,6 +316,8 @@ struct Claim {
     staging: PathBuf,
     created: bool,
     kept: bool,
+    /// The directory, locked: its end lets go.
+    _lock: fs::File,
 }
 
 impl Claim {
@@ -269,6 +328,7 @@ impl Claim {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error.into()),
         };
+        let lock = lock(&dir)?;
         let staging = dir.join(STAGING_NAME);
         if !created {
             if staging.exists() && !dir.join(CONFIG_NAME).exists() {
@@ -282,7 +342,7 @@ impl Claim {
             }
             fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         }
-        let claim = Claim { dir, staging, created, kept: false };
+        let claim = Claim { dir, staging, created, kept: false, _lock: lock };
         files::create_private_dir(&claim.staging)?;
         Ok(claim)
     }
@@ -310,6 +370,19 @@ impl Drop for Claim {
         if self.created {
             let _ = fs::remove_dir(&self.dir);
         }
+    }
+}
+
+/// Takes a folder for one restore at a time; the lock goes with the process that holds it.
+fn lock(dir: &Path) -> Result<fs::File, BackupError> {
+    let folder = fs::File::open(dir)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(fs::TryLockError::WouldBlock) => {
+            let message = format!("another restore into {} is under way", dir.display());
+            Err(ServiceError::new(ErrorCode::Busy, message, "wait until it is done, or name another folder").into())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
     }
 }
 

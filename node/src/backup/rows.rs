@@ -16,6 +16,15 @@ pub(crate) struct KeptRow {
     pub(crate) bytes: u64,
 }
 
+/// Where the ledger of purges lies and how far it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LedgerRow {
+    /// Its path.
+    pub(crate) path: String,
+    /// Its entries, at least.
+    pub(crate) entries: u64,
+}
+
 /// That this store came out of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RestoredRow {

@@ -1,5 +1,7 @@
 //! P24: backups of a small node, made, damaged and restored on a real disk.
 
+mod ledger;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,20 @@ use pakt_keys::store_seal::StoreKey;
 
 const PEER: EntityId = EntityId([2; 32]);
 const AGREEMENT: AgreementId = AgreementId([5; 32]);
+
+impl RestoreOptions {
+    fn of(file: PathBuf) -> RestoreOptions {
+        RestoreOptions {
+            file,
+            dir: PathBuf::new(),
+            passphrase_file: None,
+            recovery_file: None,
+            incomplete: false,
+            ledger: None,
+            without_ledger: false,
+        }
+    }
+}
 
 /// A node that does not run, opened.
 struct Node {
@@ -110,6 +126,7 @@ impl Node {
             subject: "Knee".into(),
             text: String::new(),
             purpose: None,
+            words: Vec::new(),
             priority: Priority::Normal,
             received_at: Time(1),
             keep_until: None,
@@ -118,6 +135,7 @@ impl Node {
             stage: Stage::Checking,
         };
         let arrival = Arrival {
+            scan: false,
             message: Some(message),
             key: Zeroizing::new([number; 32]),
             segments: ids[..1].to_vec(),
@@ -162,7 +180,8 @@ impl Node {
         fs::write(&file, bytes).unwrap();
         let passphrase_file = Some(self.path("passphrase")).filter(|file| file.exists());
         let dir = self.path("restored");
-        restore(&RestoreOptions { file, dir, passphrase_file, recovery_file: None, incomplete }, |_| {})
+        let options = RestoreOptions { dir, passphrase_file, incomplete, ..RestoreOptions::of(file) };
+        restore(&options, |_| {})
     }
 
     /// Takes up what was restored.
@@ -251,8 +270,7 @@ async fn p24_a_restored_store_holds_what_the_backup_held() {
     fs::remove_dir_all(node.path("node")).unwrap();
     let file = node.path("backup");
     fs::write(&file, bytes).unwrap();
-    let options =
-        RestoreOptions { file, dir: node.path("third"), passphrase_file: None, recovery_file: None, incomplete: false };
+    let options = RestoreOptions { dir: node.path("third"), ..RestoreOptions::of(file) };
     assert!(restore(&options, |_| {}).unwrap().generation > restored.generation);
 }
 

@@ -59,7 +59,8 @@ impl Blobs {
         Ok(dropped)
     }
 
-    pub(super) fn wake_after(&self, tx: &mut WriteTx) {
+    /// Has the cleaner look around once this commit is durable.
+    pub(crate) fn wake_after(&self, tx: &mut WriteTx) {
         let wake = self.inner.wake.clone();
         tx.on_commit(move || {
             // A full channel holds a wake-up already.

@@ -366,9 +366,17 @@ impl Blobs {
     /// # Errors
     /// When the store failed.
     pub fn unpin(&self, tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
-        tx.put(&RELEASED, &owner, &())?;
+        Blobs::let_go(tx, owner)?;
         self.wake_after(tx);
         Ok(())
+    }
+
+    /// As [`Blobs::unpin`], but what nobody else needs is removed with the next cleaning, or at the next start.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub(crate) fn let_go(tx: &mut WriteTx, owner: Owner) -> Result<(), StoreError> {
+        tx.put(&RELEASED, &owner, &())
     }
 
     /// Takes a released owner back in the caller's commit: what it still holds it keeps, and nothing that it pins from

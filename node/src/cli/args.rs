@@ -11,10 +11,12 @@ use super::address::AddressCommand;
 use super::backup::BackupCommand;
 use super::directory::DirectoryCommand;
 use super::introduce::IntroduceArgs;
+use super::keep::{KeepCommand, RecallCommand};
 use super::keys::{ApproverCommand, RecoverArgs, RootCommand, RotateArgs};
 use super::keystore::KeystoreCommand;
 use super::life::LifeCommand;
 use super::log::LogCommand;
+use super::quarantine::QuarantineCommand;
 use super::reconcile::ReconcileArgs;
 use super::signing::SigningArgs;
 use crate::api::types::Priority;
@@ -169,6 +171,12 @@ pub enum Command {
   pakt receipt verify study.receipt --card nord.card --card sor.card"
     )]
     Receipt(ReceiptCommand),
+    /// What the malware check holds; for this node's operator, without subjects and content.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pakt quarantine list\n  pakt quarantine delete ID\n  pakt quarantine release ID"
+    )]
+    Quarantine(QuarantineCommand),
     /// The audit log: its entries, its head, and whether it is what it was.
     #[command(
         subcommand,
@@ -547,6 +555,9 @@ pub enum InboxCommand {
         /// Id, as in the list.
         id: String,
     },
+    /// What takes messages away or keeps them.
+    #[command(flatten)]
+    Keep(KeepCommand),
 }
 
 /// `pakt outbox …`
@@ -559,6 +570,9 @@ pub enum OutboxCommand {
         /// Message or envelope id.
         id: String,
     },
+    /// What takes messages back.
+    #[command(flatten)]
+    Recall(RecallCommand),
 }
 
 /// `pakt receipt …`

@@ -57,6 +57,12 @@ pub enum BackupCommand {
         /// Restore a backup although objects or keys were missing when it was made.
         #[arg(long)]
         incomplete: bool,
+        /// The ledger of purges; the one that the backup's config.toml names without it.
+        #[arg(long, value_name = "FILE", conflicts_with = "without_ledger")]
+        ledger: Option<PathBuf>,
+        /// Do without the ledger that config.toml names: what was purged since the backup may come back.
+        #[arg(long)]
+        without_ledger: bool,
     },
     /// Counterparts that were restored from a backup, and which messages they lost.
     #[command(after_help = "Examples:\n  pakt backup gaps\n  pakt backup gaps --seen NL:KVK:99000102")]
@@ -75,9 +81,11 @@ pub async fn backup(client: &Client, dir: &Path, output: Output, command: Backup
     match command {
         BackupCommand::Create { file } => create(client, output, &file).await,
         BackupCommand::Verify { file, passphrase_file } => verify(output, &file, passphrase_file.as_deref()),
-        BackupCommand::Restore { file, passphrase_file, recovery_file, incomplete } => {
+        BackupCommand::Restore { file, passphrase_file, recovery_file, incomplete, ledger, without_ledger } => {
             let dir = dir.to_owned();
-            restore(output, &RestoreOptions { file, dir, passphrase_file, recovery_file, incomplete })
+            let options =
+                RestoreOptions { file, dir, passphrase_file, recovery_file, incomplete, ledger, without_ledger };
+            restore(output, &options)
         }
         BackupCommand::Gaps { seen: None } => gaps(client, output).await,
         BackupCommand::Gaps { seen: Some(entity) } => {
@@ -271,6 +279,8 @@ fn verify(output: Output, file: &Path, passphrase: Option<&Path>) -> Result<Exit
 struct RestoredView {
     dir: PathBuf,
     generation: u64,
+    /// Messages of the backup that had been purged since.
+    purged: u64,
     summary: BackupSummary,
 }
 
@@ -280,14 +290,17 @@ fn restore(output: Output, options: &RestoreOptions) -> Result<Exit, ServiceErro
     progress.clear();
     let restored = restored?;
     let summary = summary_view(&restored.summary);
-    let view = RestoredView { dir: restored.dir, generation: restored.generation, summary };
+    let view = RestoredView { dir: restored.dir, generation: restored.generation, purged: restored.purged, summary };
     output.result(&view, |view| {
         let dir = super::shell_word(&view.dir.display().to_string());
         format!(
             "{}\n{}\n\nNever run the old node again, if it still exists: both would be this entity.\nNext:\n  \
              pakt run --dir {dir}\n  pakt agreement list --dir {dir}      # all wait: nothing is sent or taken\n  \
              pakt agreement confirm ID --dir {dir}   # each, once you know that it still holds",
-            facts(&[("restored to", view.dir.display().to_string())]),
+            facts(&[
+                ("restored to", view.dir.display().to_string()),
+                ("left out", format!("{} that the ledger says were purged", counted(view.purged, "message"))),
+            ]),
             text(&view.summary)
         )
     });

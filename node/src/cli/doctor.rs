@@ -256,6 +256,7 @@ impl Findings {
         }
         self.backup(status.last_backup.as_ref());
         self.audit_log(&status.log);
+        self.scanner(status);
         match client.get::<Vec<Peer>>("/v1/peers").await {
             Ok(peers) => peers.iter().for_each(|peer| self.peer(peer)),
             Err(error) => self.bad("peers", error.message, error.hint),
@@ -295,6 +296,23 @@ impl Findings {
                 self.fine("audit log", format!("{entries} entries; all were as written at {}", moment(at)));
             }
             (None, None) => self.fine("audit log", format!("{entries} entries; not read since the start yet")),
+        }
+    }
+
+    fn scanner(&mut self, status: &Status) {
+        if let Some(ScannerStatus { at, fit, says }) = &status.scanner {
+            match fit {
+                true => self.fine("scanner", format!("{at}: {says}")),
+                false => self.bad(
+                    "scanner",
+                    format!("the malware scanner at {at} cannot be used: {says}"),
+                    "see to clamd; what waits for it is kept, and shown to nobody meanwhile",
+                ),
+            }
+        }
+        if status.quarantined > 0 {
+            let finding = format!("{} in quarantine", status.quarantined);
+            self.bad("quarantine", finding, "see `pakt quarantine list`; delete them, or release what is harmless");
         }
     }
 

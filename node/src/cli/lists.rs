@@ -12,6 +12,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Exit;
 use super::args::{GroupCommand, InboxCommand, ListArgs, OutboxCommand, ReceiptCommand};
 use super::client::{Client, escaped};
+use super::keep;
 use super::output::{Output, coming, counted, facts, moment, safe, size, span, table, with_hint};
 use super::progress::Progress;
 use super::records;
@@ -166,6 +167,7 @@ pub async fn inbox(client: &Client, output: Output, command: InboxCommand) -> Re
             output.result(&item, |item| format!("{} is {}: its sender is told", item.id, item.state.as_str()));
         }
         InboxCommand::Save { id, to } => save_item(client, output, &id, to).await?,
+        InboxCommand::Keep(command) => return keep::keep(client, output, command).await,
     }
     Ok(Exit::DONE)
 }
@@ -313,6 +315,7 @@ pub async fn outbox(client: &Client, output: Output, command: OutboxCommand) -> 
             };
             output.result(&ShownMessage { message, envelope }, |shown| message_text(&shown.message));
         }
+        OutboxCommand::Recall(command) => return keep::recall(client, output, command).await,
     }
     Ok(Exit::DONE)
 }
@@ -406,6 +409,9 @@ fn envelope_text(envelope: &OutboxEnvelope) -> String {
     ];
     if let Some(reason) = &envelope.reason {
         rows.push(("why", safe(reason)));
+    }
+    if envelope.recalling {
+        rows.push(("recall", "asked for; the recipient has not answered yet".to_owned()));
     }
     if envelope.state.tier() == 0 && !envelope.state.is_failure() {
         if let Some(next) = envelope.next_attempt_at.as_deref().and_then(coming) {
@@ -553,6 +559,13 @@ fn status_text(status: &Status) -> String {
     }
     if status.reconciliation_gaps > 0 {
         rows.push(("gaps", format!("{} that a reconciliation shows", status.reconciliation_gaps)));
+    }
+    if let Some(scanner) = &status.scanner {
+        let fit = if scanner.fit { "" } else { "UNFIT: " };
+        rows.push(("scanner", format!("{fit}{} ({})", safe(&scanner.says), safe(&scanner.at))));
+    }
+    if status.checking > 0 {
+        rows.push(("being checked", counted(status.checking, "message")));
     }
     for warning in &status.warnings {
         rows.push(("warning", safe(warning)));

@@ -16,6 +16,7 @@ pub mod client;
 pub mod directory;
 pub mod doctor;
 pub mod introduce;
+pub mod keep;
 pub mod keys;
 pub mod keystore;
 pub mod life;
@@ -25,6 +26,7 @@ mod log_entries;
 pub mod output;
 pub mod page;
 pub mod progress;
+pub mod quarantine;
 pub mod reconcile;
 pub mod records;
 pub mod renew;
@@ -121,6 +123,7 @@ async fn ask(dir: &Path, output: Output, command: Command) -> Result<Exit, Servi
         Command::Inbox(command) => lists::inbox(&client, output, command).await,
         Command::Outbox(command) => lists::outbox(&client, output, command).await,
         Command::Receipt(command) => lists::receipt(&client, output, command).await,
+        Command::Quarantine(command) => quarantine::quarantine(&client, output, command).await,
         Command::Log(command) => log::log(&client, dir, output, command).await,
         Command::Reconcile(args) => reconcile::reconcile(&client, output, args).await,
         Command::Backup(command) => backup::backup(&client, dir, output, command).await,

@@ -286,6 +286,7 @@ mod tests {
             expires_at: "2026-01-01T00:00:00Z".into(),
             reason: None,
             reason_code: code,
+            recalling: false,
             history: vec![],
             receipts: vec![],
         }

@@ -21,6 +21,8 @@ pub(super) const SEAL_BYTES_MAX: usize = 24 << 20;
 const HOLD_BYTES_MIN: usize = 64 << 10;
 /// More threads gain nothing: the disk is slower by then.
 const THREADS_MAX: usize = 8;
+/// How far threads step back that nobody waits for, of 19.
+const LOW: i32 = 10;
 /// Chunk buffers kept for reuse, of 1 MiB each.
 const SPARE_MAX: usize = 12;
 
@@ -59,12 +61,29 @@ impl ContentPool {
     /// When the system refuses a thread.
     pub fn start() -> io::Result<ContentPool> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        ContentPool::with_threads("content", count, 0)
+    }
+
+    /// Starts one thread that leaves the processor to all others: for what nobody waits for.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start_low() -> io::Result<ContentPool> {
+        ContentPool::with_threads("check", 1, LOW)
+    }
+
+    fn with_threads(name: &str, count: usize, nice: i32) -> io::Result<ContentPool> {
         // Short, so that messages that are worked on at the same time take turns.
         let (queue, jobs) = mpsc::channel::<Job>(2 * count);
         let jobs = Arc::new(Mutex::new(jobs));
         let start = |number: usize| {
             let jobs = jobs.clone();
-            std::thread::Builder::new().name(format!("pakt-content-{number}")).spawn(move || work(&jobs))
+            let begin = move || {
+                // Where the system refuses it, the work is as important as any other.
+                let _ = (nice != 0).then(|| rustix::process::nice(nice));
+                work(&jobs);
+            };
+            std::thread::Builder::new().name(format!("pakt-{name}-{number}")).spawn(begin)
         };
         let threads = (0..count).map(start).collect::<io::Result<Vec<_>>>()?;
         let inner = Inner {

@@ -42,9 +42,11 @@ use tokio::time::Instant;
 use super::durable::DurableSoFar;
 use super::known::{Hit, KnownContent};
 use super::pool::{ContentPool, Hold, PoolStopped};
-use super::tar_in::{Allowed, PIECES_MAX, STEPS_MAX, SealTreeError, Step, pack_tar, pump};
+use super::scanned::Scanned;
+use super::tar_in::{Allowed, PIECES_MAX, STEPS_MAX, Scan, SealTreeError, Step, pack_tar, pump};
 use crate::ambient;
 use crate::blob::{BlobError, Blobs, Owner};
+use crate::scan::Scanner;
 
 /// Sealed bytes of one batch: large enough that the syncs of the index weigh little, small enough that several fit.
 const BATCH_BYTES: usize = 6 << 20;
@@ -99,6 +101,8 @@ pub struct SealTree {
     pub known: Option<KnownContent>,
     /// Told what is durable already.
     pub durable: Option<DurableSoFar>,
+    /// What every file, the subject and the text must pass.
+    pub scanner: Option<Scanner>,
 }
 
 impl SealTree {
@@ -114,6 +118,7 @@ impl SealTree {
             effort: Effort::LINE,
             known: None,
             durable: None,
+            scanner: None,
         }
     }
 }
@@ -134,7 +139,8 @@ pub async fn seal_tree(
     blobs: &Blobs,
     pool: &ContentPool,
 ) -> Result<SealedTree, SealTreeError> {
-    let SealTree { head, dedup, own, owner, bytes_max, extent, effort, known, durable } = what;
+    let SealTree { head, dedup, own, owner, bytes_max, extent, effort, known, durable, scanner } = what;
+    scan_head(&head, scanner.clone()).await?;
     let running = FuturesUnordered::new();
     let writes = Writes { blobs: blobs.clone(), known, origin: own, owner, running, begun: false, durable };
     let mut rng = ambient::rng();
@@ -160,8 +166,10 @@ pub async fn seal_tree(
         writes,
     };
     let allowed = Allowed { bytes_max, extent };
-    let packing =
-        tokio::task::spawn_blocking(move || pack_tar(pieces, to_sealer, &thread_bases.dedup, allowed, &thread_pool));
+    let scan = scanner.map(|scanner| Scan::by(scanner, Handle::current()));
+    let packing = tokio::task::spawn_blocking(move || {
+        pack_tar(pieces, to_sealer, &thread_bases.dedup, allowed, &thread_pool, scan)
+    });
     // The pump ends before the last step comes, or with the thread.
     let pumping = async {
         pump(tar, to_thread).await;
@@ -178,6 +186,16 @@ pub async fn seal_tree(
             Err(error)
         }
     }
+}
+
+/// Has subject and text scanned, as a person who reads them would see them.
+async fn scan_head(head: &ManifestHead, scanner: Option<Scanner>) -> Result<(), SealTreeError> {
+    let mut scanned = Scanned::by(scanner);
+    for (name, text) in [("the subject", &head.subject), ("the text", &head.text)] {
+        let refused = |why| SealTreeError::NotClean { why, path: name.to_owned() };
+        scanned.text(text).await.map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// What keys of objects are derived from.

@@ -19,10 +19,13 @@ use pakt_protocol::content::pack::{PackError, Packed, Packer, PlainChunk};
 use pakt_protocol::limits::{SEGMENT_ENTRIES_MAX, TREE_ENTRIES_MAX, TREE_NAME_BYTES_MAX};
 use tar::{Archive, Entry, EntryType};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::pool::{ContentPool, PoolStopped};
+use super::scanned::{NotClean, Scanned};
 use crate::blob::BlobError;
+use crate::scan::Scanner;
 
 /// Bytes read from the stream at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -91,6 +94,14 @@ pub enum SealTreeError {
     /// Subject, text or purpose are too long.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The malware scanner does not let it through; the entry's name is in [`SealTreeError::message`] only.
+    #[error("something cannot be sent: {why}")]
+    NotClean {
+        /// What the scanner says.
+        why: NotClean,
+        /// The entry's path, for the local user who sent it.
+        path: String,
+    },
     /// The objects could not be stored.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -104,6 +115,7 @@ impl SealTreeError {
     pub fn message(&self) -> String {
         match self {
             SealTreeError::Entry { problem, path } => format!("{} cannot be sent: {problem}", display_safe(path)),
+            SealTreeError::NotClean { why, path } => format!("{} cannot be sent: {why}", display_safe(path)),
             other => other.to_string(),
         }
     }
@@ -115,6 +127,7 @@ impl SealTreeError {
                 true
             }
             SealTreeError::Blob(error) => error.is_transient(),
+            SealTreeError::NotClean { why, .. } => matches!(why, NotClean::Unscanned(_)),
             _ => false,
         }
     }
@@ -174,6 +187,7 @@ pub(super) fn pack_tar(
     base: &SealBase,
     allowed: Allowed,
     pool: &ContentPool,
+    scan: Option<Scan>,
 ) -> Result<(), SealTreeError> {
     let header_left = Rc::new(Cell::new(HEADER_BYTES_MAX));
     let source = Source { pieces, piece: Vec::new(), taken: 0, header_left: header_left.clone(), state: Flow::Open };
@@ -184,6 +198,7 @@ pub(super) fn pack_tar(
         step: Step::default(),
         pool,
         allowed,
+        scan,
         seen: Extent::default(),
         name_bytes: 0,
     };
@@ -227,6 +242,7 @@ struct Packing<'a> {
     step: Step,
     pool: &'a ContentPool,
     allowed: Allowed,
+    scan: Option<Scan>,
     seen: Extent,
     name_bytes: u64,
 }
@@ -263,12 +279,20 @@ impl Packing<'_> {
         loop {
             match entry.read(buffer).map_err(|_| Stop::Stream)? {
                 0 => break,
-                count => self.packer.write(&buffer[..count]).map_err(|_| Stop::Stream)?,
+                count => {
+                    self.packer.write(&buffer[..count]).map_err(|_| Stop::Stream)?;
+                    if let Some(scan) = &mut self.scan {
+                        scan.write(&buffer[..count]).map_err(|why| refuse_unclean(why, &entry.path_bytes()))?;
+                    }
+                }
             }
             self.drain()?;
         }
         // Less content than announced: the stream ended within the file.
         self.packer.end_file().map_err(|_| Stop::Stream)?;
+        if let Some(scan) = &mut self.scan {
+            scan.end().map_err(|why| refuse_unclean(why, &entry.path_bytes()))?;
+        }
         self.drain()
     }
 
@@ -321,6 +345,30 @@ impl Packing<'_> {
         self.packer.finish().map_err(|_| Stop::Stream)?;
         self.drain()?;
         self.hand_on()
+    }
+}
+
+fn refuse_unclean(why: NotClean, path: &[u8]) -> Stop {
+    Stop::Error(SealTreeError::NotClean { why, path: String::from_utf8_lossy(path).into_owned() })
+}
+
+/// The malware scanner as a thread that waits for it sees it.
+pub(super) struct Scan {
+    scanned: Scanned,
+    runtime: Handle,
+}
+
+impl Scan {
+    pub(super) fn by(scanner: Scanner, runtime: Handle) -> Scan {
+        Scan { scanned: Scanned::by(Some(scanner)), runtime }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), NotClean> {
+        self.runtime.block_on(self.scanned.write(bytes))
+    }
+
+    fn end(&mut self) -> Result<(), NotClean> {
+        self.runtime.block_on(self.scanned.end())
     }
 }
 

@@ -146,15 +146,15 @@ impl Drop for TarStream {
 }
 
 /// Opens the chunks of one message.
-struct Opener {
-    blobs: Blobs,
-    origin: EntityId,
-    manifest: Arc<Manifest>,
-    pool: ContentPool,
+pub(super) struct Opener {
+    pub(super) blobs: Blobs,
+    pub(super) origin: EntityId,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) pool: ContentPool,
 }
 
 impl Opener {
-    async fn open(&self, index: usize) -> Result<Vec<u8>, TarStreamError> {
+    pub(super) async fn open(&self, index: usize) -> Result<Vec<u8>, TarStreamError> {
         let (blobs, origin, manifest) = (self.blobs.clone(), self.origin, self.manifest.clone());
         let id = manifest.chunks[index].id;
         let mut plain = self.pool.buffer();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use pakt_protocol::controls::{Attested, Control, Evidence};
 
 use crate::mailroom::journal::Journal;
+use crate::scan::Scanner;
 use crate::store::Store;
 
 /// What can show that one control is on.
@@ -18,10 +19,10 @@ pub trait Source: Send + Sync {
     fn evidence(&self) -> Evidence;
 }
 
-/// Nothing is ever deleted: every message is kept as long as any agreement can ask for.
-struct NothingIsDeleted;
+/// Nothing is deleted before the time that its agreement says (`mailroom::purge`).
+struct KeptAsAgreed;
 
-impl Source for NothingIsDeleted {
+impl Source for KeptAsAgreed {
     fn evidence(&self) -> Evidence {
         Evidence::KeptFor(None)
     }
@@ -34,11 +35,15 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The controls of this program: what was taken in time shows whether a routine takes what arrives; messages are kept,
-    /// for there is nothing that deletes them; there is no scanner that content passes.
-    pub fn of_this_node(store: &Store) -> Controls {
-        let journal = Box::new(Journal::new(store.clone()));
-        Controls::from_sources(vec![(Control::Journal, journal), (Control::Retention, Box::new(NothingIsDeleted))])
+    /// The controls of this program: messages are kept as agreed, for nothing deletes them earlier; what was taken in time
+    /// shows whether a routine takes what arrives; content passes the scanner that the operator set, if any.
+    pub fn of_this_node(store: &Store, scanner: Option<Scanner>) -> Controls {
+        let mut sources: Vec<(Control, Box<dyn Source>)> = vec![
+            (Control::Journal, Box::new(Journal::new(store.clone()))),
+            (Control::Retention, Box::new(KeptAsAgreed)),
+        ];
+        sources.extend(scanner.map(|scanner| (Control::MalwareScan, Box::new(scanner) as Box<dyn Source>)));
+        Controls::from_sources(sources)
     }
 
     /// Controls with these sources.
@@ -78,7 +83,7 @@ mod tests {
     fn a_node_without_a_scanner_attests_none() {
         let key = StoreKey::from_bytes([7; 32]);
         let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), key).expect("a fresh disk");
-        let controls = Controls::of_this_node(&store);
+        let controls = Controls::of_this_node(&store, None);
         let evidence: Vec<Evidence> = controls.attested().into_iter().map(|one| one.evidence).collect();
         assert_eq!(evidence, [Evidence::None, Evidence::None, Evidence::KeptFor(None)]);
         let wanted = ["journal", "malware-scan", "retention"].map(str::to_owned);

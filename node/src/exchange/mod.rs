@@ -40,7 +40,7 @@ use std::time::Duration;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::time::Time;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +55,7 @@ use crate::directory::Directory;
 use crate::entity::Entity;
 use crate::introductions::Introductions;
 use crate::line::{Limits, LineConfig};
-use crate::mailroom::Mailroom;
+use crate::mailroom::{MailError, Mailroom};
 use crate::net::{Lane, LaneKind, Net};
 use crate::reconcile::Rounds;
 use crate::relay::RelayConfig;
@@ -284,6 +284,16 @@ impl Exchange {
     /// Receipts were signed for the counterpart: they are told at once, if it is online.
     pub async fn receipts_owed(&self, agreement: &AgreementId) {
         self.tell(agreement, Command::Owed).await;
+    }
+
+    /// Wants an envelope back: on return that is noted, and its row says how far it is.
+    ///
+    /// # Errors
+    /// [`MailError`]; [`MailError::Missing`] also if there is no such agreement any more.
+    pub async fn recall(&self, agreement: &AgreementId, envelope: EnvelopeId) -> Result<(), MailError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(agreement, Command::Recall(envelope, reply)).await;
+        answer.await.unwrap_or(Err(MailError::Missing))
     }
 
     /// A message of this priority is about to be sent under an agreement: its lanes are dialled meanwhile.

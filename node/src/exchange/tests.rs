@@ -1,6 +1,8 @@
 //! Two nodes in one process, over real sockets and real files: from a proposal to a receipt.
 
+mod recall;
 mod receipts;
+mod release;
 mod terms;
 
 use std::path::Path;

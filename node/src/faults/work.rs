@@ -373,10 +373,12 @@ fn arrival(world: &World, number: u8) -> Arrival {
         counts: content.counts(),
         key: None,
         stage: Stage::Checking,
+        words: Vec::new(),
     };
     let (unsigned, own) = (receipt(world, number, true), world.own.current());
     Arrival {
         message: Some(message),
+        scan: false,
         key: Zeroizing::new(*content.key().as_bytes()),
         segments: content.segments(),
         note: ArrivalNote {

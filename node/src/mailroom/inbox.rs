@@ -14,28 +14,31 @@ use zeroize::Zeroizing;
 use super::page::Page;
 use super::rate::{self, Counted, Direction};
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
-use super::{MailError, Mailroom, incoming_owner};
+use super::{MailError, Mailroom, incoming_owner, release, retention, words};
 use crate::audit;
 use crate::blob::Blobs;
 use crate::metrics::counted;
 use crate::reconcile::numbers;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
-use crate::store::tables::{IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
+use crate::store::tables::{IN_PLACES, IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
 use crate::store::{StoreError, WriteTx};
 
-/// Adds an item as the newest.
-pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<(), StoreError> {
+/// Adds an item as the newest, and gives its place.
+pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<u64, StoreError> {
     let sequence = tx.next_sequence("inbox")?;
     tx.put(&INBOX_IDS, &item.id(), &sequence)?;
     tx.put(&INBOX_GROUPS, &(item.group().0, sequence), &())?;
-    tx.put(&INBOX, &sequence, item)
+    tx.put(&INBOX, &sequence, item)?;
+    Ok(sequence)
 }
 
 /// What an incoming envelope commits to, besides its objects, which are pinned already.
 pub struct Arrival {
     /// Its row, with a slot still to be filled; none for an envelope that cannot be opened.
     pub message: Option<InMessage>,
+    /// Whether a scanner must pass it before anybody sees it.
+    pub scan: bool,
     /// Its manifest key.
     pub key: Zeroizing<[u8; 32]>,
     /// Its segments in order.
@@ -157,7 +160,15 @@ impl Mailroom {
     ///
     /// # Errors
     /// [`MailError`]; nothing of it is then visible.
-    pub async fn commit(&self, from: EntityId, envelope: EnvelopeId, arrival: Arrival) -> Result<Vec<u8>, MailError> {
+    pub async fn commit(
+        &self,
+        from: EntityId,
+        envelope: EnvelopeId,
+        mut arrival: Arrival,
+    ) -> Result<Vec<u8>, MailError> {
+        if let Some(message) = &mut arrival.message {
+            message.words = words::seal(message, &arrival.key);
+        }
         let slot = match &arrival.message {
             Some(_) => Some(self.put_key(arrival.key.clone()).await?),
             None => None,
@@ -186,7 +197,14 @@ impl Mailroom {
                             counted().received.inc();
                         });
                         tx.put(&IN_SEGMENTS, &key, &arrival.segments)?;
-                        add_item(tx, &InItem::Message(InMessage { key: Some(slot), ..message }))?;
+                        let mut message = InMessage { key: Some(slot), ..message };
+                        retention::keep(tx, &mut message)?;
+                        let item = InItem::Message(message);
+                        let sequence = add_item(tx, &item)?;
+                        tx.put(&IN_PLACES, &key, &sequence)?;
+                        if let InItem::Message(message) = &item {
+                            release::begin(tx, message, sequence, arrival.scan)?;
+                        }
                     }
                     _ => blobs.unpin(tx, incoming_owner(&from, &envelope))?,
                 }
@@ -197,6 +215,7 @@ impl Mailroom {
             self.erase_unless_kept(slot, error).await;
         }
         self.changed();
+        self.release_due();
         Ok(committed?)
     }
 
@@ -239,18 +258,25 @@ impl Mailroom {
             Some(id) => self.store.read(|tx| tx.get(&INBOX_IDS, &id))?.ok_or(MailError::Missing)?,
             None => u64::MAX,
         };
-        let mut shown = Vec::new();
+        let (mut shown, mut failed) = (Vec::new(), None);
+        let mut take = |item| match self.with_words(item) {
+            Ok(item) => page.take(&mut shown, show(&item)),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        };
         self.store.read(|tx| match group {
-            None => tx.scan_backwards(&INBOX, ..before, |_, item| Ok(page.take(&mut shown, show(&item)))),
+            None => tx.scan_backwards(&INBOX, ..before, |_, item| Ok(take(item))),
             Some(GroupId(group)) => {
                 tx.scan_backwards(&INBOX_GROUPS, (*group, 0)..(*group, before), |(_, place), ()| {
                     // An item that was deleted leaves no gap.
                     let item = tx.get(&INBOX, &place)?;
-                    Ok(item.map_or(ControlFlow::Continue(()), |item| page.take(&mut shown, show(&item))))
+                    Ok(item.map_or(ControlFlow::Continue(()), &mut take))
                 })
             }
         })?;
-        Ok(shown)
+        failed.map_or(Ok(shown), Err)
     }
 
     /// The ids of items that begin with certain digits, two at most.
@@ -271,7 +297,8 @@ impl Mailroom {
             Some(sequence) => tx.get(&INBOX, &sequence),
             None => Ok(None),
         })?;
-        item.ok_or(MailError::Missing)
+        let item = item.ok_or(MailError::Missing)?;
+        self.with_words(item)
     }
 
     /// What is needed to open a message: its segments in order and its manifest key.

@@ -3,7 +3,7 @@
 //! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before, [`open`] counts what has not ended;
 //! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing
 //! and opening content that of [`crate::content`]. [`receipts`] is what this side states about what arrived, and what counterparts state about
-//! what was sent.
+//! what was sent. [`purge`] takes a message away for good, [`retention`] when its time is over, [`recall`] when its sender wants it back.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 
@@ -13,17 +13,24 @@ pub(crate) mod journal;
 pub mod open;
 pub mod outbox;
 pub mod page;
+pub mod purge;
 pub mod rate;
+pub(crate) mod recall;
 pub mod receipts;
+pub mod release;
+pub mod retention;
 pub mod rows;
 #[cfg(test)]
 mod scale_tests;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
+
+use std::sync::Arc;
 
 use pakt_keys::EntityId;
 use pakt_protocol::ids::{EnvelopeId, MessageId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::blob::{BlobError, Blobs, Owner};
 use crate::slots::{Slots, SlotsError};
@@ -53,12 +60,13 @@ pub struct Mailroom {
     pub(crate) blobs: Blobs,
     pub(crate) slots: Slots,
     changes: watch::Sender<u64>,
+    releases: Arc<Notify>,
 }
 
 impl Mailroom {
     /// A mailroom over these stores.
     pub fn new(store: Store, blobs: Blobs, slots: Slots) -> Mailroom {
-        Mailroom { store, blobs, slots, changes: watch::Sender::new(0) }
+        Mailroom { store, blobs, slots, changes: watch::Sender::new(0), releases: Arc::default() }
     }
 
     /// The objects of all messages.
@@ -69,6 +77,16 @@ impl Mailroom {
     /// A number that grows with every visible change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Something waits for its check.
+    pub(crate) fn release_due(&self) {
+        self.releases.notify_one();
+    }
+
+    /// What whoever checks messages waits for.
+    pub(crate) fn release_waiter(&self) -> Arc<Notify> {
+        self.releases.clone()
     }
 
     /// Tells watchers that something visible changed.

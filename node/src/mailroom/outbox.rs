@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::page::Page;
 use super::rows::{Earlier, HeldReceipt, InItem, OutEnvelope, OutMessage, Report};
-use super::{MailError, Mailroom, open, outgoing_owner, receipts};
+use super::{MailError, Mailroom, open, outgoing_owner, recall, receipts};
 use crate::ambient;
 use crate::audit;
 use crate::blob::Blobs;
@@ -323,9 +323,12 @@ pub(super) fn keep_in(
     record: Record,
     (receipt, steps): (Option<(Vec<u8>, Receipt)>, &[Step]),
 ) -> Result<KeptIn, StoreError> {
-    let before = std::mem::replace(&mut row.delivery, record).state;
-    let state = row.delivery.state;
+    let earlier = std::mem::replace(&mut row.delivery, record);
+    let (before, state) = (earlier.state, row.delivery.state);
     Counted::stepped(tx, before, &row.delivery);
+    if row.delivery.recalling && !earlier.recalling {
+        recall::note_asked(tx, &row)?;
+    }
     if let Some((bytes, receipt)) = receipt {
         add_receipt(&mut row, bytes, &receipt);
     }
@@ -416,7 +419,7 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
     tx.on_commit(|| {
         counted().reports.inc();
     });
-    super::inbox::add_item(tx, &InItem::Report(report))
+    super::inbox::add_item(tx, &InItem::Report(report)).map(drop)
 }
 
 fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String) {
@@ -498,6 +501,9 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::Refused(Refusal::Forged) => "the recipient does not believe this node's signature",
         Reason::Refused(Refusal::Unopenable) => "the recipient cannot open it",
         Reason::Refused(Refusal::Conflict) => "the recipient holds another message under the same id",
+        Reason::Refused(Refusal::Purged) => {
+            "the recipient had received and purged it before it was restored from a backup"
+        }
         Reason::Refused(Refusal::HoldTooLong) => "it would be held longer than the agreement allows",
     }
 }

@@ -155,6 +155,9 @@ pub enum InItem {
 }
 
 /// A message that arrived.
+///
+/// What its sender wrote is in no row but sealed under its manifest key ([`super::words`]): rows linger on the disk after
+/// they were removed, a key in a slot does not.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct InMessage {
     /// The envelope.
@@ -168,22 +171,29 @@ pub struct InMessage {
     /// The sender's name in the agreement.
     pub from_name: String,
     /// The sending group's name.
+    #[serde(skip)]
     pub from_group: String,
     /// The receiving group.
     pub group: GroupId,
     /// The receiving group's name on arrival.
     pub group_name: String,
     /// The subject.
+    #[serde(skip)]
     pub subject: String,
     /// The text.
+    #[serde(skip)]
     pub text: String,
     /// What it is for.
+    #[serde(skip)]
     pub purpose: Option<String>,
+    /// The four above, sealed; empty until it is committed.
+    pub words: Vec<u8>,
     /// How urgent it is.
     pub priority: Priority,
     /// When it was complete and durable here.
     pub received_at: Time,
-    /// It must not be deleted before, where the agreement says how long it is kept.
+    /// It must not be deleted before and is deleted then, where the agreement says how long it is kept; in a row on the
+    /// retention's clock ([`super::retention`]).
     pub keep_until: Option<Time>,
     /// What it holds.
     pub counts: Counts,

@@ -18,8 +18,8 @@ use super::{MailError, Mailroom};
 use crate::blob::Blobs;
 use crate::disk::FaultDisk;
 use crate::slots::Slots;
-use crate::store::Store;
 use crate::store::tables::{OPEN_COUNTS, OPEN_ENVELOPES};
+use crate::store::{Store, WriteTx};
 
 const GROUPS: [GroupId; 2] = [GroupId([1; 16]), GroupId([2; 16])];
 const AGREEMENTS: [AgreementId; 2] = [AgreementId([5; 32]), AgreementId([6; 32])];
@@ -57,9 +57,8 @@ fn report(n: u32) -> InItem {
 
 fn inbox_with(count: u32) -> Mailroom {
     let mailroom = mailroom();
-    let fill =
-        mailroom.store.write_blocking(move |tx| (1..=count).try_for_each(|n| super::inbox::add_item(tx, &report(n))));
-    fill.unwrap();
+    let add = |tx: &mut WriteTx, n| super::inbox::add_item(tx, &report(n)).map(drop);
+    mailroom.store.write_blocking(move |tx| (1..=count).try_for_each(|n| add(tx, n))).unwrap();
     mailroom
 }
 

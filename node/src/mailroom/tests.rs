@@ -4,6 +4,8 @@
 //! left) must be there whole: rows, objects, keys, and the content bit for bit. What was not acknowledged may be there or
 //! not, but never by half.
 
+mod purge;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -209,6 +211,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
         subject: "Knee".into(),
         text: String::new(),
         purpose: None,
+        words: Vec::new(),
         priority: Priority::Normal,
         received_at: Time(1),
         keep_until: None,
@@ -218,6 +221,7 @@ fn arrival(sealed: &Sealed, receipt: &[u8]) -> Arrival {
     };
     Arrival {
         message: Some(message),
+        scan: false,
         key: Zeroizing::new(*sealed.tree.manifest_key.as_bytes()),
         segments: sealed.objects.iter().skip(first).map(|(entry, _)| entry.id).collect(),
         note: ArrivalNote { message: MESSAGE, agreement: AGREEMENT, number: 1, core: CoreHash([0; 32]) },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use pakt_keys::backup::ID_BYTES;
+use pakt_protocol::audit::{BackupStep, Event};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::time::Time;
 use tokio::runtime::Handle;
@@ -13,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Node, blocking, words};
-use crate::ambient;
 use crate::api::types::*;
+use crate::backup::ledger::Ledger;
 use crate::backup::rows::{GapRow, KeptRow};
 use crate::backup::{BackupError, Source, Summary, create};
 use crate::store::tables::{KNOWN_USAGE, LAST_BACKUP, RESTORED};
 use crate::store::{Store, StoreError};
+use crate::{ambient, audit};
 
 /// Pieces of a backup that wait for whoever takes it.
 const PIECES_MAX: usize = 4;
@@ -44,6 +46,59 @@ impl Backups {
 }
 
 type Piece = Result<Bytes, ServiceError>;
+
+/// A backup that is being made; its end, however it comes, lets the next one begin.
+struct Making {
+    node: Node,
+    id: [u8; ID_BYTES],
+    made: Option<Result<Summary, ServiceError>>,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut slot = self.node.inner.backups.slot();
+        let made = self.made.take().unwrap_or_else(|| Err(super::errors::broken_off()));
+        slot.last = Some((self.id, made));
+        slot.running = false;
+    }
+}
+
+impl Making {
+    fn make(mut self, pieces: mpsc::Sender<Piece>) {
+        let inner = &self.node.inner;
+        let source = Source {
+            dir: inner.config.dir.clone(),
+            entity: inner.entity.id(),
+            store: self.node.store().clone(),
+            blobs: inner.blobs.clone(),
+            slots: inner.mailroom.slots.clone(),
+        };
+        let stop = inner.stop.clone();
+        let mut out = |piece: Vec<u8>| give(&pieces, &stop, piece);
+        let made = begin(&source.store).and_then(|()| create(&source, self.id, &mut out));
+        let made = made.map_err(ServiceError::from);
+        match &made {
+            Ok(summary) => tracing::info!(
+                objects = summary.objects,
+                bytes = summary.bytes,
+                missing = summary.missing_count,
+                "a backup was made"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "a backup was broken off");
+                let _ = pieces.try_send(Err(error.clone()));
+            }
+        }
+        let step = if made.is_ok() { BackupStep::Made } else { BackupStep::BrokenOff };
+        if let Err(error) = note(&source.store, step) {
+            tracing::error!(%error, "a step of a backup is not in the audit log");
+        }
+        self.made = Some(made);
+        // Before the stream ends: whoever took it asks next.
+        drop(self);
+        drop(pieces);
+    }
+}
 
 impl Node {
     /// What is known about backups.
@@ -75,45 +130,13 @@ impl Node {
             let hint = "wait until it is done";
             return Err(ServiceError::new(ErrorCode::Busy, "another backup is being made", hint));
         }
+        let making = Making { node: self.clone(), id: ambient::random(), made: None };
         let (pieces, mut taken) = mpsc::channel::<Piece>(PIECES_MAX);
-        let node = self.clone();
-        tokio::task::spawn_blocking(move || node.make_backup(pieces));
+        tokio::task::spawn_blocking(move || making.make(pieces));
         let first = taken.recv().await.unwrap_or_else(|| Err(super::errors::broken_off()))?;
         let rest = futures::stream::poll_fn(move |cx| taken.poll_recv(cx));
         let all = futures::StreamExt::chain(futures::stream::iter([Ok(first)]), rest);
         Ok(futures::StreamExt::map(all, |piece| piece.map_err(std::io::Error::other)))
-    }
-
-    fn make_backup(&self, pieces: mpsc::Sender<Piece>) {
-        let id = ambient::random();
-        let inner = &self.inner;
-        let source = Source {
-            dir: inner.config.dir.clone(),
-            entity: inner.entity.id(),
-            store: self.store().clone(),
-            blobs: inner.blobs.clone(),
-            slots: inner.mailroom.slots.clone(),
-        };
-        let stop = inner.stop.clone();
-        let mut out = |piece: Vec<u8>| give(&pieces, &stop, piece);
-        let made = writable(&source.store).and_then(|()| create(&source, id, &mut out));
-        let made = made.map_err(ServiceError::from);
-        match &made {
-            Ok(summary) => tracing::info!(
-                objects = summary.objects,
-                bytes = summary.bytes,
-                missing = summary.missing_count,
-                "a backup was made"
-            ),
-            Err(error) => {
-                tracing::warn!(%error, "a backup was broken off");
-                let _ = pieces.try_send(Err(error.clone()));
-            }
-        }
-        // Before the stream ends: whoever took it asks next.
-        let mut slot = inner.backups.slot();
-        slot.last = Some((id, made));
-        slot.running = false;
     }
 
     /// Notes that a backup was written whole, and says what it holds.
@@ -128,7 +151,10 @@ impl Node {
         let (_, made) = made.ok_or_else(unknown)?;
         let summary = made?;
         let row = KeptRow { made_at: summary.made_at, kept_at: ambient::now(), bytes: request.bytes };
-        let write = self.store().write(move |tx| tx.put(&LAST_BACKUP, &(), &row));
+        let write = self.store().write(move |tx| {
+            audit::append(tx, Event::Backup(BackupStep::Kept))?;
+            tx.put(&LAST_BACKUP, &(), &row)
+        });
         let written: Result<(), StoreError> = write.await;
         written?;
         Ok(summary_view(&summary))
@@ -200,6 +226,12 @@ impl Node {
         Ok(warnings)
     }
 
+    /// What an operator should know about the ledger of purges.
+    pub(super) fn ledger_warnings(&self) -> Vec<String> {
+        let trouble = self.inner.ledger.as_ref().and_then(Ledger::trouble);
+        trouble.map(|why| format!("purged messages wait to be named beside the backups: {why}")).into_iter().collect()
+    }
+
     fn store(&self) -> &Store {
         &self.inner.mailroom.store
     }
@@ -218,13 +250,13 @@ fn counted(count: u64) -> String {
     format!("{count} message{}", if count == 1 { "" } else { "s" })
 }
 
-/// A full store reads from a copy that must not be held for long, and could not note the backup either.
-fn writable(store: &Store) -> Result<(), BackupError> {
-    let note = store.write_blocking(|tx| match tx.get(&LAST_BACKUP, &())? {
-        Some(row) => tx.put(&LAST_BACKUP, &(), &row),
-        None => Ok::<_, StoreError>(()),
-    });
-    Ok(note?)
+/// Notes that a backup begins; a full store, which reads from a copy that must not be held for long, says so here.
+fn begin(store: &Store) -> Result<(), BackupError> {
+    Ok(note(store, BackupStep::Begun)?)
+}
+
+fn note(store: &Store, step: BackupStep) -> Result<(), StoreError> {
+    store.write_blocking(move |tx| audit::append(tx, Event::Backup(step)))
 }
 
 /// Hands a piece on, unless nobody takes it for a while or the node stops.

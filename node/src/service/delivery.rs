@@ -59,6 +59,7 @@ pub(super) fn shown(
         expires_at: time_text(row.delivery.expires_at),
         reason: if delivered { None } else { row_reason(row, peer) },
         reason_code: if state.is_failure() { row.delivery.reason.map(code_of) } else { None },
+        recalling: row.delivery.recalling,
         history: history_of(row),
         receipts: receipts_of(row),
     }

@@ -183,7 +183,8 @@ impl From<SealTreeError> for ServiceError {
             SealTreeError::Truncated
             | SealTreeError::Read(_)
             | SealTreeError::Changed
-            | SealTreeError::Entry { .. } => ErrorCode::Failed,
+            | SealTreeError::Entry { .. }
+            | SealTreeError::NotClean { .. } => ErrorCode::Failed,
         };
         // The text for the local user names the entry; it goes nowhere else.
         split(code, &error.message())

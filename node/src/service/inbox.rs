@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pakt_protocol::audit::MessageStep;
 use pakt_protocol::content::manifest::{Bounds, EntryKind, Manifest, Tree};
@@ -16,6 +17,8 @@ use crate::content::{read_manifest, tar_stream};
 use crate::mailroom::page::Page;
 use crate::mailroom::rows::{InItem, InMessage, Report, Stage};
 
+/// How long a message that needs no scanner is waited for.
+const RELEASE_WAIT: Duration = Duration::from_secs(60);
 /// A tar stream without entries: the end mark alone.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
 
@@ -40,9 +43,11 @@ impl Node {
     /// # Errors
     /// `not_found`, or what is wrong with the stored message.
     pub async fn inbox_show(&self, id: String) -> Answer<InboxDetail> {
+        self.until_released(&id).await?;
         let node = self.clone();
         blocking(move || {
             let item = node.inbox_named(&id)?;
+            check_released(&item)?;
             let row = node.inbox_item(&item);
             match &item {
                 InItem::Message(message) => {
@@ -53,7 +58,7 @@ impl Node {
                         item: row,
                         message: message.message.to_string(),
                         purpose: message.purpose.clone(),
-                        keep_until: message.keep_until.map(time_text),
+                        keep_until: node.inner.mailroom.kept_until(message)?.map(time_text),
                         text: message.text.clone(),
                         tree,
                         folders,
@@ -71,21 +76,43 @@ impl Node {
     /// `not_found`, or what is wrong with the stored message. What is found to be damaged later ends the stream with an
     /// error.
     pub async fn inbox_content(&self, id: String) -> Answer<Pin<Box<dyn AsyncRead + Send>>> {
+        self.until_released(&id).await?;
         let node = self.clone();
-        let opened = blocking(move || match node.inbox_named(&id)? {
-            InItem::Message(message) => {
-                let manifest = node.manifest(&message)?;
-                node.inner.mailroom.note_access(&message, MessageStep::Saved)?;
-                Ok(Some((message.from, manifest)))
-            }
-            InItem::Report(_) => Ok(None),
-        });
+        let opened =
+            blocking(move || match node.inbox_named(&id).and_then(|item| check_released(&item).map(|()| item))? {
+                InItem::Message(message) => {
+                    let manifest = node.manifest(&message)?;
+                    node.inner.mailroom.note_access(&message, MessageStep::Saved)?;
+                    Ok(Some((message.from, manifest)))
+                }
+                InItem::Report(_) => Ok(None),
+            });
         Ok(match opened.await? {
             Some((from, manifest)) => {
                 Box::pin(tar_stream(self.inner.blobs.clone(), from, Arc::new(manifest), &self.inner.pool))
             }
             None => Box::pin(Cursor::new(EMPTY_TAR)),
         })
+    }
+
+    /// Waits a little for the check of a message that needs no scanner: it follows delivery by itself.
+    async fn until_released(&self, id: &str) -> Answer<()> {
+        let mut changes = self.inner.mailroom.changes();
+        let waiting = async {
+            loop {
+                let (node, id) = (self.clone(), id.to_owned());
+                let waits = blocking(move || match node.inbox_named(&id)? {
+                    InItem::Message(message) if message.stage == Stage::Checking => {
+                        Ok(!node.inner.release.demands(node.inner.mailroom.needs_scan(&message)?))
+                    }
+                    _ => Ok(false),
+                });
+                if !waits.await? || changes.changed().await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(RELEASE_WAIT, waiting).await.unwrap_or(Ok(()))
     }
 
     /// A group of this entity.
@@ -97,6 +124,12 @@ impl Node {
             let message = format!("this entity has no group {name}");
             ServiceError::new(ErrorCode::NotFound, message, format!("its groups are: {names}"))
         })
+    }
+
+    /// The item that was named, off the thread that asks.
+    pub(super) async fn inbox_item_named(&self, id: String) -> Answer<InItem> {
+        let node = self.clone();
+        blocking(move || node.inbox_named(&id)).await
     }
 
     /// The item whose id, or the first digits of it, was typed.
@@ -139,15 +172,33 @@ impl Node {
     }
 }
 
+/// Nobody sees what is not released.
+fn check_released(item: &InItem) -> Answer<()> {
+    let InItem::Message(message) = item else { return Ok(()) };
+    match message.stage {
+        Stage::Released | Stage::Taken => Ok(()),
+        Stage::Checking => Err(ServiceError::new(
+            ErrorCode::Busy,
+            "this message is not released yet: it is still being checked",
+            "try again in a moment; `pakt status` says if the malware scanner keeps it waiting",
+        )),
+        Stage::Quarantined => Err(ServiceError::new(
+            ErrorCode::Conflict,
+            "this message is held in quarantine: the malware check found something in it",
+            "ask this node's operator, who sees why with `pakt quarantine list`",
+        )),
+    }
+}
+
+pub(super) fn sender_of(message: &InMessage) -> Sender {
+    Sender { entity: message.from.to_string(), name: message.from_name.clone(), group: message.from_group.clone() }
+}
+
 fn shown_message(message: &InMessage) -> InboxItem {
     InboxItem {
         id: message.envelope.to_string(),
         kind: InboxKind::Message,
-        from: Sender {
-            entity: message.from.to_string(),
-            name: message.from_name.clone(),
-            group: message.from_group.clone(),
-        },
+        from: sender_of(message),
         group: message.group_name.clone(),
         subject: message.subject.clone(),
         received_at: time_text(message.received_at),
@@ -239,6 +290,7 @@ mod tests {
             subject: "x".into(),
             text: "y".into(),
             purpose: None,
+            words: Vec::new(),
             priority: envelope::Priority::Urgent,
             received_at: Time(0),
             keep_until: None,

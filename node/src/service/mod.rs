@@ -11,6 +11,8 @@
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
 //! | `drafts`, `earlier`, `sending` | how a message becomes sealed and durable |
 //! | `outbox`, `delivery`, `inbox` | where messages are, and why not further |
+//! | `quarantine` | what the malware check holds |
+//! | `keep` | what takes messages away for good, and what keeps them |
 //! | `log`, `entries` | the audit log: heads of it, its verification, its entries |
 //! | `backup` | backups, and what restored counterparts lost |
 //! | `reconcile` | whether what was sent is held |
@@ -33,12 +35,14 @@ mod health;
 mod ids;
 mod inbox;
 mod introductions;
+mod keep;
 mod keys;
 mod leftovers;
 mod life;
 mod log;
 mod outbox;
 mod peers;
+mod quarantine;
 mod reconcile;
 mod root;
 mod running;
@@ -57,6 +61,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::types::ServiceError;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::Config;
@@ -68,6 +73,7 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::Mailroom;
 use crate::net::{Net, SharedRules};
+use crate::release::Release;
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
@@ -104,6 +110,7 @@ struct Inner {
     /// Held while keys are replaced.
     keyring: Arc<tokio::sync::Mutex<Keyring>>,
     pool: ContentPool,
+    release: Release,
     dial_rules: SharedRules,
     listen: Option<SocketAddr>,
     /// This entity's card as armoured text, the same as in its file.
@@ -116,6 +123,7 @@ struct Inner {
     started: Instant,
     drafts: Drafts,
     backups: backup::Backups,
+    ledger: Option<Ledger>,
     /// Messages that are being sealed.
     submissions: TaskTracker,
     /// Ends what would go on by itself.

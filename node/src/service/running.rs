@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pakt_protocol::content::known::secret_tag;
-use pakt_protocol::ids::EnvelopeId;
-use tokio::sync::watch;
+use pakt_protocol::ids::{AgreementId, EnvelopeId};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,13 +24,16 @@ use super::status::ENDS_SOON;
 use crate::ambient;
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::audit;
+use crate::backup::ledger::Ledger;
 use crate::book::{Book, Standing};
 use crate::clock;
 use crate::content::KnownContent;
+use crate::entity::Entity;
 use crate::exchange::{Exchange, Progress};
 use crate::introductions::Introductions;
 use crate::mailroom::Mailroom;
 use crate::net::Net;
+use crate::release::Release;
 use crate::slots::{SlotId, Slots};
 use crate::store::Store;
 
@@ -38,6 +41,10 @@ use crate::store::Store;
 const EPOCH_CHECK_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the key slots are written anew under a fresh key.
 const SLOTS_REWRITE_EVERY: Duration = Duration::from_secs(86_400);
+/// How often is looked for messages whose time is over.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// How often is looked whether the ledger of purges lacks something, beside every change.
+const LEDGER_EVERY: Duration = Duration::from_secs(60);
 /// How often the log says which agreements end soon.
 const ENDS_WARNED_EVERY: Duration = Duration::from_secs(86_400);
 /// How often introduction messages are looked through whose time may be over.
@@ -61,10 +68,12 @@ pub(super) struct Running {
     pub(super) book: Book,
     pub(super) introductions: Introductions,
     pub(super) known: KnownContent,
-    pub(super) mailroom: Mailroom,
+    /// What purges what is due, as whom, and where that is named.
+    pub(super) upkeep: (Mailroom, Entity, Option<Ledger>),
     pub(super) net: Net,
     pub(super) exchange: Exchange,
     pub(super) submissions: TaskTracker,
+    pub(super) release: Release,
     /// The socket that gets the audit log.
     pub(super) syslog: Option<PathBuf>,
     /// Key slots that were filled before this start.
@@ -84,14 +93,25 @@ impl Running {
         let noting = tokio::spawn(note_clock(self.store.clone(), self.stop.clone()));
         let keeping = tokio::spawn(keep_known(self.known.clone(), self.book.clone(), self.stop.clone()));
         let log = self.exchange.log().clone();
-        let mailroom = self.mailroom.clone();
-        let looking = tokio::spawn(audit::keep::keep(log.clone(), self.stop.clone(), move || mailroom.changed()));
+        let (mailroom, entity, ledger) = self.upkeep.clone();
+        let tell = mailroom.clone();
+        let looking = tokio::spawn(audit::keep::keep(log.clone(), self.stop.clone(), move || tell.changed()));
         let feeding = self.syslog.clone().map(|socket| tokio::spawn(audit::feed::feed(log, socket, self.stop.clone())));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
         let old_keys = std::mem::take(&mut self.old_keys);
-        let erasing = tokio::spawn(erase_keys(self.mailroom.clone(), self.book.clone(), old_keys, self.stop.clone()));
+        let erasing = tokio::spawn(erase_keys(mailroom.clone(), self.book.clone(), old_keys, self.stop.clone()));
+        let scanning = self.release.scanner().cloned().map(|scanner| tokio::spawn(scanner.watch(self.stop.clone())));
+        let (to_tell, told) = crate::release::told();
+        let releasing = tokio::spawn(self.release.clone().run(to_tell, self.stop.clone()));
+        let telling = tokio::spawn(tell_released(self.exchange.clone(), told));
+        let purging = tokio::spawn(purge_due(mailroom.clone(), entity, self.stop.clone()));
+        let naming = tokio::spawn(keep_ledger(ledger, mailroom, self.stop.clone()));
         let mut tasks = vec![
             ("audit log", looking),
+            ("release", releasing),
+            ("receipts", telling),
+            ("retention", purging),
+            ("ledger", naming),
             ("ends", warning),
             ("keys", erasing),
             ("watching", watching),
@@ -102,6 +122,7 @@ impl Running {
             ("known content", keeping),
         ];
         tasks.extend(feeding.map(|feeding| ("syslog", feeding)));
+        tasks.extend(scanning.map(|scanning| ("scanner", scanning)));
         // Its end is what everybody waits for through the channel, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = self.until_the_end().await;
@@ -170,6 +191,13 @@ async fn roll_epochs(book: Book, exchange: Exchange, stop: CancellationToken) {
     }
 }
 
+/// Tells counterparts that their messages were released, until nothing is released any more.
+async fn tell_released(exchange: Exchange, mut told: mpsc::Receiver<AgreementId>) {
+    while let Some(agreement) = told.recv().await {
+        exchange.receipts_owed(&agreement).await;
+    }
+}
+
 /// Gives up introduction messages whose time is over.
 async fn tidy_introductions(introductions: Introductions, stop: CancellationToken) {
     let mut ticks = interval(INTRODUCTIONS_TIDY_EVERY);
@@ -181,6 +209,48 @@ async fn tidy_introductions(introductions: Introductions, stop: CancellationToke
         }
         if let Err(error) = introductions.tidy(ambient::service_now()).await {
             tracing::warn!(%error, "cannot clear away old introductions; trying again in an hour");
+        }
+    }
+}
+
+/// Deletes what the agreements keep no longer, by the service clock.
+async fn purge_due(mailroom: Mailroom, entity: Entity, stop: CancellationToken) {
+    let mut ticks = interval(PURGE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match mailroom.purge_due(&entity, ambient::service_now()).await {
+            Ok(0) => {}
+            Ok(purged) => tracing::info!(purged, "messages were deleted: their time is over"),
+            Err(error) => tracing::warn!(%error, "cannot delete what is due; trying again in ten minutes"),
+        }
+    }
+}
+
+/// Names purged messages beside the backups, soon after each, and again while that does not work.
+async fn keep_ledger(ledger: Option<Ledger>, mailroom: Mailroom, stop: CancellationToken) {
+    let Some(ledger) = ledger else { return };
+    let mut changes = mailroom.changes();
+    let mut ticks = interval(LEDGER_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        let naming = ledger.clone();
+        match tokio::task::spawn_blocking(move || naming.flush()).await {
+            Ok(Ok(_)) => failed = false,
+            Ok(Err(error)) if !failed => {
+                failed = true;
+                tracing::warn!(%error, "purged messages cannot be named beside the backups; trying again every minute");
+            }
+            _ => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed(), if !failed => if changed.is_err() { return },
+            _ = ticks.tick() => {}
         }
     }
 }

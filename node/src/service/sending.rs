@@ -30,6 +30,7 @@ use crate::content::{DurableSoFar, SealTree, SealTreeError, SealedTree, seal_tre
 use crate::exchange::EarlyOffer;
 use crate::mailroom::outgoing_owner;
 use crate::mailroom::rows::{OutEnvelope, OutMessage};
+use crate::scan::Scanner;
 
 /// A message's content as a tar stream.
 type Content = Pin<Box<dyn AsyncRead + Send>>;
@@ -78,6 +79,7 @@ impl Node {
             effort: self.effort_for(&waiting.recipients),
             durable: durable.clone(),
             known: inner.known.if_on(),
+            scanner: self.outgoing_scanner().cloned(),
             ..SealTree::new(waiting.head.clone(), dedup, inner.entity.id(), outgoing_owner(&ids.message))
         };
         let sealed = seal_tree(content, what, &inner.blobs, &inner.pool);
@@ -95,6 +97,11 @@ impl Node {
         submitted
     }
 
+    /// The scanner that what is sent must pass, where the operator wants that.
+    fn outgoing_scanner(&self) -> Option<&Scanner> {
+        self.inner.release.scanner().filter(|_| self.inner.config.scan.outgoing)
+    }
+
     /// How small the content is to be made: as the slowest line asks for that is known.
     fn effort_for(&self, recipients: &[Recipient]) -> Effort {
         let rates = recipients.iter().filter_map(|found| self.inner.exchange.line_rate(&found.agreement.id));
@@ -103,6 +110,10 @@ impl Node {
 
     /// Offers each envelope to its recipient while the content is still being read; gives what they follow.
     async fn offer_early(&self, waiting: &Waiting, ids: &Ids) -> Option<DurableSoFar> {
+        // What must be scanned before it leaves cannot leave while it is still read.
+        if self.outgoing_scanner().is_some() {
+            return None;
+        }
         let extent = waiting.extent.filter(|extent| extent.plain_bytes >= EARLY_BYTES_MIN)?;
         let (durable, now) = (DurableSoFar::default(), ambient::service_now());
         for (Recipient { agreement, group }, envelope) in waiting.recipients.iter().zip(&ids.envelopes) {

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use pakt_keys::keystore::Keystore;
@@ -27,6 +27,7 @@ use super::running::{Running, watch_changes};
 use super::{Answer, Inner, Node, blocking};
 use crate::api::types::{ErrorCode, ServiceError};
 use crate::audit::Log;
+use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
@@ -40,6 +41,8 @@ use crate::introductions::Introductions;
 use crate::keyring::Keyring;
 use crate::mailroom::{MailError, Mailroom};
 use crate::net::{DialRules, Net, NetConfig, SharedRules};
+use crate::release::{self, Release};
+use crate::scan::Scanner;
 use crate::slots::{SlotId, Slots};
 use crate::store::Store;
 use crate::{ambient, backup, clock, files, setup};
@@ -52,6 +55,8 @@ pub(crate) const CHUNKS_NAME: &str = "chunks";
 pub(crate) const SLOTS_NAME: &str = "slots";
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A scanner that takes longer to answer is waited for in the background.
+const SCANNER_FIRST: Duration = Duration::from_secs(3);
 /// A card is a page of text.
 const CARD_FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -98,7 +103,7 @@ type Network = ([u8; 32], Option<SocketAddr>, SharedRules);
 async fn bring_up(
     config: Config,
     opened: Opened,
-    (seed, listen, dial_rules): Network,
+    network: Network,
     (unprotected, keyring): (bool, Keyring),
     shutdown: CancellationToken,
 ) -> Result<Node, (Store, anyhow::Error)> {
@@ -106,15 +111,17 @@ async fn bring_up(
     let fail = |error: anyhow::Error| (store.clone(), error);
     let (card, old_keys) = settle(&config, (&store, &entity), &book, &mailroom).await.map_err(fail)?;
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
-    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
-    let proxy = config.dial_proxy().map_err(|error| fail(error.into()))?;
-    let net_config = NetConfig { listen, proxy, dial_rules: dial_rules.clone(), ..NetConfig::new(seed) };
+    let release = checks(&config, &mailroom, &entity).await.map_err(fail)?;
+    let dial_rules = network.2.clone();
     let lists = (&directory, &introductions);
-    let (net, exchange) = connect(net_config, settings, &entity, (&book, &mailroom), lists).await.map_err(fail)?;
+    let controls = Controls::of_this_node(&mailroom.store, release.scanner().cloned());
+    let connecting = connect(&config, network, controls, &entity, (&book, &mailroom), lists);
+    let (net, exchange) = connecting.await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let stop = shutdown.child_token();
     let submissions = TaskTracker::new();
+    let ledger = config.backup.ledger.clone().map(|path| Ledger::new(path, store.clone()));
     let watching = watch_changes(book.clone(), mailroom.clone(), exchange.clone(), changes.clone(), stop.clone());
     let running = Running {
         store,
@@ -122,10 +129,11 @@ async fn bring_up(
         book: book.clone(),
         introductions: introductions.clone(),
         known: known.clone(),
+        upkeep: (mailroom.clone(), entity.clone(), ledger.clone()),
         net: net.clone(),
         exchange: exchange.clone(),
         submissions: submissions.clone(),
-        mailroom: mailroom.clone(),
+        release: release.clone(),
         old_keys,
         syslog: config.log.syslog.clone(),
         shutdown,
@@ -146,6 +154,7 @@ async fn bring_up(
         exchange,
         keyring: Arc::new(tokio::sync::Mutex::new(keyring)),
         pool,
+        release,
         dial_rules,
         card: Mutex::new(card),
         config_file: tokio::sync::Mutex::new(()),
@@ -154,6 +163,7 @@ async fn bring_up(
         started: Instant::now(),
         drafts: Drafts::default(),
         backups: super::backup::Backups::default(),
+        ledger,
         submissions,
         stop,
         changes,
@@ -170,22 +180,37 @@ async fn settle(
     book: &Book,
     mailroom: &Mailroom,
 ) -> anyhow::Result<(String, Vec<SlotId>)> {
-    let old_keys = put_right(book, mailroom, &mailroom.blobs).await?;
+    let old_keys = put_right(entity, book, mailroom, &mailroom.blobs).await?;
     backup::after::renew_grants(store, book).await?;
     note_start(config, &Log::new(store.clone(), entity.clone())).await?;
     Ok((write_card(&config.dir, book)?, old_keys))
 }
 
+/// The check of what arrives, with the scanner that the operator set.
+async fn checks(config: &Config, mailroom: &Mailroom, entity: &Entity) -> anyhow::Result<Release> {
+    let scanner = Scanner::of(&config.scan);
+    if let Some(scanner) = &scanner {
+        // What is attested at the first contact is what is so, if the scanner answers at once.
+        let _ = tokio::time::timeout(SCANNER_FIRST, scanner.test()).await;
+    }
+    let pool = ContentPool::start_low().context("cannot start the thread for checks")?;
+    let (mailroom, entity) = (mailroom.clone(), entity.clone());
+    Ok(Release::new(release::Parts { mailroom, entity, scanner, scan_all: config.scan.all, pool }))
+}
+
 /// Listens, and dials from here on.
 async fn connect(
-    config: NetConfig,
-    settings: Settings,
+    config: &Config,
+    (seed, listen, dial_rules): Network,
+    controls: Controls,
     entity: &Entity,
     (book, mailroom): (&Book, &Mailroom),
     (directory, introductions): (&Directory, &Introductions),
 ) -> anyhow::Result<(Net, Exchange)> {
+    let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
+    let net_config = NetConfig { listen, proxy: config.dial_proxy()?, dial_rules, ..NetConfig::new(seed) };
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
-    let (net, lanes) = Net::start(config, keeper).await?;
+    let (net, lanes) = Net::start(net_config, keeper).await?;
     let exchange = Exchange::start(Parts {
         entity: entity.clone(),
         book: book.clone(),
@@ -194,7 +219,7 @@ async fn connect(
         introductions: introductions.clone(),
         net: net.clone(),
         lanes,
-        controls: Controls::of_this_node(&mailroom.store),
+        controls,
         settings,
     });
     Ok((net, exchange))
@@ -246,7 +271,8 @@ fn refuse_open_key_files(keys: &Path) -> Answer<()> {
 
 /// Takes away what a crash left between two steps that belong together; gives the key slots that are still to be looked
 /// through, which needs no haste.
-pub(crate) async fn put_right(book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<Vec<SlotId>> {
+pub(crate) async fn put_right(entity: &Entity, book: &Book, mailroom: &Mailroom, blobs: &Blobs) -> Answer<Vec<SlotId>> {
+    mailroom.finish_purges(entity).await?;
     let old_keys = mailroom.slots.list().map_err(MailError::from)?;
     // Where keys were replaced and the node ended before it had told.
     book.renew_grants_if_due(ambient::service_now()).await?;

@@ -44,6 +44,7 @@ impl Node {
         }
         let usage = inner.blobs.usage()?;
         let free = inner.blobs.free_bytes()?;
+        let (checking, quarantined) = self.check_counts()?;
         Ok(Status {
             entity: party.entity.to_string(),
             name: party.name.clone(),
@@ -65,6 +66,9 @@ impl Node {
             store: StoreUsage { objects: usage.objects, bytes: usage.bytes, free },
             last_backup: self.last_backup()?,
             log: self.log_status()?,
+            checking,
+            quarantined,
+            scanner: self.scanner_status(),
             warnings: self.warnings(free)?,
         })
     }
@@ -93,8 +97,11 @@ impl Node {
         }
         let frozen = self.inner.book.all().into_iter().filter(|agreement| agreement.frozen_at.is_some());
         warnings.extend(frozen.filter_map(|agreement| frozen_warning(&agreement)));
+        warnings.extend(self.check_warnings()?);
         warnings.extend(self.restore_warnings(now)?);
         warnings.extend(self.own_log_warnings(now)?);
+        warnings.extend(self.ledger_warnings());
+        warnings.extend(self.retention_warnings()?);
         warnings.extend(self.received_summaries()?.iter().map(|proposal| {
             let AgreementSummary { id, name, number, .. } = proposal;
             format!("{name} ({number}) proposes an agreement: `pakt agreement show {id}`")

@@ -44,6 +44,11 @@ pub(super) fn moment(at: Time) -> String {
     time_text(Time::from_seconds(at.seconds()))
 }
 
+/// A number of things: `1 message waits`, `3 messages wait`.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Several words as one list.
 pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().collect::<Vec<_>>().join(", ")

@@ -256,6 +256,16 @@ impl Edition {
         (self.tags.get(index).copied().flatten() == Some(id.tag)).then_some(index)
     }
 
+    fn secret(&self, id: SlotId) -> Result<Option<Zeroizing<Vec<u8>>>, SlotsError> {
+        let Some(index) = self.index_of(id) else {
+            return Ok(None);
+        };
+        let mut slot = [0; SLOT_BYTES];
+        self.file.read_at(offset(index), &mut slot)?;
+        let opened = self.open_stride(index, &slot)?.pop().flatten().filter(|(tag, _)| *tag == id.tag);
+        Ok(opened.map(|(_, secret)| secret))
+    }
+
     /// Writes the next edition of all slots in use to `file`.
     fn copy_to(&mut self, store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
         let count = self.tags.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
@@ -336,15 +346,18 @@ impl Slots {
     /// # Errors
     /// When the disk fails.
     pub fn get(&self, id: SlotId) -> Result<Option<Zeroizing<Vec<u8>>>, SlotsError> {
-        self.with(|edition| {
-            let Some(index) = edition.index_of(id) else {
-                return Ok(None);
-            };
-            let mut slot = [0; SLOT_BYTES];
-            edition.file.read_at(offset(index), &mut slot)?;
-            let opened = edition.open_stride(index, &slot)?.pop().flatten().filter(|(tag, _)| *tag == id.tag);
-            Ok(opened.map(|(_, secret)| secret))
-        })
+        self.with(|edition| edition.secret(id))
+    }
+
+    /// The key material of several slots, in their order, without others in between.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn get_all(&self, ids: &[SlotId]) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, SlotsError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with(|edition| ids.iter().map(|id| edition.secret(*id)).collect())
     }
 
     /// Overwrites slots; on return that is durable. Erased and unknown ones cost nothing.

@@ -20,7 +20,7 @@ use super::Table;
 use crate::audit::AuditRow;
 use crate::audit::heads::{GivenRow, HeadAlarm};
 use crate::audit::pace::PaceRow;
-use crate::backup::rows::{GapRow, KeptRow, RestoredRow};
+use crate::backup::rows::{GapRow, KeptRow, LedgerRow, RestoredRow};
 use crate::blob::{ObjectRow, Owner, Usage};
 use crate::book::attest::{OwnAttestationRow, PeerAttestationRow};
 use crate::book::rows::{AddressRow, AgreementRow, ChainRow, ContactRow, DedupRow, EpochRow, GrantRow, StoredGroup};
@@ -29,6 +29,8 @@ use crate::content::{KnownKey, KnownRow};
 use crate::directory::{ListingRow, OwnListing};
 use crate::introductions::rows::{AskedRow, CardRequestRow, OfferedRow, OutRow, ReceivedRow};
 use crate::mailroom::journal::JournalDay;
+use crate::mailroom::purge::{PurgedRow, PurgingRow};
+use crate::mailroom::release::{Finding, Place, ToRelease};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
 use crate::reconcile::rows::{NumberGap, RoundRow, SentNumber};
 
@@ -122,6 +124,12 @@ pub(crate) const SETTLED: Table<(EntityId, EnvelopeId), SettledRow> = Table::new
 
 /// Receipts that were signed here and that the sender has not confirmed, by [`pakt_protocol::record::receipt::Verdict::place`].
 pub(crate) const OWED: Table<(EntityId, EnvelopeId, u8), Vec<u8>> = Table::new("owed-1");
+
+/// Messages that wait for their check before anybody sees them.
+pub(crate) const TO_RELEASE: Table<Place, ToRelease> = Table::new("to-release-1");
+
+/// What the check found, by the place in [`INBOX`].
+pub(crate) const QUARANTINED: Table<u64, Finding> = Table::new("quarantined-1");
 
 /// Manifest segments of a message that arrived.
 pub(crate) const IN_SEGMENTS: Table<(EntityId, EnvelopeId), Vec<ObjectId>> = Table::new("in-segments-1");
@@ -285,3 +293,35 @@ pub(crate) const UNSETTLED: Table<Owner, ()> = Table::new("unsettled-1");
 
 /// Objects that were entered without an owner: those that a crash may leave without one are among them.
 pub(crate) const LOOSE: Table<(EntityId, ObjectId), ()> = Table::new("loose-1");
+/// The place of a message that arrived in [`INBOX`].
+pub(crate) const IN_PLACES: Table<(EntityId, EnvelopeId), u64> = Table::new("in-places-1");
+
+/// Messages that arrived by when they are due to be deleted, on the retention's clock.
+pub(crate) const RETENTION: Table<(u64, EntityId, EnvelopeId), ()> = Table::new("retention-1");
+
+/// What jumps of the clock have added up to, in microseconds.
+pub(crate) const RETENTION_SHIFT: Table<(), i64> = Table::new("retention-shift-1");
+
+/// Messages that must be kept, and since when.
+pub(crate) const HOLDS: Table<(EntityId, EnvelopeId), Time> = Table::new("holds-1");
+
+/// Messages that are being purged.
+pub(crate) const PURGING: Table<(EntityId, EnvelopeId), PurgingRow> = Table::new("purging-1");
+
+/// What is left of purged messages.
+pub(crate) const PURGED: Table<(EntityId, EnvelopeId), PurgedRow> = Table::new("purged-1");
+
+/// Purged messages that the ledger does not name yet.
+pub(crate) const UNLEDGERED: Table<(EntityId, EnvelopeId), ()> = Table::new("unledgered-1");
+
+/// Where the ledger of purges lies and how far it goes.
+pub(crate) const LEDGER: Table<(), LedgerRow> = Table::new("ledger-1");
+
+/// What the ledger named when a backup was restored: none of it is taken in again.
+pub(crate) const LEDGERED: Table<[u8; 32], ()> = Table::new("ledgered-1");
+
+/// Recalls of messages that are on hold: done once the hold is lifted.
+pub(crate) const RECALL_WISHES: Table<(EntityId, EnvelopeId), ()> = Table::new("recall-wishes-1");
+
+/// Recalls that wait for an answer.
+pub(crate) const OPEN_RECALLS: Table<(AgreementId, EnvelopeId), ()> = Table::new("open-recalls-1");

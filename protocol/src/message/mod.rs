@@ -18,6 +18,7 @@ pub mod lane;
 pub mod log;
 pub mod offer;
 pub mod progress;
+pub mod recall;
 pub mod reconcile;
 pub mod relay;
 pub mod restored;
@@ -40,6 +41,7 @@ pub use lane::{Heartbeat, LaneOpen, LaneOpened, WantLanes};
 pub use log::{LogHeadUpdate, WantLogHead};
 pub use offer::{Announce, Answer, Offer};
 pub use progress::{Progress, Ready};
+pub use recall::{PurgedBefore, Recall};
 pub use reconcile::{Reconcile, ReconcileGap, Reconciled, WantReconcile};
 pub use relay::{RelayAnswer, RelayAsk, RelayCall};
 pub use restored::{Restored, RestoredKnown};
@@ -122,6 +124,8 @@ registry! {
     Reconciled(Reconciled),
     ReconcileGap(ReconcileGap),
     WantReconcile(WantReconcile),
+    Recall(Recall),
+    PurgedBefore(PurgedBefore),
 }
 
 impl Message {
@@ -203,7 +207,9 @@ impl Message {
             | Message::Reconcile(_)
             | Message::Reconciled(_)
             | Message::ReconcileGap(_)
-            | Message::WantReconcile(_) => About::Agreement,
+            | Message::WantReconcile(_)
+            | Message::Recall(_)
+            | Message::PurgedBefore(_) => About::Agreement,
         }
     }
 }
@@ -240,7 +246,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn p40_any_bytes_are_survived(tag in 0u8..50, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn p40_any_bytes_are_survived(tag in 0u8..52, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let frame = [&[1, 0, 0, 0, tag][..], &bytes].concat();
             if let Ok(message) = Message::from_bytes(&frame) {
                 prop_assert_eq!(message.to_bytes(), frame, "canonical");

@@ -62,6 +62,8 @@ pub enum Refusal {
     OtherVersion,
     /// It would be held longer than the agreement allows.
     HoldTooLong,
+    /// It was received and purged before the receiver was restored from a backup.
+    Purged,
 }
 
 impl Refusal {
@@ -89,6 +91,7 @@ impl Refusal {
             Refusal::Expired => "agreement_expired",
             Refusal::OtherVersion => "other_agreement_version",
             Refusal::HoldTooLong => "hold_too_long",
+            Refusal::Purged => "purged",
         }
     }
 }

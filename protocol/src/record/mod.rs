@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod grant;
 pub mod listing;
 pub mod page;
+pub mod recall;
 pub mod receipt;
 pub mod reconciliation;
 pub mod restored;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pakt_tests::node::TestNode;
-use pakt_tests::pair::{Pair, id_of, inbox, online, outbox};
+use pakt_tests::pair::{DELIVERED, Pair, id_of, inbox, online, outbox};
 use pakt_tests::upload::{Reply, Upload};
 use pakt_tests::wait::{secs, until};
 use pakt_tests::wire::Side;
@@ -62,7 +62,7 @@ fn content_arrives_before_it_is_fully_read() {
     let reply = upload.finish();
     let shown = pair.wait_delivered(&envelope_of(&reply), secs(60));
     let states: Vec<&str> = shown["history"].as_array().unwrap().iter().filter_map(|at| at["state"].as_str()).collect();
-    assert_eq!(states, ["queued", "offered", "transferring", "delivered"], "{shown}");
+    assert_eq!(states[..4], ["queued", "offered", "transferring", "delivered"], "{shown}");
     let again = pair.wire().into_side(Side::B) - halfway;
     assert!(again < CONTENT_BYTES - FIRST_BYTES / 2, "{again} bytes came after the first half had arrived");
     let on_wire = shown["bytes_on_wire"].as_u64().unwrap();
@@ -123,7 +123,7 @@ fn a_session_cut_half_way_goes_on_where_it_was() {
     pair.wire().cut(false);
     pair.wait_online();
     let shown = pair.wait_delivered(&envelope_of(&upload.finish()), secs(60));
-    assert_eq!(shown["state"], "delivered");
+    assert!(DELIVERED.contains(&shown["state"].as_str().unwrap()), "{shown}");
     let again = pair.wire().into_side(Side::B) - before;
     assert!(again < CONTENT_BYTES - FIRST_BYTES / 2, "{again} bytes after the cut");
     pair.assert_received_once("Cut", &[&study(&pair, 7)]);
@@ -136,7 +136,8 @@ fn a_session_cut_half_way_goes_on_where_it_was() {
     pair.wire().cut(true);
     let reply = upload.finish();
     let envelope = envelope_of(&reply);
-    assert_ne!(reply.body["envelopes"][0]["state"], "delivered", "{reply:?}");
+    let state = reply.body["envelopes"][0]["state"].as_str().unwrap();
+    assert!(!DELIVERED.contains(&state), "{reply:?}");
     assert!(outbox(&pair.a, &envelope).is_some(), "durable although nobody is there");
     pair.wire().cut(false);
     pair.wait_delivered(&envelope, secs(60));

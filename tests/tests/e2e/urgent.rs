@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pakt_tests::pair::{Pair, id_of, outbox, text};
+use pakt_tests::pair::{DELIVERED, Pair, id_of, outbox, text};
 use pakt_tests::wait::{secs, until};
 use pakt_tests::{tools, tree, turn};
 
@@ -28,7 +28,7 @@ fn an_urgent_message_overtakes_what_fills_the_line() {
     assert!(beside <= idle * 2 + Duration::from_millis(1_000), "{beside:?} beside bulk, {idle:?} alone");
 
     let after = outbox(&pair.a, &bulk).unwrap();
-    assert_ne!(after["state"], "delivered", "the archive was still under way: {after}");
+    assert!(!DELIVERED.contains(&after["state"].as_str().unwrap()), "the archive was still under way: {after}");
     pair.wait_delivered(&bulk, secs(60));
     pair.assert_received_once("Archive", &[&archive]);
 }

@@ -15,11 +15,13 @@ mod directory;
 mod error;
 mod inbox;
 mod introduction;
+mod keep;
 mod keys;
 mod list;
 mod log;
 mod node;
 mod outbox;
+mod quarantine;
 mod reconcile;
 mod signing;
 
@@ -30,11 +32,13 @@ pub use directory::*;
 pub use error::*;
 pub use inbox::*;
 pub use introduction::*;
+pub use keep::*;
 pub use keys::*;
 pub use list::*;
 pub use log::*;
 pub use node::*;
 pub use outbox::*;
+pub use quarantine::*;
 pub use reconcile::*;
 pub use signing::*;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AgreementState, KeptBackup, LogStatus, RootPlace};
+use super::{AgreementState, KeptBackup, LogStatus, RootPlace, ScannerStatus};
 
 /// What a node says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -56,6 +56,15 @@ pub struct Status {
     /// The audit log.
     #[serde(default)]
     pub log: LogStatus,
+    /// Messages that are here whole and wait for their check, at most 10,000.
+    #[serde(default)]
+    pub checking: u64,
+    /// Messages in which the check found something, at most 1,000.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// The malware scanner, if one is set.
+    #[serde(default)]
+    pub scanner: Option<ScannerStatus>,
     /// Sentences an operator should read: unverified fingerprints, clocks apart, little space.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -196,6 +196,9 @@ pub struct OutboxEnvelope {
     /// The kind of failure, so that the exit code is right; absent while there is none.
     #[serde(default)]
     pub reason_code: Option<ErrorCode>,
+    /// It is wanted back, and its receiver has not answered yet.
+    #[serde(default)]
+    pub recalling: bool,
     /// Every state it was in.
     pub history: Vec<StateAt>,
     /// The receipts that are held.

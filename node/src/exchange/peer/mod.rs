@@ -4,7 +4,7 @@
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
 //! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `records` takes in what is about the
+//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests, `records` takes in what is about the
 //! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
@@ -20,6 +20,7 @@ mod line;
 mod owed;
 mod pace;
 mod pulling;
+mod recalling;
 mod receiving;
 mod reconcile;
 mod records;
@@ -54,6 +55,7 @@ use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, Holding, LaneInfo, PeerState, lock, now};
 use crate::book::Agreement;
+use crate::mailroom::MailError;
 use crate::net::{DialError, Lane, LaneBytes, LaneKind};
 pub(super) use addresses::dial_in_turn;
 use directory::Asking;
@@ -65,6 +67,7 @@ use line::Line;
 use owed::Owed;
 use pace::Pace;
 use pulling::Pulling;
+use recalling::Recalling;
 use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use reconcile::Reconciling;
 use seeking::Seeking;
@@ -128,6 +131,8 @@ pub(in crate::exchange) enum Command {
     Owed,
     /// What was sent and received is to be compared now.
     Reconcile,
+    /// An envelope is wanted back.
+    Recall(EnvelopeId, oneshot::Sender<Result<(), MailError>>),
 }
 
 /// What the actor shows to the rest of the node.
@@ -201,6 +206,8 @@ pub(super) enum Timer {
     Held,
     /// Comparing what was sent with what is held.
     Reconcile,
+    /// Asking for more of what is wanted back.
+    Recalls,
     /// One delivery.
     Delivery(EnvelopeId),
 }
@@ -286,6 +293,7 @@ pub(in crate::exchange) struct PeerActor {
     owed: Owed,
     settling: Settling,
     reconciling: Reconciling,
+    recalling: Recalling,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -339,6 +347,7 @@ impl PeerActor {
             owed: Owed::default(),
             settling: Settling::default(),
             reconciling: Reconciling::default(),
+            recalling: Recalling::default(),
         }
     }
 
@@ -412,6 +421,7 @@ impl PeerActor {
                     self.transmit(WantReconcile.into());
                 }
             }
+            Command::Recall(envelope, reply) => self.handle_recall(envelope, reply).await,
         }
     }
 
@@ -435,6 +445,7 @@ impl PeerActor {
                 Timer::Introductions => self.send_introductions_again(),
                 Timer::Held => self.write_held().await,
                 Timer::Reconcile => self.tick_reconciling().await,
+                Timer::Recalls => self.send_recalls().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
             }
         }

@@ -94,6 +94,12 @@ impl PeerActor {
         self.owed.told.clear();
     }
 
+    /// What is owed about an envelope is told again, although it was told in this session.
+    pub(super) fn owe_anew(&mut self, envelope: &EnvelopeId) {
+        self.owed.told.retain(|(told, _)| told != envelope);
+        self.owed.confirmed.retain(|(confirmed, _)| confirmed != envelope);
+    }
+
     /// The first receipt of an envelope left with its transfer.
     pub(super) fn note_told(&mut self, envelope: EnvelopeId, verdict: Verdict) {
         if self.owed.told.len() < NOTED_MAX {

@@ -67,6 +67,8 @@ fn is_record(message: &Message) -> bool {
             | Message::Reconciled(_)
             | Message::ReconcileGap(_)
             | Message::WantReconcile(_)
+            | Message::Recall(_)
+            | Message::PurgedBefore(_)
     )
 }
 

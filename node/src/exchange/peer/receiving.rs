@@ -2,6 +2,7 @@
 
 use pakt_protocol::audit::BlindedHead;
 use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
+use pakt_protocol::controls::Control;
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
@@ -369,16 +370,18 @@ impl PeerActor {
             subject: head.subject,
             text: head.text,
             purpose: head.purpose,
+            words: Vec::new(),
             priority: open.core.priority,
             received_at: at,
-            keep_until: agreement.terms.retention_seconds.map(|seconds| at + Duration::from_secs(seconds)),
+            keep_until: agreement.terms.retention_seconds.map(|seconds| now() + Duration::from_secs(seconds)),
             counts: open.core.counts,
             key: None,
             stage: Stage::Checking,
         });
         let note =
             ArrivalNote { message: open.core.message, agreement: self.id, number: open.core.number, core: open.hash };
-        let arrival = Arrival { message, key, segments, note, answer };
+        let scan = agreement.terms.controls.iter().any(|control| control == Control::MalwareScan.as_str());
+        let arrival = Arrival { message, scan, key, segments, note, answer };
         self.context.mailroom.commit(self.entity, envelope, arrival).await
     }
 

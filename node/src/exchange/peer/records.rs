@@ -40,6 +40,8 @@ impl PeerActor {
             Message::Reconciled(message) => self.take_held_statement(message).await,
             Message::ReconcileGap(message) => self.take_reconcile_gap(message).await,
             Message::WantReconcile(_) => self.reconcile_now().await,
+            Message::Recall(recall) => self.take_recall(recall).await,
+            Message::PurgedBefore(purged) => self.take_purged_before(purged).await,
             other => {
                 tracing::debug!(agreement = %self.id, kind = ?std::mem::discriminant(&other), "a record that nobody takes");
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pakt_protocol::hello::Hello;
-use pakt_protocol::ids::AgreementId;
+use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::Answer;
+use pakt_protocol::message::offer::{Answer, Refusal};
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
@@ -169,6 +169,7 @@ impl PeerActor {
         self.end_terms();
         self.forget_told();
         self.forget_asked();
+        self.forget_recalls();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
         self.show_lanes();
@@ -226,6 +227,7 @@ impl PeerActor {
             Event::Live => {
                 self.tell_restored().await;
                 self.attest().await;
+                self.send_recalls().await;
                 self.resume_sending().await;
                 self.tell_addresses().await;
                 self.begin_seeking();
@@ -274,6 +276,7 @@ impl PeerActor {
         self.end_terms();
         self.forget_told();
         self.forget_asked();
+        self.forget_recalls();
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
@@ -297,6 +300,9 @@ impl PeerActor {
     async fn look_up(&mut self, offer: Offer) {
         self.terms.forget(now());
         let mut found = self.find(&offer);
+        if matches!(found, Ok((_, None))) && self.was_purged(&offer.envelope) {
+            return self.transmit(Answer::Refuse { envelope: offer.envelope, reason: Refusal::Purged }.into());
+        }
         if let Ok((view, None)) = &found
             && lacks_only_room(view, &offer)
         {
@@ -319,6 +325,14 @@ impl PeerActor {
                 self.close_session("a fault of this node").await;
             }
         }
+    }
+
+    /// Whether the ledger of a restored backup names it: it is not taken in again.
+    fn was_purged(&self, envelope: &EnvelopeId) -> bool {
+        self.context.mailroom.is_forgotten(&(self.entity, *envelope)).unwrap_or_else(|error| {
+            tracing::error!(%envelope, %error, "the ledger's names could not be read");
+            false
+        })
     }
 
     fn find(&self, offer: &Offer) -> Result<(OfferView, Option<Vec<u8>>), crate::mailroom::MailError> {
@@ -346,7 +360,7 @@ impl PeerActor {
 
     /// Answers a withdrawal of what is not under way: with the receipt if it was committed, else by dropping it. What
     /// cannot be looked up is not answered; the sender asks again.
-    pub(super) async fn look_up_withdrawn(&mut self, envelope: pakt_protocol::ids::EnvelopeId) {
+    pub(super) async fn look_up_withdrawn(&mut self, envelope: EnvelopeId) {
         match self.context.mailroom.settled(&self.entity, &envelope) {
             Ok(settled) => {
                 let receipt = settled.map(|settled| settled.receipt);

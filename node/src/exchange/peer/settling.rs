@@ -128,7 +128,8 @@ impl PeerActor {
         let answer = self.first_receipt(&agreement, &open, verdict, (offered_at.unwrap_or(at), at));
         let (message, number) = (open.core.message, open.core.number);
         let note = ArrivalNote { message, agreement: self.id, number, core: open.hash };
-        let arrival = Arrival { message: None, key: Zeroizing::default(), segments: Vec::new(), note, answer };
+        let arrival =
+            Arrival { message: None, scan: false, key: Zeroizing::default(), segments: Vec::new(), note, answer };
         tracing::info!(%envelope, peer = %self.entity, "the sender was told that this node does not hold it");
         let receipt = self.context.mailroom.commit(self.entity, envelope, arrival).await?;
         self.note_told(envelope, verdict);

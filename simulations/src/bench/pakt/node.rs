@@ -309,7 +309,8 @@ impl Sending {
     pub fn finish(self, deadline: Duration) -> Result<Delivered> {
         let finished = self.0.finish(deadline)?;
         let sent: Sent = serde_json::from_slice(&finished.stdout).context("pakt send --json")?;
-        if sent.envelopes.is_empty() || sent.envelopes.iter().any(|envelope| envelope.state != "delivered") {
+        let arrived = |state: &str| ["delivered", "released", "taken"].contains(&state);
+        if sent.envelopes.is_empty() || !sent.envelopes.iter().all(|envelope| arrived(&envelope.state)) {
             bail!(
                 "pakt send has returned without a delivery: {}",
                 String::from_utf8_lossy(&finished.stdout).trim_end()

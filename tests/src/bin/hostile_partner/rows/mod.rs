@@ -12,6 +12,7 @@ mod frames;
 mod introductions;
 mod lanes;
 mod offers;
+mod recalls;
 mod receipts;
 mod reconciliations;
 mod relays;
@@ -77,6 +78,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         envelopes::ROWS,
         content::ROWS,
         receipts::ROWS,
+        recalls::ROWS,
         addresses::ROWS,
         relays::ROWS,
         evidence::ROWS,

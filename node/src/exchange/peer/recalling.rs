@@ -1,0 +1,155 @@
+//! Recalls on the wire: asking for what has left, answering what is asked for, and showing a restored counterpart what it
+//! had purged.
+//!
+//! **Invariant:** a request is answered by a receipt only, once that is durable; asking again changes nothing.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use pakt_protocol::delivery::Input as DeliveryInput;
+use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::message::recall::PURGED_BEFORE_MAX;
+use pakt_protocol::message::{PurgedBefore, Recall};
+use pakt_protocol::record::envelope::EnvelopeCore;
+use pakt_protocol::record::recall::{self, RecallRequest};
+use pakt_protocol::record::receipt::{self, Verdict};
+use pakt_protocol::time::Time;
+use tokio::sync::oneshot;
+
+use super::sending::Kept;
+use super::{PeerActor, Timer, now};
+use crate::ambient;
+use crate::mailroom::MailError;
+use crate::mailroom::recall::Answered;
+use crate::mailroom::rows::OutEnvelope;
+
+/// Requests that are sent at once; a counterpart takes two records a second for ever.
+const ASK_AT_ONCE: usize = 32;
+/// The next ones follow after so long.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+/// Purges that a restored counterpart is shown, at most.
+const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
+
+/// What was asked for in this session.
+#[derive(Default)]
+pub(super) struct Recalling {
+    asked: HashSet<EnvelopeId>,
+}
+
+impl PeerActor {
+    /// Somebody here wants an envelope back. The answer is whether that is noted; its row says how far it is.
+    pub(super) async fn handle_recall(&mut self, envelope: EnvelopeId, reply: oneshot::Sender<Result<(), MailError>>) {
+        let wanted = if self.deliveries.contains_key(&envelope) {
+            self.tell_delivery(envelope, DeliveryInput::Recall, Kept::default()).await;
+            Ok(())
+        } else {
+            self.context.mailroom.want_back(envelope).await
+        };
+        self.recalling.asked.remove(&envelope);
+        self.send_recalls().await;
+        let _ = reply.send(wanted);
+    }
+
+    /// Asks for what is wanted back and was not asked for in this session, a few at a time.
+    pub(super) async fn send_recalls(&mut self) {
+        if !self.is_live() {
+            return;
+        }
+        let open = match self.context.mailroom.open_recalls(self.id).await {
+            Ok(open) => open,
+            Err(error) => return tracing::error!(agreement = %self.id, %error, "the open recalls could not be read"),
+        };
+        let mut due: Vec<OutEnvelope> =
+            open.into_iter().filter(|row| !self.recalling.asked.contains(&row.id)).collect();
+        if due.len() > ASK_AT_ONCE {
+            due.truncate(ASK_AT_ONCE);
+            self.timers.set(Timer::Recalls, now() + ASK_EVERY);
+        }
+        for row in due {
+            self.recalling.asked.insert(row.id);
+            let request = RecallRequest {
+                sender: self.context.entity.id(),
+                recipient: self.entity,
+                agreement: self.id,
+                message: row.message,
+                envelope: row.id,
+                core: EnvelopeCore::hash_of(&row.core),
+                at: ambient::now(),
+            };
+            let request = request.sign(self.context.entity.current().statement());
+            self.transmit(Recall { request }.into());
+        }
+    }
+
+    /// The session is over: the next one asks again.
+    pub(super) fn forget_recalls(&mut self) {
+        self.recalling = Recalling::default();
+        self.timers.clear(Timer::Recalls);
+    }
+
+    /// The counterpart wants back what it has sent.
+    pub(super) async fn take_recall(&mut self, message: Recall) {
+        let Some(agreement) = self.agreement() else { return };
+        if !agreement.in_force(now()) {
+            // It asks again once traffic is allowed.
+            return;
+        }
+        let own = self.context.entity.id();
+        let Ok(request) = recall::verify(&message.request, &self.id, &agreement.node, &own) else {
+            return self.close_session("a recall that does not verify").await;
+        };
+        let envelope = request.envelope;
+        // What was confirmed before must not take the answer away.
+        self.write_held().await;
+        let (mailroom, entity) = (self.context.mailroom.clone(), self.context.entity.clone());
+        let recalled = mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await;
+        match recalled {
+            Ok(Answered::Stated) => {
+                tracing::info!(%envelope, peer = %self.entity, "a recall was answered");
+                self.owe_anew(&envelope);
+                self.tell_owed().await;
+            }
+            Ok(Answered::Waits) => tracing::info!(%envelope, peer = %self.entity, "a recall waits: it is on hold"),
+            Ok(Answered::OtherCore) => self.close_session("a recall of what it did not send").await,
+            Err(error) => tracing::error!(%envelope, %error, "a recall could not be followed"),
+        }
+    }
+
+    /// A counterpart that was restored since is shown what it had purged, by its own receipts.
+    pub(super) fn show_purges(&mut self, since: Time) {
+        let purges = match self.context.mailroom.purges_of(&self.entity, since) {
+            Ok(purges) => purges,
+            Err(error) => return tracing::error!(agreement = %self.id, %error, "purges could not be read"),
+        };
+        if purges.len() > SHOWN_MAX {
+            tracing::warn!(agreement = %self.id, purges = purges.len(), "more purges than a restored counterpart is shown");
+        }
+        // The newest: of older ones the backup knows.
+        let shown = &purges[purges.len().saturating_sub(SHOWN_MAX)..];
+        for receipts in shown.chunks(PURGED_BEFORE_MAX) {
+            self.transmit(PurgedBefore { receipts: receipts.to_vec() }.into());
+        }
+    }
+
+    /// What this side had purged before it was restored goes again.
+    pub(super) async fn take_purged_before(&mut self, message: PurgedBefore) {
+        if message.receipts.len() > PURGED_BEFORE_MAX {
+            return self.close_session("more receipts at once than are shown").await;
+        }
+        let node = self.context.entity.node();
+        let (mut purged, mailroom, entity) = (0u64, self.context.mailroom.clone(), self.context.entity.clone());
+        for bytes in message.receipts {
+            let receipt = match receipt::verify_from(&bytes, &node, &self.entity) {
+                Ok(receipt) if matches!(receipt.verdict, Verdict::Recalled | Verdict::Returned) => receipt,
+                _ => return self.close_session("a purge that this entity did not state").await,
+            };
+            match mailroom.purge_again(&entity, bytes, receipt, ambient::service_now()).await {
+                Ok(again) => purged += u64::from(again),
+                Err(error) => return tracing::error!(agreement = %self.id, %error, "a purge could not be repeated"),
+            }
+        }
+        if purged > 0 {
+            tracing::warn!(agreement = %self.id, purged, "messages that the backup held had been purged: they are again");
+        }
+    }
+}
