@@ -55,6 +55,10 @@ pub struct Measured {
     pub alarms: (i64, i64),
     /// Counterparts that came out of a backup and whose gap nobody has dealt with.
     pub restore_gaps: i64,
+    /// Envelopes that a reconciliation found something wrong with.
+    pub reconciliation_gaps: i64,
+    /// Messages that wait for their check, and those that are in quarantine.
+    pub checks: (i64, i64),
     /// When the last backup that was kept was made, in seconds since 1970; 0 for never.
     pub backup_at: i64,
     /// Bytes forwarded between counterparts, and connections that are forwarded now.
@@ -127,6 +131,9 @@ fn register_state(registry: &mut Registry, measured: &Measured) {
         ("alarms", "Alarms in pakt status", measured.alarms.0),
         ("warnings", "Warnings in pakt status that are no alarms", measured.alarms.1),
         ("restore_gaps", "Counterparts whose restore lost something and was not dealt with", measured.restore_gaps),
+        ("reconciliation_gaps", "Envelopes that a reconciliation found lost, unknown or twice", measured.reconciliation_gaps),
+        ("checking", "Messages that wait for their check before release", measured.checks.0),
+        ("quarantined", "Messages in quarantine", measured.checks.1),
         ("backup_timestamp_seconds", "When the last backup that was kept was made, 0 for never", measured.backup_at),
     ] {
         gauge(registry, name, help, value);

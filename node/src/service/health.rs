@@ -82,6 +82,8 @@ impl Node {
             log_entries: number(inner.mailroom.store.read(audit::size)?),
             alarms: (count(alarms), count(status.warnings.len() - alarms)),
             restore_gaps: count(gaps.iter().filter(|(_, gap)| !gap.seen).count()),
+            reconciliation_gaps: number(status.reconciliation_gaps),
+            checks: (number(status.checking), number(status.quarantined)),
             backup_at: number(backup_at),
             relay: (relay.bytes, i64::try_from(relay.circuits).unwrap_or(i64::MAX)),
         })
