@@ -1,7 +1,5 @@
 //! Taking responsibility for what arrived: tier 3.
 
-use std::fmt::Display;
-
 use super::{Answer, Node, blocking};
 use crate::api::types::*;
 use crate::mailroom::receipts;
@@ -26,24 +24,25 @@ impl Node {
         let (own, arrived) = (self.inner.entity.current(), (message.from, message.envelope));
         let taken =
             self.inner.mailroom.store.write(move |tx| receipts::advance(tx, &own, arrived, Stage::Taken)).await?;
-        let Some(taken) = taken else { return self.taken_before(&arrived.1, arrived) };
+        let Some(taken) = taken else { return self.taken_before(message) };
         self.inner.mailroom.changed();
         self.inner.exchange.receipts_owed(&taken.agreement).await;
-        Ok(self.inbox_item(&InItem::Message(taken)))
+        // The row has no words: those are in what was named.
+        Ok(self.inbox_item(&InItem::Message(InMessage { stage: taken.stage, ..message })))
     }
 
     /// Why a message cannot be taken, unless somebody has.
-    fn taken_before(&self, id: &dyn Display, arrived: receipts::Arrived) -> Answer<InboxItem> {
-        let found = self.inner.mailroom.store.read(|tx| receipts::find(tx, arrived))?;
-        let message: InMessage = match found {
-            Some((_, message)) => message,
-            None => {
-                let message = format!("{id} is not there any more");
-                return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt inbox list`"));
-            }
+    fn taken_before(&self, named: InMessage) -> Answer<InboxItem> {
+        let id = named.envelope;
+        let found = self.inner.mailroom.store.read(|tx| receipts::find(tx, (named.from, id)))?;
+        let Some((_, InMessage { stage, .. })) = found else {
+            let message = format!("{id} is not there any more");
+            return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt inbox list`"));
         };
-        let (why, hint) = match message.stage {
-            Stage::Taken | Stage::Released => return Ok(self.inbox_item(&InItem::Message(message))),
+        let (why, hint) = match stage {
+            Stage::Taken | Stage::Released => {
+                return Ok(self.inbox_item(&InItem::Message(InMessage { stage, ..named })));
+            }
             Stage::Checking => ("it is still being checked", "try again in a moment"),
             Stage::Quarantined => ("its malware check found something", "ask the operator of this node"),
         };

@@ -24,7 +24,7 @@ fn p28_three_tiers_are_told_and_proven_to_anybody() {
     // Taken while the sender is away: it is told when it is back.
     pair.a.terminate();
     let taken = pair.b.json(&["inbox", "take", &id_of(&item)]);
-    assert_eq!(taken["state"], "taken", "{taken}");
+    assert_eq!((&taken["state"], &taken["subject"]), (&"taken".into(), &item["subject"]), "{taken}");
     pair.b.cli(&["inbox", "take", &id_of(&item)]).expect(0);
     pair.b.cli(&["inbox", "take", "00000000000000000000000000000000"]).expect(4);
     pair.a.start();

@@ -122,17 +122,19 @@ async fn p24_whoever_takes_a_backup_slowly_holds_up_no_erasure() {
     };
     let slots = node.mailroom.slots.clone();
     let (done, erased) = mpsc::channel();
-    let mut pieces = 0;
+    // The head is taken before the keys are read, what follows after that.
+    let all = slots.list().unwrap();
+    let mut erasures = vec![all, vec![slots.put(&[9; 32]).unwrap()]];
     let mut bytes = Vec::new();
     let summary = create(&source, ambient::random(), &mut |piece: Vec<u8>| {
         bytes.extend_from_slice(&piece);
-        if std::mem::replace(&mut pieces, 1) == 0 {
+        if let Some(erasure) = erasures.pop() {
             let (slots, done) = (slots.clone(), done.clone());
-            std::thread::spawn(move || done.send(slots.erase(&slots.list().unwrap()).is_ok()).unwrap());
+            std::thread::spawn(move || done.send(slots.erase(&erasure).is_ok()).unwrap());
             assert_eq!(erased.recv_timeout(Duration::from_secs(20)), Ok(true), "the erasure waits for the backup");
         }
         Ok(())
     });
-    // Its keys were read before.
+    assert!(erasures.is_empty() && slots.list().unwrap().is_empty());
     assert_eq!((summary.unwrap().keys, whole(node.verify(&bytes)).missing_count), (2, 0));
 }

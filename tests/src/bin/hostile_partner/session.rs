@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::offer::Refusal;
 use pakt_protocol::message::{Answer, Message, Offer, Withdraw};
+use pakt_protocol::record::receipt::{SignedReceipt, Tier, Verdict};
 use pakt_protocol::record::roster::Roster;
 
 use crate::wire::{End, PATIENCE, Wire, frame};
@@ -197,9 +198,19 @@ impl Session {
 pub(crate) fn verdict_of(message: &Message, of: EnvelopeId) -> Option<Answered> {
     match message {
         Message::Answer(Answer::Refuse { envelope, reason }) if *envelope == of => Some(Answered::Refused(*reason)),
-        Message::Receipt(receipt) if receipt.envelope == of => Some(Answered::Receipt(receipt.receipt.clone())),
+        Message::Receipt(receipt) if receipt.envelope == of => {
+            // What is stated later, that it was released above all, comes whenever it is so.
+            let is_first = verdict(&receipt.receipt).is_none_or(|verdict| verdict.place() <= Tier::Delivered.number());
+            is_first.then(|| Answered::Receipt(receipt.receipt.clone()))
+        }
         _ => None,
     }
+}
+
+/// What a receipt states.
+pub(crate) fn verdict(receipt: &[u8]) -> Option<Verdict> {
+    let signed: SignedReceipt = pakt_protocol::codec::decode(1, receipt, 40 << 10).ok()?;
+    Some(signed.peek().ok()?.verdict)
 }
 
 impl From<End> for Answered {

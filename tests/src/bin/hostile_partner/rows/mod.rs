@@ -23,12 +23,12 @@ mod statements;
 use std::fmt;
 
 use pakt_protocol::message::offer::Refusal;
-use pakt_protocol::record::receipt::{SignedReceipt, Verdict};
+use pakt_protocol::record::receipt::Verdict;
 use serde_json::{Value, json};
 
 use crate::parcel::Fate;
 use crate::partner::Partner;
-use crate::session::Answered;
+use crate::session::{Answered, verdict};
 use crate::wire::Stop;
 
 /// Who plays.
@@ -189,9 +189,4 @@ fn closed(is_closed: bool) -> Met {
 /// Whether the session stands.
 fn passed_over(stands: bool) -> Met {
     if stands { Met::PassedOver } else { Met::Astray("the session does not answer any more".into()) }
-}
-
-fn verdict(receipt: &[u8]) -> Option<Verdict> {
-    let signed: SignedReceipt = pakt_protocol::codec::decode(1, receipt, 40 << 10).ok()?;
-    Some(signed.peek().ok()?.verdict)
 }

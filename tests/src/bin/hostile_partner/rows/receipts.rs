@@ -113,7 +113,7 @@ pub(crate) const ROWS: &[Row] = &[
         act: other_content,
     },
     Row {
-        name: "confirmation of nothing",
+        name: "confirmation of what was never signed",
         does: "says that it holds receipts that the victim never signed",
         meets: "passed over",
         says: "",
