@@ -27,9 +27,12 @@ pub fn agree(proposer: &TestNode, acceptor: &TestNode, desk: &Path, terms: &str)
     let at = |name: &str| text(&desk.join(name));
     let (card, proposal, agreement) = (at("card"), at("proposal"), at("agreement"));
     std::fs::write(at("terms"), terms).expect("the desk can be written");
-    acceptor.cli(&["card", "--out", &card]).expect(0);
-    proposer.cli(&["agreement", "propose", "--with", &card, "--terms", &at("terms"), "--out", &proposal]).expect(0);
-    acceptor.cli(&["agreement", "accept", &proposal, "--out", &agreement]).expect(0);
+    acceptor.cli(&["card", "--force", "--out", &card]).expect(0);
+    let terms = at("terms");
+    proposer
+        .cli(&["agreement", "propose", "--force", "--with", &card, "--terms", &terms, "--out", &proposal])
+        .expect(0);
+    acceptor.cli(&["agreement", "accept", "--force", &proposal, "--out", &agreement]).expect(0);
     proposer.cli(&["agreement", "import", &agreement]).expect(0);
 }
 

@@ -327,7 +327,7 @@ fn terms_are_reviewed_in_plain_words() {
     pair.exchange_cards();
     pair.propose();
     let shown = pair.b.cli(&["agreement", "show", &pair.at("proposal.pakt")]).expect(0).text();
-    for says in ["What this makes this node do", "one of these purposes: treatment", "1h", "20/h"] {
+    for says in ["What this makes this node do", "one of these purposes: treatment", "1 h", "20/h"] {
         assert!(shown.contains(says), "{says} is missing\n{shown}");
     }
     let review = pair.b.json(&["agreement", "show", &pair.at("proposal.pakt")])["review"].clone();

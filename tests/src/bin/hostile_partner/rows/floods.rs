@@ -70,7 +70,8 @@ fn objects(stage: &mut Stage) -> Met {
     const NAMED: u64 = 40_000;
     let mut session = honest!(stage.first.session());
     let mut offer = Parcel::new(&stage.first, &session).offer;
-    (offer.files, offer.objects, offer.sealed_bytes) = (OBJECTS, OBJECTS, OBJECTS * 49);
+    (offer.files, offer.plain_bytes) = (OBJECTS, OBJECTS);
+    (offer.objects, offer.sealed_bytes) = (OBJECTS, OBJECTS * 49);
     if session.offer(&offer) != Answered::Accepted {
         return Met::Astray("a large message was not accepted".into());
     }

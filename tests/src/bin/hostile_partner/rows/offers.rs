@@ -96,7 +96,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: "",
         act: |stage| {
             offer(stage, |offer| {
-                (offer.files, offer.objects) = (1_000_000, 1_000_000);
+                (offer.files, offer.plain_bytes, offer.objects) = (1_000_000, 1_000_000, 1_000_000);
                 offer.sealed_bytes = 1_000_000_000_000;
             })
         },
