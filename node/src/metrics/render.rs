@@ -131,7 +131,11 @@ fn register_state(registry: &mut Registry, measured: &Measured) {
         ("alarms", "Alarms in pakt status", measured.alarms.0),
         ("warnings", "Warnings in pakt status that are no alarms", measured.alarms.1),
         ("restore_gaps", "Counterparts whose restore lost something and was not dealt with", measured.restore_gaps),
-        ("reconciliation_gaps", "Envelopes that a reconciliation found lost, unknown or twice", measured.reconciliation_gaps),
+        (
+            "reconciliation_gaps",
+            "Envelopes that a reconciliation found lost, unknown or twice",
+            measured.reconciliation_gaps,
+        ),
         ("checking", "Messages that wait for their check before release", measured.checks.0),
         ("quarantined", "Messages in quarantine", measured.checks.1),
         ("backup_timestamp_seconds", "When the last backup that was kept was made, 0 for never", measured.backup_at),

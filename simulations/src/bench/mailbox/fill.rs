@@ -29,7 +29,7 @@ use pakt_node::store::Store;
 use pakt_protocol::content::manifest::{ManifestHead, ManifestKey};
 use pakt_protocol::delivery::{Record, State};
 use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId, ObjectId};
-use pakt_protocol::record::envelope::{Counts, Priority};
+use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
@@ -141,17 +141,39 @@ impl Sample {
             counts: self.counts(),
             key: None,
             stage: Stage::Taken,
+            words: Vec::new(),
         };
         let first = usize::try_from(self.tree.totals.chunks)?;
         let arrival = Arrival {
             message: Some(row),
+            scan: false,
             key: Zeroizing::new(*self.key.as_bytes()),
             segments: self.objects.iter().skip(first).map(|(id, _)| *id).collect(),
-            note: ArrivalNote { message, agreement: AGREEMENT, core: CoreHash([7; 32]) },
+            note: ArrivalNote { message, agreement: AGREEMENT, core: CoreHash([7; 32]), number: number + 1 },
             answer: Box::new(|_| vec![7; RECEIPT_BYTES]),
         };
         self.mailroom.commit(PEER, envelope, arrival).await?;
         Ok(())
+    }
+
+    /// The core of an envelope that is sent, before it has its number.
+    fn core(&self, envelope: EnvelopeId, message: MessageId, submitted_at: Time) -> Vec<u8> {
+        let core = EnvelopeCore {
+            suite: SUITE,
+            message,
+            envelope,
+            sender: EntityId([0x76; 32]),
+            recipient: PEER,
+            group: GroupId([0x7a; 16]),
+            priority: Priority::Normal,
+            submitted_at,
+            counts: self.counts(),
+            agreement: AGREEMENT,
+            agreement_version: 1,
+            number: 0,
+            root_hash: self.tree.root_hash,
+        };
+        core.to_bytes()
     }
 
     async fn send(&self, number: u64) -> Result<()> {
@@ -177,12 +199,13 @@ impl Sample {
             id: envelope,
             message,
             sequence: 0,
+            number: 0,
             agreement: AGREEMENT,
             entity: PEER,
             entity_name: "A counterpart of the bench".into(),
             group: GroupId([0x7a; 16]),
             group_name: "Reception".into(),
-            core: vec![7; 250],
+            core: self.core(envelope, message, now),
             delivery: delivery.clone(),
             wire_bytes: 3_000,
             durable_bytes: 900,
