@@ -294,7 +294,7 @@ async fn submit(node: &Node, world: &World, number: u8) -> Result<(), MailError>
         entity_name: String::new(),
         group: GROUP,
         group_name: String::new(),
-        core: core(world, number, &content),
+        core: core(world, number, content),
         delivery: Record::new(Priority::Normal, DAY, ambient::now()),
         wire_bytes: 0,
         durable_bytes: 0,

@@ -82,7 +82,7 @@ async fn open(disk: &Arc<FaultDisk>, entity: &Entity) -> Result<Node, String> {
     let address = vec!["127.0.0.1:4100".parse().unwrap()];
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), address).map_err(|e| text(&e))?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());
-    let old_keys = put_right(&entity, &book, &mailroom, &blobs).await.map_err(|e| text(&e.message))?;
+    let old_keys = put_right(entity, &book, &mailroom, &blobs).await.map_err(|e| text(&e.message))?;
     mailroom.erase_unneeded(old_keys, book.slots_in_use()).await.map_err(|e| text(&e))?;
     let log = Log::new(store.clone(), entity.clone());
     Ok(Node { store, blobs, slots, book, mailroom, log })

@@ -42,7 +42,7 @@ fn sums_of(offset: u64, bytes: &[u8]) -> Vec<(usize, u64)> {
 }
 
 impl Checked {
-    pub(super) fn new(file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+    pub(super) fn over(file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(Checked { file, sums: Mutex::default() })
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn a_block_is_what_it_was_or_an_error() {
         let disk = FaultDisk::new();
         let file = disk.create(Path::new("/f")).unwrap();
-        let checked = Checked::new(file.clone());
+        let checked = Checked::over(file.clone());
         checked.write_at(0, &[1; 3 * BLOCK]).unwrap();
         checked.write_at(BLOCK as u64 + 10, &[2; 10]).unwrap();
         // Of a block that was written in part nothing is known until it is read.

@@ -128,7 +128,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         let file = self.disk.create(&temporary)?;
-        let database = open_database(Backend(Checked::new(file.clone())))?;
+        let database = open_database(Backend(Checked::over(file.clone())))?;
         prepare(&database, &self.key, migrations)?;
         guarded(|| database.close().map_err(redb::Error::from))?;
         file.sync()?;
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     fn open_whole(&self) -> Result<Database, StoreError> {
-        open_database(Backend(Checked::new(self.disk.open(&self.path)?)))
+        open_database(Backend(Checked::over(self.disk.open(&self.path)?)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,7 +222,7 @@ impl Engine {
         let file = self.disk.open(&self.path)?;
         // What is read from here on is durable, also the last commit, if it is in.
         file.sync()?;
-        open_database(Overlay::new(Checked::new(file))?)
+        open_database(Overlay::new(Checked::over(file))?)
     }
 
     /// Opens the file for writing again. Readers of the overlay must be gone first: pages that they still read would be
