@@ -60,6 +60,25 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/status", get(routes::status))
         .route("/v1/card", get(routes::card))
         .route("/v1/peers", get(routes::peers))
+        .route("/v1/rotate", post(routes::rotate))
+        .route("/v1/groups", get(routes::groups).post(routes::group_add))
+        .route("/v1/groups/{name}/show", post(routes::group_show))
+        .route("/v1/groups/{name}/hide", post(routes::group_hide))
+        .route("/v1/addresses", get(routes::addresses).post(routes::set_addresses))
+        .route("/v1/events", get(events::changes))
+        .merge(of_agreements())
+        .merge(of_messages())
+        .merge(of_evidence())
+        .fallback(routes::no_such_route)
+        .method_not_allowed_fallback(routes::no_such_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(work, to_the_end))
+        .with_state(state)
+}
+
+/// Agreements, and the ways to new ones: bundles, directory, introductions.
+fn of_agreements() -> Router<ApiState> {
+    Router::new()
         .route("/v1/agreements", get(routes::agreements))
         .route("/v1/agreements/proposals", post(routes::propose))
         .route("/v1/agreements/acceptances", post(routes::accept))
@@ -75,7 +94,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/agreements/{id}/resumption", post(routes::resume))
         .route("/v1/agreements/{id}/confirmation", post(routes::confirm))
         .route("/v1/agreements/{id}/fingerprint", post(routes::verify))
-        .route("/v1/rotate", post(routes::rotate))
         .route("/v1/bundles/{name}", get(routes::bundle))
         .route("/v1/directory", get(routes::directory))
         .route("/v1/directory/listings", post(routes::directory_publish))
@@ -85,10 +103,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/introductions/{id}/accept", post(routes::accept_received))
         .route("/v1/introductions/{id}/decline", post(routes::decline_received))
         .route("/v1/introductions/{id}/card", post(routes::give_card))
-        .route("/v1/groups", get(routes::groups).post(routes::group_add))
-        .route("/v1/groups/{name}/show", post(routes::group_show))
-        .route("/v1/groups/{name}/hide", post(routes::group_hide))
-        .route("/v1/addresses", get(routes::addresses).post(routes::set_addresses))
+}
+
+/// Messages on their way out, and those that came in.
+fn of_messages() -> Router<ApiState> {
+    Router::new()
         .route("/v1/drafts", post(routes::draft))
         .route("/v1/drafts/{id}", get(routes::draft_progress))
         .route("/v1/drafts/{id}/content", put(routes::submit))
@@ -104,6 +123,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/quarantine/{id}/release", post(quarantine::release))
         .route("/v1/quarantine/{id}/delete", post(quarantine::delete))
         .merge(keep::router())
+}
+
+/// What is kept to prove and to bring back: log, backup, gaps, reconciliation.
+fn of_evidence() -> Router<ApiState> {
+    Router::new()
         .route("/v1/log/head", get(routes::log_head))
         .route("/v1/log/entries", get(routes::log_entries))
         .route("/v1/log/export", get(routes::log_export))
@@ -115,12 +139,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/gaps/{counterpart}/seen", post(routes::gap_seen))
         .route("/v1/reconciliations", get(routes::reconciliations).post(routes::reconcile))
         .route("/v1/reconciliations/{counterpart}/seen", post(routes::reconciliation_seen))
-        .route("/v1/events", get(events::changes))
-        .fallback(routes::no_such_route)
-        .method_not_allowed_fallback(routes::no_such_method)
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(work, to_the_end))
-        .with_state(state)
 }
 
 /// Runs each POST on a task of its own: a server drops the answer's future when the client goes away, which would leave a

@@ -113,9 +113,8 @@ async fn bring_up(
     let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
     let release = checks(&config, &mailroom, &entity).await.map_err(fail)?;
     let dial_rules = network.2.clone();
-    let lists = (&directory, &introductions);
     let controls = Controls::of_this_node(&mailroom.store, release.scanner().cloned());
-    let connecting = connect(&config, network, controls, &entity, (&book, &mailroom), lists);
+    let connecting = connect(&config, network, controls, &entity, (&book, &mailroom), (&directory, &introductions));
     let (net, exchange) = connecting.await.map_err(fail)?;
     let (changes, _) = watch::channel(0);
     let (end, ended) = watch::channel(None);
