@@ -265,7 +265,12 @@ impl Sealer {
             tokio::select! {
                 Some(written) = self.writes.running.next() => self.take_written(written)?,
                 Some(sealed) = self.sealing.next() => self.take_sealed(sealed?),
-                Some((step, hold)) = held.next(), if self.may_take() => self.take_step(step, hold.transpose()?),
+                // Its end is an answer too: nothing else might wake this loop then but the age of the batch.
+                next = held.next(), if self.may_take() && !held.is_terminated() => {
+                    if let Some((step, hold)) = next {
+                        self.take_step(step, hold.transpose()?);
+                    }
+                }
                 () = tokio::time::sleep_until(self.batch.since + BATCH_AGE_MAX), if self.may_write() => self.write_batch(),
                 else => {}
             }
