@@ -1,5 +1,7 @@
 //! What this implementation says to each kind of vector, in the names of the specification.
 
+use std::ops::RangeInclusive;
+
 use pakt_keys::EntityId;
 use pakt_keys::codec::{self, CodecError};
 use pakt_keys::keystore::Recovery;
@@ -27,14 +29,16 @@ use pakt_protocol::record::{Record, RecordError, Signed, receipt};
 use crate::file::Vector;
 use crate::network;
 use crate::parties::Party;
+use crate::settling;
 use crate::story::{FLIGHT_COUNTER, Story, client_hello};
 use crate::wire;
 
 /// Kinds that there must be vectors of, good and hostile ones.
-pub(crate) const KINDS: [&str; 27] = [
+pub(crate) const KINDS: [&str; 33] = [
     "addresses",
     "agreement",
     "armour",
+    "ask",
     "attestation",
     "bulk",
     "card",
@@ -44,8 +48,10 @@ pub(crate) const KINDS: [&str; 27] = [
     "entity",
     "envelope",
     "flight",
+    "gap",
     "grant",
     "head",
+    "held",
     "hello",
     "letter",
     "listing",
@@ -55,11 +61,20 @@ pub(crate) const KINDS: [&str; 27] = [
     "object",
     "page",
     "proposal",
+    "purged",
     "receipt",
+    "recall",
     "recovery",
     "roster",
+    "sent",
     "statement",
 ];
+
+/// Kinds whose body is an encoded message.
+pub(crate) const MESSAGE_KINDS: [&str; 4] = ["ask", "gap", "message", "purged"];
+
+/// Messages that settle envelopes: from ReceiptHeld to PurgedBefore.
+pub(crate) const SETTLING: RangeInclusive<u32> = 44..=51;
 
 type Outcome = Result<(), String>;
 
@@ -86,6 +101,9 @@ pub(crate) fn outcome(vector: &Vector) -> String {
         "addresses" => addresses(&story, &vector.bytes()),
         "roster" => roster(&story, &vector.bytes()),
         "statement" => read_statement(&story, &vector.bytes()),
+        "ask" | "gap" | "held" | "purged" | "recall" | "sent" => {
+            settling::outcome(&story, vector.kind.as_str(), &vector.bytes())
+        }
         kind => network::outcome(&story, kind, &vector.bytes()),
     };
     outcome.err().unwrap_or_else(|| "ok".to_owned())

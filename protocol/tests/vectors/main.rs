@@ -10,6 +10,7 @@ mod file;
 mod make;
 mod network;
 mod parties;
+mod settling;
 mod story;
 mod transcript;
 mod wire;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Once;
 use std::{fs, panic};
 
-use check::{KINDS, outcome};
+use check::{KINDS, MESSAGE_KINDS, SETTLING, outcome};
 use file::Vector;
 
 /// Fewer vectors than this cannot be all of them.
@@ -92,6 +93,21 @@ fn every_kind_has_good_and_hostile_vectors() {
     for (kind, (good, hostile)) in counts {
         assert!(good >= 1, "{kind} has no good vector");
         assert!(hostile >= HOSTILE_PER_KIND_MIN, "{kind} has only {hostile} hostile vectors");
+    }
+}
+
+#[test]
+fn every_message_that_settles_envelopes_has_good_and_hostile_vectors() {
+    let mut counts: BTreeMap<u32, (usize, usize)> = SETTLING.map(|number| (number, (0, 0))).collect();
+    for vector in vectors().iter().filter(|vector| MESSAGE_KINDS.contains(&vector.kind.as_str())) {
+        // The number stands behind the version byte.
+        let number = vector.bytes().get(1..5).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes);
+        if let Some((good, hostile)) = number.and_then(|number| counts.get_mut(&number)) {
+            *if vector.expect == "ok" { good } else { hostile } += 1;
+        }
+    }
+    for (number, (good, hostile)) in counts {
+        assert!(good >= 1 && hostile >= 1, "message {number} has {good} good and {hostile} hostile vectors");
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn outcome(story: &Story, kind: &str, bytes: &[u8]) -> Outcome {
     }
 }
 
-fn signed<T: Record>(bytes: &[u8]) -> Result<Signed<T>, String> {
+pub(crate) fn signed<T: Record>(bytes: &[u8]) -> Result<Signed<T>, String> {
     codec::decode(1, bytes, 1 << 20).map_err(of_codec)
 }
 

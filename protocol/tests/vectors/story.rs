@@ -6,7 +6,7 @@ use pakt_protocol::door::{DoorSecret, seal_flight};
 use pakt_protocol::ids::ObjectId;
 
 use crate::parties::{DAY, NOW, NamedRng, Party, secret};
-use crate::wire::{self, TermsFields, Wire};
+use crate::wire::{self, SentFields, TermsFields, Wire};
 
 /// The counter of the flight.
 pub(crate) const FLIGHT_COUNTER: u64 = NOW + 1;
@@ -168,6 +168,30 @@ impl Story {
     pub(crate) fn good_statement(&self) -> Vec<u8> {
         let rest = Wire::default().u8(0).u32(0).u64(NOW + 90 * DAY).0;
         self.statement_body(&self.agreement_id(), &self.a, 1, &rest)
+    }
+
+    /// What A states to B about its numbers 1 to 40, of 60 that it has given: 11 and 14 ended undelivered.
+    pub(crate) fn sent(&self) -> SentFields {
+        SentFields {
+            entity: self.a.entity().0,
+            reader: self.b.entity().0,
+            agreement: self.agreement_id(),
+            round: NOW,
+            at: NOW,
+            given: 60,
+            first: 1,
+            last: 40,
+            delivered: vec![(1, 10), (15, 30)],
+            open: vec![(12, 12)],
+            excused: vec![(13, 13)],
+            forgotten: vec![(31, 40)],
+        }
+    }
+
+    /// That statement as a whole record.
+    pub(crate) fn good_sent(&self) -> Vec<u8> {
+        let body = self.sent().body();
+        wire::record(&body, &self.a.sign(Domain::SentStatement, &body))
     }
 
     /// The flight with which A dials B, and the ClientHello-like text in it.

@@ -51,6 +51,18 @@ impl Wire {
         self.list(&items)
     }
 
+    /// A set of numbers as first and last of each range.
+    pub(crate) fn ranges(self, ranges: &[(u64, u64)]) -> Wire {
+        let items: Vec<_> = ranges.iter().map(|(first, last)| Wire::default().u64(*first).u64(*last).0).collect();
+        self.list(&items)
+    }
+
+    /// Numbers with the envelopes that have them.
+    pub(crate) fn named(self, named: &[(u64, [u8; 16])]) -> Wire {
+        let items: Vec<_> = named.iter().map(|(number, id)| Wire::default().u64(*number).raw(id).0).collect();
+        self.list(&items)
+    }
+
     pub(crate) fn option(self, value: Option<&[u8]>) -> Wire {
         match value {
             None => self.u8(0),
@@ -154,5 +166,51 @@ impl TermsFields {
         let wire = wire.option(self.retention_seconds.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         let wire = wire.option(self.messages_per_hour.map(u32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice));
         wire.texts(&self.controls).text(self.urgent_contact).raw(&[self.relay]).0
+    }
+}
+
+/// What a sender states that it has sent, field by field.
+#[derive(Clone)]
+pub(crate) struct SentFields {
+    pub(crate) entity: [u8; 32],
+    pub(crate) reader: [u8; 32],
+    pub(crate) agreement: [u8; 32],
+    pub(crate) round: u64,
+    pub(crate) at: u64,
+    pub(crate) given: u64,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) delivered: Vec<(u64, u64)>,
+    pub(crate) open: Vec<(u64, u64)>,
+    pub(crate) excused: Vec<(u64, u64)>,
+    pub(crate) forgotten: Vec<(u64, u64)>,
+}
+
+impl SentFields {
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let wire = Wire::v1().raw(&self.entity).raw(&self.reader).raw(&self.agreement);
+        let wire = wire.u64(self.round).u64(self.at).u64(self.given).u64(self.first).u64(self.last);
+        wire.ranges(&self.delivered).ranges(&self.open).ranges(&self.excused).ranges(&self.forgotten).0
+    }
+}
+
+/// What a receiver states that it holds, field by field.
+#[derive(Clone)]
+pub(crate) struct HeldFields {
+    pub(crate) entity: [u8; 32],
+    pub(crate) reader: [u8; 32],
+    pub(crate) agreement: [u8; 32],
+    pub(crate) statement: [u8; 32],
+    pub(crate) at: u64,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) held: Vec<(u64, u64)>,
+    pub(crate) named: Vec<(u64, [u8; 16])>,
+}
+
+impl HeldFields {
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let wire = Wire::v1().raw(&self.entity).raw(&self.reader).raw(&self.agreement).raw(&self.statement);
+        wire.u64(self.at).u64(self.first).u64(self.last).ranges(&self.held).named(&self.named).0
     }
 }

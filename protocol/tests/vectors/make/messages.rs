@@ -9,11 +9,11 @@ use crate::parties::NOW;
 use crate::story::{Story, group, id, sealed_chunks};
 use crate::wire::{self, Wire};
 
-fn message(index: u32, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(index: u32, body: &[u8]) -> Vec<u8> {
     Wire::v1().u32(index).raw(body).0
 }
 
-fn envelope() -> Wire {
+pub(super) fn envelope() -> Wire {
     Wire::default().raw(&id("envelope"))
 }
 

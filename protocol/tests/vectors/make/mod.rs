@@ -7,6 +7,8 @@ mod content;
 mod lanes;
 mod messages;
 mod network;
+mod recalls;
+mod reconciliations;
 mod statements;
 mod texts;
 
@@ -27,6 +29,8 @@ pub(crate) fn all() -> Vec<Vector> {
         agreements::all(&story),
         statements::all(&story),
         network::all(&story),
+        recalls::all(&story),
+        reconciliations::all(&story),
         messages::all(&story),
         lanes::all(&story),
         content::all(&story),
