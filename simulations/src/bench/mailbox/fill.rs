@@ -35,7 +35,7 @@ use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
 /// Messages that are on their way into the store at once.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 4096;
 /// About as long as a receipt with its head.
 const RECEIPT_BYTES: usize = 420;
 const PEER: EntityId = EntityId([0x77; 32]);
