@@ -31,11 +31,21 @@ pub enum Label {
     LogHead,
     /// The root key, kept elsewhere.
     Root,
+    /// What both sides have signed of a reconciliation.
+    Reconciliation,
 }
 
 impl Label {
-    const ALL: [Label; 7] =
-        [Label::Card, Label::Proposal, Label::Agreement, Label::Receipt, Label::Recovery, Label::LogHead, Label::Root];
+    const ALL: [Label; 8] = [
+        Label::Card,
+        Label::Proposal,
+        Label::Agreement,
+        Label::Receipt,
+        Label::Recovery,
+        Label::LogHead,
+        Label::Root,
+        Label::Reconciliation,
+    ];
 
     /// The words in the first and last line.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +57,7 @@ impl Label {
             Label::Recovery => "PAKT RECOVERY KEY",
             Label::LogHead => "PAKT LOG HEAD",
             Label::Root => "PAKT ROOT KEY",
+            Label::Reconciliation => "PAKT RECONCILIATION",
         }
     }
 }

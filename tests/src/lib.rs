@@ -9,6 +9,7 @@
 pub mod armour;
 pub mod binary;
 pub mod clamd;
+pub mod http;
 pub mod mesh;
 pub mod network;
 pub mod node;

@@ -139,6 +139,7 @@ fn of_evidence() -> Router<ApiState> {
         .route("/v1/gaps/{counterpart}/seen", post(routes::gap_seen))
         .route("/v1/reconciliations", get(routes::reconciliations).post(routes::reconcile))
         .route("/v1/reconciliations/{counterpart}/seen", post(routes::reconciliation_seen))
+        .route("/v1/reconciliations/{counterpart}/file", get(routes::reconciliation_file))
 }
 
 /// Runs each POST on a task of its own: a server drops the answer's future when the client goes away, which would leave a

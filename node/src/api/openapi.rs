@@ -74,6 +74,7 @@ use super::{events, quarantine, routes};
         routes::reconciliations,
         routes::reconcile,
         routes::reconciliation_seen,
+        routes::reconciliation_file,
         events::outbox_events,
         events::changes,
     )

@@ -612,6 +612,13 @@ pub async fn reconciliation_seen(
     Ok(Json(api.node.reconciliation_seen(counterpart).await?))
 }
 
+/// What both sides have signed of the last comparisons with a counterpart, as an armoured file that two cards verify.
+#[utoipa::path(get, path = "/v1/reconciliations/{counterpart}/file", params(("counterpart" = String, Path)),
+    responses((status = 200, body = ArmouredFile), (status = "default", body = Problem)))]
+pub async fn reconciliation_file(State(api): State<ApiState>, Path(counterpart): Path<String>) -> Answer<ArmouredFile> {
+    Ok(Json(api.node.reconciliation_file(counterpart).await?))
+}
+
 /// The bytes of an upload. When the node has answered before the end, the rest is read for a while: a client that still writes
 /// would otherwise meet a closed connection and never read the answer.
 struct Upload {

@@ -1,6 +1,7 @@
 //! What the log needs by itself: counts of days that are over, and once a day a look at every entry.
 //!
 //! **Invariant:** a log that is not what it was stays an alarm until a later look finds it whole; delivery goes on.
+//! **Invariant:** a look that came to no end shows until one comes to its end: a log that nobody reads is not taken for whole.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the whole log is read.
 const LOOK_EVERY: Duration = Duration::from_secs(86_400);
 
-/// What the last look at the whole log found.
+/// What the last look that came to its end found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// When it was.
@@ -32,22 +33,54 @@ pub struct Looked {
     pub fault: Option<String>,
 }
 
-/// Where the last look is kept.
+/// A look that could not read the log to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// When it was.
+    pub at: Time,
+    /// Why.
+    pub why: String,
+}
+
+/// What the looks since the start have shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// The last one that came to its end.
+    pub looked: Option<Looked>,
+    /// The last one, if it did not.
+    pub unread: Option<Unread>,
+}
+
+/// Where the looks are kept.
 #[derive(Debug, Default)]
-pub(super) struct LastLook(Mutex<Option<Looked>>);
+pub(super) struct LastLook(Mutex<Looks>);
+
+impl LastLook {
+    fn change(&self, change: impl FnOnce(&mut Looks)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
 
 impl Log {
-    /// What the last look found, if there was one since the start.
-    pub fn looked(&self) -> Option<Looked> {
+    /// What the looks since the start have shown.
+    pub fn looks(&self) -> Looks {
         self.last_look.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the last look that came to its end found, if there was one since the start.
+    pub fn looked(&self) -> Option<Looked> {
+        self.looks().looked
     }
 
     /// Reads the whole log and keeps what was found; false if it was `stop`ped before the end. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails; a row that cannot be read is a finding, not an error.
+    /// When the store fails, which is kept too; a row that cannot be read is a finding, not an error.
     pub fn look(&self, stop: &CancellationToken) -> Result<bool, StoreError> {
-        let at = ambient::now();
+        self.look_at(ambient::now(), stop).inspect_err(|error| self.note_unread(error.to_string()))
+    }
+
+    fn look_at(&self, at: Time, stop: &CancellationToken) -> Result<bool, StoreError> {
         let (entries, fault) = match self.store().read(|tx| verify_while(tx, &[], || !stop.is_cancelled())) {
             Ok(None) => return Ok(false),
             Ok(Some(Ok(verified))) => (verified.entries, None),
@@ -59,8 +92,14 @@ impl Log {
             None => tracing::info!(entries, "the audit log was read: every entry is as it was written"),
             Some(fault) => tracing::error!(entries, %fault, "the audit log is not what it was"),
         }
-        *self.last_look.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Looked { at, entries, fault });
+        self.last_look.change(|looks| *looks = Looks { looked: Some(Looked { at, entries, fault }), unread: None });
         Ok(true)
+    }
+
+    /// Keeps that a look came to no end; what an earlier one found stays.
+    pub(super) fn note_unread(&self, why: String) {
+        let at = ambient::now();
+        self.last_look.change(|looks| looks.unread = Some(Unread { at, why }));
     }
 
     /// The number of entries.
@@ -103,7 +142,10 @@ pub async fn keep(log: Log, stop: CancellationToken, changed: impl Fn()) {
         match tokio::task::spawn_blocking(move || reading.look(&ending)).await {
             Ok(Ok(_)) => looked = Some(Instant::now()),
             Ok(Err(error)) => tracing::warn!(%error, "the audit log could not be read; trying again in an hour"),
-            Err(_) => tracing::error!("the look at the audit log was broken off"),
+            Err(_) => {
+                tracing::error!("the look at the audit log was broken off; trying again in an hour");
+                log.note_unread("an internal error broke it off".to_owned());
+            }
         }
         changed();
     }

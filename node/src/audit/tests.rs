@@ -235,6 +235,38 @@ async fn p25_the_daily_look_finds_what_the_node_itself_holds_against_the_log() {
     assert_eq!(log.looked(), None);
 }
 
+#[test]
+fn a_look_that_cannot_read_shows_until_one_can() {
+    let running = CancellationToken::new();
+    let mut world = world(3, 9);
+    let log = log_of(&world);
+    log.note_unread("the disk failed".to_owned());
+    let unread = log.looks().unread.map(|unread| unread.why);
+    assert_eq!((log.looked(), unread.as_deref()), (None, Some("the disk failed")));
+    assert!(log.look(&running).unwrap());
+    assert_eq!(log.looks().unread, None);
+    assert_eq!(log.looked().unwrap().fault, None);
+    // What an earlier look found is not forgotten because a later one cannot read.
+    rewrite_first(&mut world);
+    assert!(log.look(&running).unwrap());
+    let found = log.looked();
+    assert!(found.as_ref().unwrap().fault.is_some());
+    world.store.close();
+    assert!(log.look(&running).is_err());
+    assert_eq!(log.looked(), found);
+    assert!(log.looks().unread.is_some());
+}
+
+/// Changes the row of the first entry, as a clumsy hand would.
+fn rewrite_first(world: &mut World) {
+    let entry = Entry { at: Time(5), event: event(&mut world.draw) }.to_bytes();
+    let write = world.store.write_blocking(move |tx| {
+        let row = tx.get(&AUDIT, &0)?.expect("it has entries");
+        tx.put(&AUDIT, &0, &AuditRow { entry, ..row })
+    });
+    write.unwrap();
+}
+
 async fn numbers(socket: &UnixDatagram, count: usize) -> Vec<u64> {
     let mut line = [0; 4096];
     let mut numbers = Vec::new();

@@ -191,7 +191,8 @@ pub enum Command {
     #[command(after_help = "Examples:
   pakt reconcile
   pakt reconcile --with NL:KVK:99000102
-  pakt reconcile list")]
+  pakt reconcile list
+  pakt reconcile export NL:KVK:99000102 --out november.reconciliation")]
     Reconcile(ReconcileArgs),
     /// Back the node up, check a backup, restore one.
     #[command(

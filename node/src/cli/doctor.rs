@@ -286,16 +286,20 @@ impl Findings {
 
     fn audit_log(&mut self, log: &LogStatus) {
         let entries = log.entries;
-        match (&log.fault, &log.verified_at) {
-            (Some(fault), _) => {
+        match (&log.fault, &log.unread, &log.verified_at) {
+            (Some(fault), ..) => {
                 let remedy =
                     "keep this data directory as it is, and compare with heads of counterparts: pakt log verify --head";
                 self.bad("audit log", format!("it is not what it was: {fault}"), remedy);
             }
-            (None, Some(at)) => {
+            (None, Some(why), _) => {
+                let remedy = "check the disk, then pakt log verify; the node tries again every hour";
+                self.bad("audit log", format!("it could not be read to its end: {why}"), remedy);
+            }
+            (None, None, Some(at)) => {
                 self.fine("audit log", format!("{entries} entries; all were as written at {}", moment(at)));
             }
-            (None, None) => self.fine("audit log", format!("{entries} entries; not read since the start yet")),
+            (None, None, None) => self.fine("audit log", format!("{entries} entries; not read since the start yet")),
         }
     }
 

@@ -529,6 +529,16 @@ fn root_text(place: RootPlace) -> &'static str {
     }
 }
 
+fn log_text(log: &LogStatus) -> String {
+    let read = match (&log.fault, &log.unread, &log.verified_at) {
+        (Some(fault), ..) => format!("NOT WHAT IT WAS: {}", safe(fault)),
+        (None, Some(why), _) => format!("NOT READ: {}", safe(why)),
+        (None, None, Some(at)) => format!("all as written at {}", moment(at)),
+        (None, None, None) => "not read since the start yet".to_owned(),
+    };
+    format!("{} entries; {read}", log.entries)
+}
+
 fn status_text(status: &Status) -> String {
     let store = &status.store;
     let keys = if status.unprotected { "UNPROTECTED: they lie on disk without a passphrase" } else { "protected" };
@@ -545,6 +555,7 @@ fn status_text(status: &Status) -> String {
         ("keys", keys.to_owned()),
         ("root", root_text(status.root).to_owned()),
         ("store", format!("{}, {}, {} free", counted(store.objects, "object"), size(store.bytes), size(store.free))),
+        ("audit log", log_text(&status.log)),
     ];
     if let Some(tcp) = &status.api_tcp {
         rows.insert(5, ("API on TCP", tcp.clone()));

@@ -13,6 +13,7 @@ pub mod agreement;
 pub mod args;
 pub mod backup;
 pub mod client;
+mod comparisons;
 pub mod directory;
 pub mod doctor;
 pub mod introduce;

@@ -1,11 +1,13 @@
 //! `pakt reconcile`: whether everything that was sent is held.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::Exit;
 use super::client::{Client, escaped};
+use super::comparisons;
 use super::output::{Output, moment, safe, table};
 use crate::api::types::*;
 
@@ -30,6 +32,29 @@ pub enum ReconcileCommand {
     /// Show what the last comparisons have counted, and every gap.
     #[command(after_help = "Examples:\n  pakt reconcile list\n  pakt reconcile list --json")]
     List,
+    /// Write what both sides have signed of the last comparisons with this counterpart into a file, as evidence.
+    #[command(after_help = "Examples:
+  pakt reconcile export NL:KVK:99000102 --out november.reconciliation
+  pakt reconcile export NL:KVK:99000102 --json")]
+    Export {
+        /// Id, number or name of the counterpart.
+        #[arg(value_name = "ENTITY")]
+        with: String,
+        /// Write the file here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify such a file with the two cards alone; needs no node.
+    #[command(
+        after_help = "Examples:\n  pakt reconcile verify november.reconciliation --card nord.card --card zuid.card"
+    )]
+    Verify {
+        /// The file; - reads stdin.
+        file: PathBuf,
+        /// The cards of both sides.
+        #[arg(long, value_name = "CARD", required = true)]
+        card: Vec<PathBuf>,
+    },
     /// The gaps with this counterpart were dealt with: no more alarms about them.
     #[command(after_help = "Examples:\n  pakt reconcile seen NL:KVK:99000102")]
     Seen {
@@ -53,6 +78,10 @@ pub async fn reconcile(client: &Client, output: Output, args: ReconcileArgs) -> 
             return Ok(exit);
         }
         Some(ReconcileCommand::List) => client.get("/v1/reconciliations").await?,
+        Some(ReconcileCommand::Export { with, out }) => {
+            return comparisons::export(client, output, &with, out.as_deref()).await;
+        }
+        Some(ReconcileCommand::Verify { file, card }) => return comparisons::verify(output, &file, &card),
         Some(ReconcileCommand::Seen { with }) => {
             let path = format!("/v1/reconciliations/{}/seen", escaped(&with));
             client.post(&path, &serde_json::json!({})).await?

@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use pakt_keys::EntityId;
 use pakt_keys::codec::CodecError;
 use pakt_keys::words;
 use pakt_protocol::armour::{self, ARMOUR_BYTES_MAX, ArmourError, Label};
@@ -49,7 +50,7 @@ pub fn read_text(path: &Path, labels: &[Label]) -> Result<(Label, String), Servi
     Ok((label, armour::encode(label, &record)))
 }
 
-fn read_record(path: &Path, labels: &[Label]) -> Result<(Label, Vec<u8>), ServiceError> {
+pub(super) fn read_record(path: &Path, labels: &[Label]) -> Result<(Label, Vec<u8>), ServiceError> {
     let (label, text) = read_text(path, labels)?;
     let bytes = armour::decode(label, text.as_bytes()).map_err(|e| armour_error(path, &e))?;
     Ok((label, bytes))
@@ -280,11 +281,28 @@ pub struct ShownReceipt {
     bytes: u64,
 }
 
+/// An entity as records name it, with what its card adds.
 #[derive(Debug, Serialize)]
-struct ShownParty {
+pub(super) struct ShownParty {
     entity: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     number: String,
+}
+
+impl ShownParty {
+    /// The entity, with name and number if one of these cards is its own.
+    pub(super) fn of(entity: &EntityId, cards: &[Card]) -> Self {
+        let card = cards.iter().find(|card| card.node.entity == *entity);
+        let text = |part: fn(&Card) -> &String| card.map(part).cloned().unwrap_or_default();
+        Self { entity: entity.to_string(), name: text(|card| &card.body.name), number: text(|card| &card.body.number) }
+    }
+
+    /// Name and number in words.
+    pub(super) fn text(&self) -> String {
+        format!("{}, {}", safe(&self.name), safe(&self.number))
+    }
 }
 
 /// Verifies a receipt with the two cards alone.
@@ -295,20 +313,11 @@ pub fn verify_receipt(path: &Path, cards: [&Path; 2]) -> Result<ShownReceipt, Se
     let [first, second] = [read_card(cards[0])?, read_card(cards[1])?];
     let (_, bytes) = read_record(path, &[Label::Receipt])?;
     let receipt = receipt::verify_offline(&bytes, [&first, &second]).map_err(|e| record_error(path, &e))?;
-    Ok(ShownReceipt::of(&receipt, [&first, &second]))
+    Ok(ShownReceipt::of(&receipt, &[first, second]))
 }
 
 impl ShownReceipt {
-    fn of(receipt: &Receipt, cards: [&Card; 2]) -> Self {
-        let party = |entity: &pakt_keys::EntityId| {
-            let card = cards.into_iter().find(|card| card.node.entity == *entity);
-            let text = |part: fn(&Card) -> &String| card.map(part).cloned().unwrap_or_default();
-            ShownParty {
-                entity: entity.to_string(),
-                name: text(|card| &card.body.name),
-                number: text(|card| &card.body.number),
-            }
-        };
+    fn of(receipt: &Receipt, cards: &[Card]) -> Self {
         let (verdict, tier) = (receipt.verdict.as_str(), receipt.verdict.tier().map(Tier::number));
         Self {
             valid: true,
@@ -316,8 +325,8 @@ impl ShownReceipt {
             tier,
             envelope: receipt.envelope.to_string(),
             message: receipt.message.to_string(),
-            from: party(&receipt.sender),
-            to: party(&receipt.recipient),
+            from: ShownParty::of(&receipt.sender, cards),
+            to: ShownParty::of(&receipt.recipient, cards),
             at: time_text(receipt.at),
             offered_at: time_text(receipt.offered_at),
             agreement: receipt.agreement.to_string(),
@@ -328,7 +337,6 @@ impl ShownReceipt {
 
     /// The receipt in words.
     pub fn text(&self) -> String {
-        let party = |party: &ShownParty| format!("{}, {}", safe(&party.name), safe(&party.number));
         let verdict = match self.tier {
             Some(tier) => format!("{} (tier {tier})", self.verdict),
             None => self.verdict.clone(),
@@ -336,8 +344,8 @@ impl ShownReceipt {
         facts(&[
             ("receipt", "valid: signed by the receiver".into()),
             ("verdict", verdict),
-            ("from", party(&self.from)),
-            ("to", party(&self.to)),
+            ("from", self.from.text()),
+            ("to", self.to.text()),
             ("at", moment(&self.at)),
             ("envelope", self.envelope.clone()),
             ("message", self.message.clone()),

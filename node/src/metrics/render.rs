@@ -51,6 +51,8 @@ pub struct Measured {
     pub free_bytes: i64,
     /// Entries of the audit log.
     pub log_entries: i64,
+    /// Whether the node's own look at the audit log found it changed, or could not read it.
+    pub log_fault: bool,
     /// Lines of `pakt status` that begin with ALARM, and all others.
     pub alarms: (i64, i64),
     /// Counterparts that came out of a backup and whose gap nobody has dealt with.
@@ -128,6 +130,11 @@ fn register_state(registry: &mut Registry, measured: &Measured) {
         ("store_records_bytes", "Bytes of the database", measured.records_bytes),
         ("store_free_bytes", "Free bytes on the disk of the store", measured.free_bytes),
         ("log_entries", "Entries of the audit log", measured.log_entries),
+        (
+            "log_fault",
+            "1 while the audit log is not what it was, or could not be read to its end",
+            i64::from(measured.log_fault),
+        ),
         ("alarms", "Alarms in pakt status", measured.alarms.0),
         ("warnings", "Warnings in pakt status that are no alarms", measured.alarms.1),
         ("restore_gaps", "Counterparts whose restore lost something and was not dealt with", measured.restore_gaps),

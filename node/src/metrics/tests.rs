@@ -26,6 +26,7 @@ fn text() -> String {
         ready: true,
         queued: 7,
         lanes: Lanes { control: 1, urgent: 0, bulk: 4, relay: 0 },
+        log_fault: true,
         ..Measured::default()
     };
     render(&counted, &measured)
@@ -51,6 +52,7 @@ fn the_text_is_that_of_openmetrics() {
     for line in [
         "pakt_queue_envelopes 7",
         "pakt_ready 1",
+        "pakt_log_fault 1",
         "pakt_lanes{kind=\"bulk\"} 4",
         "pakt_envelopes_total{state=\"delivered\"} 1",
         "pakt_refusals_here_total{reason=\"no_space\"} 1",

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::reconcile::ranges::Ranges;
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::reconciliation::SentStatement;
 use pakt_protocol::time::Time;
 
@@ -24,6 +25,8 @@ pub struct Stated {
     pub signed: Signed<SentStatement>,
     /// The same, readable.
     pub body: SentStatement,
+    /// What certifies the key that signed it.
+    pub(super) chain: CertificateChain,
     /// What this node cannot account for itself.
     pub(super) unaccounted: Unaccounted,
 }

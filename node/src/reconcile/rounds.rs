@@ -9,15 +9,17 @@ use pakt_protocol::audit::Event;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::reconcile::{Findings, Known, Restores, compare};
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::chain::CertificateChain;
+use pakt_protocol::record::comparison::Comparison;
 use pakt_protocol::record::reconciliation::{HeldStatement, NAMED_MAX, SentStatement, hash_of};
 use pakt_protocol::time::Time;
 
 use super::pages::{Stated, Unaccounted, held_page, sent_page};
-use super::rows::{Complete, Evidence, GapKind, NumberGap, RoundRow, Side, Tally};
+use super::rows::{ComparedRow, Complete, Evidence, GapKind, NumberGap, RoundRow, Side, Tally};
 use crate::ambient;
 use crate::audit;
 use crate::entity::Entity;
-use crate::store::tables::{GAPS, HELD_NUMBERS, NUMBER_GAPS, PEER_RESTORES, RESTORED, ROUNDS, SENT_NUMBERS};
+use crate::store::tables::{COMPARED, GAPS, HELD_NUMBERS, NUMBER_GAPS, PEER_RESTORES, RESTORED, ROUNDS, SENT_NUMBERS};
 use crate::store::{Rows, Store, StoreError, WriteTx};
 
 /// Gaps of one direction that are kept by number; beyond, they are only counted.
@@ -58,7 +60,7 @@ struct Page<'a> {
     held: u64,
     findings: &'a Findings,
     gaps: BTreeMap<u64, NumberGap>,
-    evidence: Evidence,
+    shown: Comparison,
 }
 
 impl Rounds {
@@ -95,6 +97,17 @@ impl Rounds {
     pub fn gaps(&self, agreement: &AgreementId, side: Side) -> Result<Vec<(u64, NumberGap)>, StoreError> {
         let rows = self.store.read(|tx| tx.prefix(&NUMBER_GAPS, &(*agreement, side.key()), GAPS_MAX))?;
         Ok(rows.into_iter().map(|((_, _, number), gap)| (number, gap)).collect())
+    }
+
+    /// What both sides have signed last about an agreement, the last of each direction first, then what shows gaps.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn comparisons(&self, agreement: &AgreementId) -> Result<Vec<Comparison>, StoreError> {
+        let of = |side: Side| self.store.read(|tx| tx.get(&COMPARED, &(*agreement, side.key())));
+        let rows: Vec<ComparedRow> = [of(Side::Sent)?, of(Side::Received)?].into_iter().flatten().collect();
+        let gaps = rows.iter().filter_map(|row| row.gap.as_ref().filter(|gap| **gap != row.last));
+        Ok(rows.iter().map(|row| &row.last).chain(gaps).cloned().collect())
     }
 
     /// Gaps of all agreements that nobody has dealt with.
@@ -152,18 +165,18 @@ impl Rounds {
         };
         let identity = self.entity.current();
         let signed = Signed::create(&body, |domain, bytes| identity.statement().sign(domain, bytes));
-        Ok(Stated { signed, body, unaccounted: page.unaccounted })
+        Ok(Stated { signed, body, chain: identity.chain().clone(), unaccounted: page.unaccounted })
     }
 
-    /// Compares the counterpart's statement with what is held, keeps what that shows, and signs the answer. Blocks on the
-    /// disk.
+    /// Compares the counterpart's statement, whose signer `sender` certifies, with what is held, keeps what that shows, and
+    /// signs the answer. Blocks on the disk.
     ///
     /// # Errors
     /// When the store fails.
     pub fn answer(
         &self,
         (agreement, reader): (AgreementId, EntityId),
-        asked: Signed<SentStatement>,
+        (asked, sender): (Signed<SentStatement>, CertificateChain),
         sent: &SentStatement,
     ) -> Result<(Signed<HeldStatement>, Changed), StoreError> {
         let of = (agreement, Side::Received);
@@ -208,12 +221,14 @@ impl Rounds {
         };
         let identity = self.entity.current();
         let signed = Signed::create(&answer, |domain, bytes| identity.statement().sign(domain, bytes));
-        let (held, evidence) = (answer.held.count(), Evidence { sent: asked, held: signed.clone() });
-        let changed = self.keep(&Page { of, sent, last, held, findings: &findings, gaps, evidence })?;
+        let shown = Comparison { sent: asked, sender, held: signed.clone(), receiver: identity.chain().clone() };
+        let held = answer.held.count();
+        let changed = self.keep(&Page { of, sent, last, held, findings: &findings, gaps, shown })?;
         Ok((signed, changed))
     }
 
-    /// Compares the counterpart's verified answer with what was stated, and keeps what that shows. Blocks on the disk.
+    /// Compares the counterpart's verified answer, whose signer `receiver` certifies, with what was stated, and keeps what
+    /// that shows. Blocks on the disk.
     ///
     /// # Errors
     /// When the store fails.
@@ -221,7 +236,8 @@ impl Rounds {
         &self,
         agreement: AgreementId,
         stated: &Stated,
-        (signed, answer): (Signed<HeldStatement>, &HeldStatement),
+        (signed, receiver): (Signed<HeldStatement>, CertificateChain),
+        answer: &HeldStatement,
     ) -> Result<Compared, StoreError> {
         let of = (agreement, Side::Sent);
         let sent = &stated.body;
@@ -248,8 +264,9 @@ impl Rounds {
         })?;
         named.truncate(NAMED_MAX);
         add_unaccounted(&mut gaps, &stated.unaccounted, answer.last);
-        let (held, evidence) = (answer.held.count(), Evidence { sent: stated.signed.clone(), held: signed });
-        let changed = self.keep(&Page { of, sent, last: answer.last, held, findings: &findings, gaps, evidence })?;
+        let held = answer.held.count();
+        let shown = Comparison { sent: stated.signed.clone(), sender: stated.chain.clone(), held: signed, receiver };
+        let changed = self.keep(&Page { of, sent, last: answer.last, held, findings: &findings, gaps, shown })?;
         Ok(Compared { changed, named })
     }
 
@@ -278,7 +295,7 @@ impl Rounds {
     }
 
     fn keep(&self, page: &Page<'_>) -> Result<Changed, StoreError> {
-        let Page { of, sent, last, held, findings, gaps, evidence } = page;
+        let Page { of, sent, last, held, findings, gaps, shown } = page;
         let counted = |ranges: &pakt_protocol::reconcile::ranges::Ranges| ranges.within(sent.first, *last).count();
         let wrong = findings.lost.count().saturating_add(findings.unknown.count());
         let others = gaps.values().filter(|gap| !matches!(gap.kind, GapKind::Lost | GapKind::Unknown)).count();
@@ -296,7 +313,7 @@ impl Rounds {
             within: (sent.first, *last),
             tally,
             gaps: gaps.clone(),
-            evidence: evidence.clone(),
+            shown: shown.clone(),
         };
         self.store.write_blocking(move |tx| kept.write(tx))
     }
@@ -309,7 +326,7 @@ struct Kept {
     within: (u64, u64),
     tally: Tally,
     gaps: BTreeMap<u64, NumberGap>,
-    evidence: Evidence,
+    shown: Comparison,
 }
 
 impl Kept {
@@ -322,13 +339,15 @@ impl Kept {
         row.tally = if row.next == Some(first) { add(row.tally, self.tally) } else { self.tally };
         (row.round, row.next) = (self.round, last.checked_add(1));
         if self.tally.gaps > 0 {
-            row.evidence = Some(self.evidence);
+            let Comparison { sent, held, .. } = self.shown.clone();
+            row.evidence = Some(Evidence { sent, held });
         }
         let gaps = tx.prefix(&NUMBER_GAPS, &key, GAPS_MAX)?;
         row.unseen = gaps.iter().filter(|(_, gap)| !gap.seen).count() as u64;
         if gaps.is_empty() {
             row.evidence = None;
         }
+        self.write_shown(tx, !gaps.is_empty())?;
         if row.next.is_none() {
             let now = ambient::service_now();
             row.complete = Some(Complete { at: now, wall: ambient::now(), tally: row.tally });
@@ -341,6 +360,17 @@ impl Kept {
         }
         tx.put(&ROUNDS, &key, &row)?;
         Ok(changed)
+    }
+
+    /// Puts the two statements in place of those before; those that show a gap stay while there is one.
+    fn write_shown(&self, tx: &mut WriteTx, has_gap: bool) -> Result<(), StoreError> {
+        let key = (self.of.0, self.of.1.key());
+        let gap = if self.tally.gaps > 0 {
+            Some(self.shown.clone())
+        } else {
+            tx.get(&COMPARED, &key)?.and_then(|row| row.gap).filter(|_| has_gap)
+        };
+        tx.put(&COMPARED, &key, &ComparedRow { last: self.shown.clone(), gap })
     }
 
     /// Puts the gaps that the page shows in place of those that earlier ones showed in its range.

@@ -2,6 +2,7 @@
 
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::record::Signed;
+use pakt_protocol::record::comparison::Comparison;
 use pakt_protocol::record::reconciliation::{HeldStatement, SentStatement};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,15 @@ pub struct Evidence {
     pub sent: Signed<SentStatement>,
     /// What the receiver has signed.
     pub held: Signed<HeldStatement>,
+}
+
+/// What can be handed to others about one direction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComparedRow {
+    /// The last two statements.
+    pub last: Comparison,
+    /// The last two that show a gap, while there is one.
+    pub gap: Option<Comparison>,
 }
 
 /// The rounds of one direction.

@@ -14,6 +14,7 @@ use pakt_protocol::delivery::{Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
 use pakt_protocol::reconcile::ranges::Ranges;
 use pakt_protocol::record::chain::CertificateChain;
+use pakt_protocol::record::comparison;
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::record::reconciliation::{SentStatement, verify_held};
 use pakt_protocol::record::roster::GroupId;
@@ -150,9 +151,10 @@ fn round(a: &Node, b: &Node) -> (Compared, Changed) {
     let number = a.rounds.row(&AGREEMENT, Side::Sent).unwrap().round + 1;
     let stated = a.rounds.state((AGREEMENT, b.entity.id()), number, 1).unwrap();
     let asked = stated.signed.clone();
+    let asked = (asked, a.entity.chain());
     let (answer, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, &stated.body).unwrap();
     let held = verify_held(&answer, &stated.signed, b.entity.current().node()).unwrap();
-    let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, &held)).unwrap();
+    let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, b.entity.chain()), &held).unwrap();
     block_on(b.rounds.name_lost(AGREEMENT, compared.named.clone())).unwrap();
     (compared, changed)
 }
@@ -296,6 +298,26 @@ fn p30_a_sender_that_loses_track_says_so() {
 }
 
 #[test]
+fn what_both_have_signed_is_kept_and_holds_for_others() {
+    let (a, b) = pair();
+    let shown = |node: &Node| {
+        let all = node.rounds.comparisons(&AGREEMENT).unwrap();
+        let read = comparison::read(&comparison::file_bytes(&all));
+        if all.is_empty() { vec![] } else { read.unwrap().into_iter().map(|one| one.findings.lost).collect() }
+    };
+    assert_eq!(shown(&a), [] as [Ranges; 0], "nothing was compared yet");
+    round(&a, &b);
+    assert_eq!((shown(&a), shown(&b)), (vec![Ranges::default()], vec![Ranges::default()]));
+    lose(&b, [7]);
+    round(&a, &b);
+    assert_eq!((shown(&a), shown(&b)), (vec![Ranges::of(7, 7)], vec![Ranges::of(7, 7)]));
+    b.arrived(7, id(7));
+    round(&a, &b);
+    assert_eq!((shown(&a), shown(&b)), (vec![Ranges::default()], vec![Ranges::default()]));
+    assert_eq!(a.rounds.comparisons(&AGREEMENT).unwrap(), b.rounds.comparisons(&AGREEMENT).unwrap());
+}
+
+#[test]
 fn p19_a_statement_of_countless_numbers_costs_little() {
     let (a, b) = pair();
     let mut body = a.rounds.state((AGREEMENT, b.entity.id()), 1, 1).unwrap().body;
@@ -304,7 +326,8 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
         let own = a.entity.current();
         pakt_protocol::record::Signed::create(body, |domain, bytes| own.statement().sign(domain, bytes))
     };
-    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), sign(&body), &body).unwrap();
+    let asked = (sign(&body), a.entity.chain());
+    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, &body).unwrap();
     assert_eq!((changed.fresh.len(), b.gaps(Side::Received).len()), (GAPS_MAX, GAPS_MAX));
     let tally = b.rounds.row(&AGREEMENT, Side::Received).unwrap().tally;
     assert_eq!((tally.gaps, tally.held), (u64::MAX - 41, 41));

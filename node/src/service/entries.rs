@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 use pakt_protocol::audit::Event;
 use pakt_protocol::time::Time;
 
-use super::{Answer, Node, blocking};
+use super::{Answer, Node, blocking, words};
 use crate::ambient;
 use crate::api::types::*;
 use crate::audit::export::{Format, UnknownFormat};
+use crate::audit::keep::{Looks, Unread};
 use crate::audit::{self, Log};
 use crate::store::StoreError;
 
@@ -88,19 +89,13 @@ impl Node {
     /// How the log is.
     pub(super) fn log_status(&self) -> Answer<LogStatus> {
         let log = self.inner.exchange.log();
-        let looked = log.looked();
-        Ok(LogStatus {
-            entries: log.size()?,
-            verified_at: looked.as_ref().map(|looked| time_text(looked.at)),
-            fault: looked.and_then(|looked| looked.fault),
-        })
+        Ok(log_status_of(log.size()?, log.looks()))
     }
 
     /// What the operator must know about this node's own log.
     pub(super) fn own_log_warnings(&self, now: Time) -> Answer<Vec<String>> {
         let log = self.inner.exchange.log();
-        let fault = log.looked().and_then(|looked| looked.fault);
-        let mut warnings: Vec<String> = fault.iter().map(|fault| log_fault(fault)).collect();
+        let mut warnings = look_warnings(&log.looks());
         if self.inner.config.log.syslog.is_some()
             && let Some(count) = log.feed_behind(now)?
         {
@@ -112,12 +107,32 @@ impl Node {
     }
 }
 
-/// What is said of a log that is not what it was.
-fn log_fault(fault: &str) -> String {
-    format!(
-        "the audit log of this node is not what it was: {fault}. Keep this data directory as it is, and compare with the \
-         heads that counterparts hold: `pakt log verify --head`"
-    )
+fn log_status_of(entries: u64, looks: Looks) -> LogStatus {
+    let Looks { looked, unread } = looks;
+    LogStatus {
+        entries,
+        verified_at: looked.as_ref().map(|looked| time_text(looked.at)),
+        fault: looked.and_then(|looked| looked.fault),
+        unread: unread.map(|unread| unread.why),
+    }
+}
+
+/// What is said of a log that is not what it was, and of one that could not be read.
+fn look_warnings(looks: &Looks) -> Vec<String> {
+    let fault = looks.looked.as_ref().and_then(|looked| looked.fault.as_ref()).map(|fault| {
+        format!(
+            "ALARM: the audit log of this node is not what it was: {fault}. Keep this data directory as it is, and compare \
+             with the heads that counterparts hold: `pakt log verify --head`"
+        )
+    });
+    let unread = looks.unread.as_ref().map(|Unread { at, why }| {
+        format!(
+            "the audit log of this node could not be read to its end at {}: {why}; it is tried again every hour; \
+             `pakt log verify` reads it now",
+            words::moment(*at)
+        )
+    });
+    fault.into_iter().chain(unread).collect()
 }
 
 /// The next lines and what is left; none at the end.
@@ -163,6 +178,29 @@ fn moment(text: &str, now: Time) -> Answer<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::keep::Looked;
+
+    /// Neither a log that was changed nor one that cannot be read may pass for one that is whole.
+    #[test]
+    fn a_look_that_went_wrong_shows_in_status_and_warnings() {
+        let at = Time::from_seconds(1_795_000_000);
+        let check = |fault: Option<&str>, unread: Option<&str>, is_faulty: bool, says: &[&str]| {
+            let looks = Looks {
+                looked: Some(Looked { at, entries: 7, fault: fault.map(str::to_owned) }),
+                unread: unread.map(|why| Unread { at, why: why.to_owned() }),
+            };
+            let warnings = look_warnings(&looks);
+            let status = log_status_of(7, looks);
+            assert_eq!((status.is_faulty(), warnings.len()), (is_faulty, says.len()), "{status:?} {warnings:?}");
+            assert!(warnings.iter().zip(says).all(|(warning, begin)| warning.starts_with(begin)), "{warnings:?}");
+            assert!(status.verified_at.is_some());
+        };
+        let (changed, unread) = ("ALARM: the audit log", "the audit log of this node could not be read");
+        check(None, None, false, &[]);
+        check(Some("entry 3 was changed"), None, true, &[changed]);
+        check(None, Some("the disk failed"), true, &[unread]);
+        check(Some("entry 3 was changed"), Some("the disk failed"), true, &[changed, unread]);
+    }
 
     #[test]
     fn moments_are_dates_times_or_ages() {

@@ -3,7 +3,6 @@
 use super::{Answer, Node, blocking};
 use crate::ambient;
 use crate::api::types::Status;
-use crate::audit;
 use crate::metrics::{Lanes, Measured};
 use crate::net::LaneKind;
 use crate::service::STORE_NAME;
@@ -79,7 +78,8 @@ impl Node {
             objects: (number(status.store.objects), number(status.store.bytes)),
             records_bytes: number(records),
             free_bytes: number(status.store.free),
-            log_entries: number(inner.mailroom.store.read(audit::size)?),
+            log_entries: number(status.log.entries),
+            log_fault: status.log.is_faulty(),
             alarms: (count(alarms), count(status.warnings.len() - alarms)),
             restore_gaps: count(gaps.iter().filter(|(_, gap)| !gap.seen).count()),
             reconciliation_gaps: number(status.reconciliation_gaps),

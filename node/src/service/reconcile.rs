@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pakt_protocol::armour::{self, Label};
 use pakt_protocol::codec;
+use pakt_protocol::record::comparison;
 use pakt_protocol::time::Time;
 
 use super::{Answer, Node, blocking};
@@ -75,6 +77,30 @@ impl Node {
         self.inner.mailroom.changed();
         let node = self.clone();
         blocking(move || node.views(&[agreement], None)).await
+    }
+
+    /// What both sides have signed last about a counterpart, armoured: the last comparison of each direction, and the last
+    /// one that showed a gap that is still there.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown counterpart, or one with which nothing was compared yet.
+    pub async fn reconciliation_file(&self, counterpart: String) -> Answer<ArmouredFile> {
+        let agreement = self.inner.book.find(&counterpart).map_err(unknown)?;
+        let rounds = self.inner.exchange.rounds().clone();
+        blocking(move || {
+            let mut all = rounds.comparisons(&agreement.id)?;
+            // What shows a gap stands last: statements of a thousand ranges each are too much for one file.
+            while all.len() > 2 && comparison::file_bytes(&all).len() > comparison::FILE_BYTES_MAX {
+                all.pop();
+            }
+            if all.is_empty() {
+                let name = &agreement.counterpart().name;
+                let message = format!("nothing was compared with {name} yet");
+                return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt reconcile --with`"));
+            }
+            Ok(ArmouredFile { file: armour::encode(Label::Reconciliation, &comparison::file_bytes(&all)) })
+        })
+        .await
     }
 
     /// Numbers that something is wrong with and nobody has dealt with, of all agreements.

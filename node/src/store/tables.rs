@@ -32,7 +32,7 @@ use crate::mailroom::journal::JournalDay;
 use crate::mailroom::purge::{PurgedRow, PurgingRow};
 use crate::mailroom::release::{Finding, Place, ToRelease};
 use crate::mailroom::rows::{InItem, IncomingRow, OutEnvelope, OutMessage, SettledRow};
-use crate::reconcile::rows::{NumberGap, RoundRow, SentNumber};
+use crate::reconcile::rows::{ComparedRow, NumberGap, RoundRow, SentNumber};
 
 /// What the store knows about itself.
 pub(super) const META: Table<(), Meta> = Table::new("meta-1");
@@ -255,6 +255,9 @@ pub(crate) const PEER_RESTORES: Table<AgreementId, Vec<(Time, Time)>> = Table::n
 
 /// Reconciliations of what was sent (1) and received (0), per agreement.
 pub(crate) const ROUNDS: Table<(AgreementId, bool), RoundRow> = Table::new("rounds-1");
+
+/// What both sides have signed last, by the same key.
+pub(crate) const COMPARED: Table<(AgreementId, bool), ComparedRow> = Table::new("compared-1");
 
 /// Numbers that a reconciliation found something wrong with.
 pub(crate) const NUMBER_GAPS: Table<(AgreementId, bool, u64), NumberGap> = Table::new("number-gaps-1");

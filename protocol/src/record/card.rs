@@ -101,6 +101,15 @@ impl Card {
         Ok(Card { body, node })
     }
 
+    /// Whether the roots of `chain` are those of this card, as far as both go.
+    ///
+    /// # Errors
+    /// [`RecordError::Chain`] if the links of either do not hold.
+    pub fn shares_roots(&self, chain: &CertificateChain) -> Result<bool, RecordError> {
+        let (own, shown) = (self.body.chain.verify_links()?, chain.verify_links()?);
+        Ok(own.iter().zip(&shown).all(|(a, b)| a == b))
+    }
+
     /// Checks a card from the bytes of its record.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod agreement;
 pub mod attestation;
 pub mod card;
 pub mod chain;
+pub mod comparison;
 pub mod decline;
 pub mod envelope;
 pub mod grant;

@@ -178,10 +178,8 @@ pub fn verify_offline(bytes: &[u8], cards: [&Card; 2]) -> Result<Receipt, Record
         return Err(RecordError::Parties("the receipt is between other entities than the two cards"));
     }
     let card = cards.iter().find(|card| card.node.entity == signer.entity);
-    let known_roots = card.map(|card| card.body.chain.verify_links()).transpose()?.unwrap_or_default();
-    let signer_roots = receipt.chain.verify_links()?;
-    let shared = known_roots.iter().zip(&signer_roots).all(|(a, b)| a == b);
-    if known_roots.is_empty() || !shared {
+    let shared = card.map(|card| card.shares_roots(&receipt.chain)).transpose()?;
+    if shared != Some(true) {
         return Err(RecordError::Parties("the receipt's roots are not those of the card"));
     }
     Ok(receipt)

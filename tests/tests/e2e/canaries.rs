@@ -1,10 +1,13 @@
-//! P22: whoever steals the disk, a backup or the logs of a node whose passphrase lies elsewhere finds nothing.
+//! P22: whoever steals the disk, a backup or the logs of a node whose passphrase lies elsewhere finds nothing; nor does
+//! whoever reads what it tells a monitoring system or an auditor.
 //!
 //! The nodes log all that they can.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pakt_tests::http::{listen_for_monitoring, metrics};
+use pakt_tests::node::TestNode;
 use pakt_tests::pair::{Pair, Plan, id_of, text};
 use pakt_tests::wait::{secs, until};
 use pakt_tests::{scan, turn};
@@ -31,9 +34,13 @@ fn p22_a_stolen_disk_and_its_logs_show_nothing() {
         setup.env.push(("PAKT_LOG".into(), "warn,pakt_node=trace,pakt_protocol=trace,pakt_keys=trace".into()));
     }
     let mut pair = Pair::of(plan);
+    let ports = listen(&mut pair);
     let words = plant(&pair);
     assert_eq!(words.len(), 200);
-    back_up(&pair);
+    for (node, port) in [(&pair.a, ports[0]), (&pair.b, ports[1])] {
+        back_up(node);
+        tell(node, port);
+    }
 
     // While it runs, after a power cut, and after an orderly end.
     assert_clean(&pair, &words, "running");
@@ -48,12 +55,39 @@ fn p22_a_stolen_disk_and_its_logs_show_nothing() {
     assert_clean(&pair, &words, "ended");
 }
 
-/// Both nodes are backed up beside their data; what an operator prints of them lies there too.
-fn back_up(pair: &Pair) {
-    for node in [&pair.a, &pair.b] {
-        node.cli(&["backup", "create", &text(&node.home().join("node.backup"))]).expect(0);
-        let printed: String = ["status", "doctor"].map(|command| node.cli(&[command]).text()).concat();
-        fs::write(node.home().join("printed"), printed).unwrap();
+/// What lies in the home of each node, outside its data: its log, its backup, and what it tells those who run it.
+const BESIDE: [&str; 8] =
+    ["run.log", "node.backup", "printed", "metrics", "status.json", "log.fhir", "log.syslog", "log.json"];
+
+/// Both nodes listen for monitoring; their ports.
+fn listen(pair: &mut Pair) -> [u16; 2] {
+    let ports = [&mut pair.a, &mut pair.b].map(|node| {
+        let port = listen_for_monitoring(node);
+        node.terminate();
+        node.start();
+        port
+    });
+    pair.wait_online();
+    ports
+}
+
+/// A backup beside the data of the node.
+fn back_up(node: &TestNode) {
+    node.cli(&["backup", "create", &text(&node.home().join("node.backup"))]).expect(0);
+}
+
+/// What an operator prints, a monitoring system reads and an auditor is handed lies beside the data, too.
+fn tell(node: &TestNode, port: u16) {
+    let write = |name: &str, text: &str| fs::write(node.home().join(name), text).unwrap();
+    write("printed", &["status", "doctor"].map(|command| node.cli(&[command]).text()).concat());
+    write("status.json", &node.json(&["status"]).to_string());
+    let body = metrics(port).expect("it listens for monitoring");
+    assert!(body.contains("pakt_log_entries"), "{body}");
+    write("metrics", &body);
+    for format in ["fhir", "syslog", "json"] {
+        let out = text(&node.home().join(format!("log.{format}")));
+        let exported = node.json(&["log", "export", "--format", format, "--out", &out]);
+        assert!(exported["entries"].as_u64() >= Some(SUBJECTS as u64), "every message is in the log: {exported}");
     }
 }
 
@@ -105,9 +139,7 @@ fn plant(pair: &Pair) -> Vec<String> {
 fn assert_clean(pair: &Pair, words: &[String], when: &str) {
     let mut words = words.to_vec();
     words.extend(["correct horse battery", "passphrase kept elsewhere"].map(str::to_owned));
-    let beside = [&pair.a, &pair.b]
-        .into_iter()
-        .flat_map(|node| ["run.log", "node.backup", "printed"].map(|name| node.home().join(name)));
+    let beside = [&pair.a, &pair.b].into_iter().flat_map(|node| BESIDE.map(|name| node.home().join(name)));
     let beside: Vec<PathBuf> = beside.collect();
     assert!(beside.iter().all(|path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0)), "{beside:?}");
     let mut roots: Vec<&Path> = vec![pair.a.dir(), pair.b.dir()];

@@ -1,22 +1,9 @@
 //! What a monitoring system reads, and lists in parts: counts without names, from a listener that is there only if asked for.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
+use pakt_tests::http::{get, listen_for_monitoring, metrics};
 use pakt_tests::pair::{Pair, id_of};
 use pakt_tests::wait::{secs, until};
-use pakt_tests::{mesh, tree, turn};
-
-/// Status line and body of an answer.
-fn get(port: u16, path: &str) -> Option<(String, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: pakt\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.lines().next()?.to_owned(), body.to_owned()))
-}
+use pakt_tests::{tree, turn};
 
 fn value(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
@@ -26,12 +13,9 @@ fn value(text: &str, sample: &str) -> Option<f64> {
 fn p22_metrics_count_what_happens_and_name_nobody() {
     let _turn = turn::beside();
     let mut pair = Pair::new();
-    let port = mesh::free_port();
-    assert!(get(port, "/metrics").is_none(), "nobody asked for a listener");
+    let port = listen_for_monitoring(&pair.a);
+    assert!(get(port, "/metrics").is_none(), "it is there from the next start on");
     pair.a.terminate();
-    let config = pair.a.dir().join("config.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("# listen = false", &format!("listen = {port}"))).unwrap();
     pair.a.start();
     pair.wait_online();
 
@@ -44,15 +28,15 @@ fn p22_metrics_count_what_happens_and_name_nobody() {
         ids.push(id);
     }
 
-    let metrics = || get(port, "/metrics").filter(|(status, _)| status.contains("200")).map(|(_, body)| body);
     let body = until(secs(10), "three deliveries are counted", || {
-        metrics().filter(|body| value(body, "pakt_envelopes_total{state=\"delivered\"}") == Some(3.0))
+        metrics(port).filter(|body| value(body, "pakt_envelopes_total{state=\"delivered\"}") == Some(3.0))
     });
     for (sample, expected) in [
         ("pakt_messages_submitted_total", 3.0),
         ("pakt_queue_envelopes", 0.0),
         ("pakt_ready", 1.0),
         ("pakt_peers_online", 1.0),
+        ("pakt_log_fault", 0.0),
         ("pakt_lanes{kind=\"control\"}", 1.0),
     ] {
         assert_eq!(value(&body, sample), Some(expected), "{sample}\n{body}");

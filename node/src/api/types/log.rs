@@ -61,6 +61,16 @@ pub struct LogStatus {
     pub verified_at: Option<String>,
     /// What is wrong with it, if it is not what it was.
     pub fault: Option<String>,
+    /// Why the last look could not read it to its end, if it could not.
+    #[serde(default)]
+    pub unread: Option<String>,
+}
+
+impl LogStatus {
+    /// Whether the last looks do not say that it is whole: it was changed, or could not be read.
+    pub fn is_faulty(&self) -> bool {
+        self.fault.is_some() || self.unread.is_some()
+    }
 }
 
 /// A log that is what it was.

@@ -144,8 +144,8 @@ impl PeerActor {
         };
         let answer = verify_held(&signed, &stated.signed, &agreement.node)
             .map_err(|_| Trouble::Misbehaved("this is no valid answer to a reconciliation"))?;
-        let (rounds, id) = (self.context.rounds.clone(), self.id);
-        let compared = blocking(move || rounds.take_answer(id, &stated, (signed, &answer))).await?;
+        let (rounds, id, signed) = (self.context.rounds.clone(), self.id, (signed, agreement.chain.clone()));
+        let compared = blocking(move || rounds.take_answer(id, &stated, signed, &answer)).await?;
         self.tell_gaps(Side::Sent, &compared.changed);
         Ok(Input::Kept(compared.named))
     }
@@ -156,6 +156,7 @@ impl PeerActor {
         let sent = verify_sent(&signed, &self.id, &agreement.node, &own)
             .map_err(|_| Trouble::Misbehaved("this is no valid statement of what was sent"))?;
         let (rounds, to) = (self.context.rounds.clone(), (self.id, self.entity));
+        let signed = (signed, agreement.chain.clone());
         let (answer, changed, is_last) = blocking(move || {
             let (answer, changed) = rounds.answer(to, signed, &sent)?;
             let is_last = answer.peek().is_ok_and(|held| held.last == u64::MAX);
