@@ -145,12 +145,12 @@ impl Mailroom {
         Ok((count(PLAIN)?, count(SCANNED)?))
     }
 
-    /// Whether the message of a place still waits for its check.
+    /// Whether the message of a place still waits for its check, as it did: one that was let out waits for another.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub fn is_to_release(&self, place: &Place) -> Result<bool, MailError> {
-        Ok(self.store.read(|tx| tx.contains(&TO_RELEASE, place))?)
+    pub fn is_to_release(&self, place: &Place, row: &ToRelease) -> Result<bool, MailError> {
+        Ok(self.store.read(|tx| tx.get(&TO_RELEASE, place))?.as_ref() == Some(row))
     }
 
     /// Whether a scanner must pass a message that waits for its check.
