@@ -13,7 +13,7 @@
 use pakt_keys::EntityId;
 use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::ids::EnvelopeId;
-use pakt_protocol::record::envelope::Priority;
+use pakt_protocol::record::envelope::{Counts, Priority};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ use crate::store::{StoreError, WriteTx};
 
 /// Rows that are counted for a status; more are as many as this.
 const COUNTED_MAX: usize = 10_000;
+
+/// What a segment of a manifest takes in memory once it is read, roughly: 256 entries with names, some of them long.
+const SEGMENT_BYTES: u64 = 128 << 10;
 
 /// Where a message waits for its check: what needs no scanner and what is urgent goes first.
 pub type Place = (u8, u64);
@@ -49,7 +52,7 @@ pub struct ToRelease {
     pub scan: bool,
     /// The operator lets it out: it is not scanned, whatever else says so.
     pub by_hand: bool,
-    /// Plain bytes, to tell the large ones.
+    /// What it takes to check it, in bytes, to tell the large ones.
     pub bytes: u64,
 }
 
@@ -78,8 +81,13 @@ fn place(row: &ToRelease, priority: Priority, sequence: u64) -> Place {
     (needs + u8::from(priority != Priority::Urgent), sequence)
 }
 
+/// Content, or what the manifest takes in memory: a message may hold millions of empty files.
+fn weight(counts: &Counts) -> u64 {
+    counts.plain_bytes.max(counts.segments.saturating_mul(SEGMENT_BYTES))
+}
+
 fn enter(tx: &mut WriteTx, message: &InMessage, sequence: u64, scan: bool, by_hand: bool) -> Result<(), StoreError> {
-    let bytes = message.counts.plain_bytes;
+    let bytes = weight(&message.counts);
     let row = ToRelease { from: message.from, envelope: message.envelope, scan, by_hand, bytes };
     tx.put(&TO_RELEASE, &place(&row, message.priority, sequence), &row)
 }
