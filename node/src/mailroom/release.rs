@@ -161,16 +161,33 @@ impl Mailroom {
         Ok(self.store.read(|tx| tx.get(&TO_RELEASE, place))?.as_ref() == Some(row))
     }
 
-    /// Whether a scanner must pass a message that waits for its check.
+    /// What a message waits for, if it waits for its check.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub fn needs_scan(&self, message: &InMessage) -> Result<bool, MailError> {
-        let needs = self.store.read(|tx| {
-            let Some((sequence, _)) = find(tx, (message.from, message.envelope))? else { return Ok(false) };
-            Ok(tx.contains(&TO_RELEASE, &(SCANNED, sequence))? || tx.contains(&TO_RELEASE, &(SCANNED + 1, sequence))?)
+    pub fn waiting_to_release(&self, arrived: Arrived) -> Result<Option<ToRelease>, MailError> {
+        let waiting = self.store.read(|tx| {
+            let Some((sequence, _)) = find(tx, arrived)? else { return Ok(None) };
+            let rows = (PLAIN..SCANNED + 2).map(|kind| tx.get(&TO_RELEASE, &(kind, sequence)));
+            rows.collect::<Result<Vec<_>, StoreError>>().map(|rows| rows.into_iter().flatten().next())
         });
-        Ok(needs?)
+        Ok(waiting?)
+    }
+
+    /// Messages whose agreements demand a scan and that wait for it, with `all` the others too: urgent ones first, then the
+    /// newest, at most `limit`.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn newest_to_release(&self, all: bool, limit: usize) -> Result<Vec<ToRelease>, MailError> {
+        let kinds = [SCANNED, PLAIN, SCANNED + 1, PLAIN + 1].into_iter().filter(|kind| all || *kind >= SCANNED);
+        let mut rows = Vec::new();
+        for kind in kinds {
+            let places = (kind, 0)..=(kind, u64::MAX);
+            let of_kind = self.store.read(|tx| tx.range_backwards(&TO_RELEASE, places, limit - rows.len()))?;
+            rows.extend(of_kind.into_iter().map(|(_, row)| row));
+        }
+        Ok(rows)
     }
 
     /// A message that is still to be checked; none if it is gone or has moved on.
@@ -222,12 +239,12 @@ impl Mailroom {
         Ok(moved)
     }
 
-    /// What was found, oldest first, at most `limit`.
+    /// What was found, newest first, at most `limit`.
     ///
     /// # Errors
     /// [`MailError::Store`].
     pub fn quarantined(&self, limit: usize) -> Result<Vec<Finding>, MailError> {
-        let rows = self.store.read(|tx| tx.range(&QUARANTINED, .., limit))?;
+        let rows = self.store.read(|tx| tx.range_backwards(&QUARANTINED, .., limit))?;
         Ok(rows.into_iter().map(|(_, finding)| finding).collect())
     }
 

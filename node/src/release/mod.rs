@@ -28,6 +28,7 @@ use self::running::Running;
 use crate::content::{CheckError, ContentPool, NotClean, ReadManifestError, TarStreamError};
 use crate::content::{check_content, read_manifest};
 use crate::entity::Entity;
+use crate::mailroom::receipts::Arrived;
 use crate::mailroom::release::{Checked, Place, ToRelease};
 use crate::mailroom::{MailError, Mailroom};
 use crate::scan::Scanner;
@@ -77,6 +78,13 @@ pub struct HeldBack {
     again: Instant,
 }
 
+impl HeldBack {
+    /// The message, as receipts name it.
+    pub fn arrived(&self) -> Arrived {
+        self.row.arrived()
+    }
+}
+
 struct Inner {
     parts: Parts,
     scan_time_min: Duration,
@@ -115,9 +123,37 @@ impl Release {
         self.lock().values().cloned().collect()
     }
 
-    /// Whether a message must be scanned before it is seen.
-    pub fn demands(&self, row_demands: bool) -> bool {
-        row_demands || self.inner.parts.scan_all
+    /// Whether a scanner must pass a message before it is seen.
+    pub fn scans(&self, row: &ToRelease) -> bool {
+        !row.by_hand && (row.scan || self.inner.parts.scan_all)
+    }
+
+    /// Why nothing can be scanned now, for people.
+    pub fn unfit(&self) -> Option<String> {
+        match self.scanner().map(Scanner::fit) {
+            None => Some("no malware scanner is set".to_owned()),
+            Some(Err(why)) => Some(format!("the malware scanner cannot be used: {why}")),
+            Some(Ok(_)) => None,
+        }
+    }
+
+    /// What waits for the scanner, urgent ones first, then the newest, at most `limit`.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn waiting(&self, limit: usize) -> Result<Vec<ToRelease>, MailError> {
+        let rows = self.inner.parts.mailroom.newest_to_release(self.inner.parts.scan_all, limit)?;
+        Ok(rows.into_iter().filter(|row| self.scans(row)).collect())
+    }
+
+    /// Whether it is for the operator to let out a message that waits for its check: a scanner must pass it, or it is held.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn may_let_out(&self, arrived: Arrived) -> Result<bool, MailError> {
+        let waiting = self.inner.parts.mailroom.waiting_to_release(arrived)?;
+        let is_held = |row: &ToRelease| self.lock().values().any(|held| held.row == *row);
+        Ok(waiting.is_some_and(|row| self.scans(&row) || is_held(&row)))
     }
 
     /// Checks what waits until stopped; tells `told` the agreements whose counterparts are owed a receipt.
@@ -160,7 +196,7 @@ impl Release {
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (place, row) in page {
-                let scan = !row.by_hand && self.demands(row.scan);
+                let scan = self.scans(&row);
                 let waits = self.lock().get(&place).is_some_and(|held| held.again > now);
                 if waits || (scan && !may_scan) || !running.has_room_for(&place, &row, scan) {
                     continue;
@@ -239,8 +275,8 @@ impl Release {
             Err(outcome) => return outcome,
         };
         let scanner = scanner.clone().filter(|_| scan);
-        if scan && scanner.is_none() {
-            return Outcome::Hold("no malware scanner is set".to_owned());
+        if let (true, None) = (scan, &scanner) {
+            return Outcome::Hold(self.why_broken_off());
         }
         let time = scan.then(|| self.inner.scan_time_min.saturating_add(scan_time(&manifest.totals)));
         let checked = tokio::select! {
@@ -277,10 +313,7 @@ impl Release {
     }
 
     fn why_broken_off(&self) -> String {
-        match self.scanner().and_then(|scanner| scanner.fit().err()) {
-            Some(why) => format!("the malware scanner cannot be used: {why}"),
-            None => "the check was broken off".to_owned(),
-        }
+        self.unfit().unwrap_or_else(|| "the check was broken off".to_owned())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, HeldBack>> {

@@ -196,6 +196,37 @@ async fn what_cannot_be_scanned_is_held_until_it_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_scanner_that_is_gone_can_be_let_out_after_a_restart() {
+    let mut fake = FakeClamd::start();
+    let (a, b, id, check) = scanned_pair(&fake).await;
+    let passed = send(&a, &id, &[("letter", b"Dear colleague")]).await;
+    until("released", || state(&a, &passed) == State::Released).await;
+    fake.set(Mode::Mumbles);
+    let waiting = send(&a, &id, &[("letter", b"one")]).await;
+    until("delivered", || state(&a, &waiting) == State::Delivered).await;
+    check.stop().await;
+    fake.stop().await;
+    let scanner = Scanner::paced(&fake.config(), QUICK).unwrap();
+    assert!(!scanner.test().await);
+    let check = Check::start(&b, Some(scanner));
+    // Nothing is known of it but what is stored.
+    assert!(check.release.held().is_empty());
+    assert!(check.release.unfit().unwrap().contains("does not answer"));
+    let waits = check.release.waiting(10).unwrap();
+    assert_eq!(waits.iter().map(|row| row.envelope).collect::<Vec<_>>(), [waiting]);
+    let from = a.entity.id();
+    assert!(check.release.may_let_out((from, waiting)).unwrap());
+    assert!(!check.release.may_let_out((from, passed)).unwrap(), "it is out");
+    assert!(!check.release.may_let_out((from, EnvelopeId([9; 16]))).unwrap());
+    b.mailroom.let_out((from, waiting)).await.unwrap();
+    until("let out", || state(&a, &waiting) == State::Released).await;
+    assert!(check.release.waiting(10).unwrap().is_empty());
+    check.stop().await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_does_not_end_is_broken_off() {
     let fake = FakeClamd::start();
     let (a, b, id, check) = scanned_pair(&fake).await;
