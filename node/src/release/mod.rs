@@ -5,7 +5,8 @@
 //! TO_RELEASE --room?--> check (a few at once, one thread that leaves the processor to others)
 //!                          |--passed--> released, receipt owed
 //!                          |--found --> quarantined, receipt owed
-//!                          \--cannot be told now (scanner gone, beyond its limits, own disk)--> held, again later
+//!                          \--cannot be told now (scanner gone, beyond its limits, own disk)--> held, again later,
+//!                                                                                       after what was never checked
 //! ```
 //!
 //! **Invariant:** what is held stays unseen: no failure of the scanner, of the disk or of this program releases anything.
@@ -39,6 +40,8 @@ const PAGE: usize = 32;
 const AGAIN_FIRST: Duration = Duration::from_secs(5);
 /// And this often at last.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
+/// What the same scanner says again only after much work waits for another one, or for so long.
+const AGAIN_LATE: Duration = Duration::from_secs(4 * 3_600);
 /// The queue is looked through this often whatever happens.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The scan of a message may take this long whatever it holds: the longest of single files among it (clamd's `MaxScanTime`).
@@ -73,9 +76,10 @@ pub struct HeldBack {
     pub why: String,
     /// Since when, by the machine's clock.
     pub since: Instant,
+    /// When it is tried again, unless the scanner changes before.
+    pub again: Instant,
     row: ToRelease,
     tries: u32,
-    again: Instant,
 }
 
 impl HeldBack {
@@ -100,7 +104,26 @@ pub struct Release {
 /// How one check ended.
 enum Outcome {
     Done(Checked),
-    Hold(String),
+    Hold(Held),
+}
+
+/// Why a message is held, and for how long.
+struct Held {
+    why: String,
+    /// Whether the same scanner would come to the same end, and only after it has done all its work again.
+    is_late: bool,
+}
+
+impl Held {
+    fn late(why: String) -> Held {
+        Held { why, is_late: true }
+    }
+}
+
+impl<T: std::fmt::Display> From<T> for Held {
+    fn from(why: T) -> Held {
+        Held { why: why.to_string(), is_late: false }
+    }
 }
 
 impl Release {
@@ -189,23 +212,43 @@ impl Release {
         if !may_scan {
             running.break_off(|check| check.scan);
         }
+        self.start_fresh(running, may_scan)?;
+        self.start_again(running, may_scan, now);
+        let next = self.lock().values().map(|held| held.again).filter(|again| *again > now).min();
+        Ok(next.unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY))
+    }
+
+    /// What was never checked goes first: what is held may cost as much each time, and come to nothing.
+    fn start_fresh(&self, running: &mut Running, may_scan: bool) -> Result<(), MailError> {
         let mut after = None;
         while !running.is_full() {
             // What needs a scanner waits for one without being looked at.
-            let page = parts.mailroom.to_release(after, may_scan && running.has_room_to_scan(), PAGE)?;
+            let may_scan = may_scan && running.has_room_to_scan();
+            let page = self.inner.parts.mailroom.to_release(after, may_scan, PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (place, row) in page {
                 let scan = self.scans(&row);
-                let waits = self.lock().get(&place).is_some_and(|held| held.again > now);
-                if waits || (scan && !may_scan) || !running.has_room_for(&place, &row, scan) {
-                    continue;
+                let is_held = self.lock().contains_key(&place);
+                if !is_held && (!scan || may_scan) && running.has_room_for(&place, &row, scan) {
+                    running.begin(self.clone(), place, row, scan);
                 }
-                running.begin(self.clone(), place, row, scan);
             }
         }
-        let next = self.lock().values().map(|held| held.again).filter(|again| *again > now).min();
-        Ok(next.unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY))
+        Ok(())
+    }
+
+    /// What is held and due, whatever has waited longest first.
+    fn start_again(&self, running: &mut Running, may_scan: bool, now: Instant) {
+        let held = self.lock();
+        let mut due: Vec<_> = held.iter().filter(|(_, held)| held.again <= now).collect();
+        due.sort_by_key(|(_, held)| held.again);
+        for (place, HeldBack { row, .. }) in due {
+            let scan = self.scans(row);
+            if (!scan || may_scan) && running.has_room_for(place, row, scan) && self.still_waits(place, row) {
+                running.begin(self.clone(), *place, *row, scan);
+            }
+        }
     }
 
     fn end(&self, place: Place, row: ToRelease, outcome: Told, told: &mpsc::Sender<AgreementId>) {
@@ -220,15 +263,16 @@ impl Release {
         }
     }
 
-    fn hold(&self, place: Place, row: ToRelease, why: String) {
+    fn hold(&self, place: Place, row: ToRelease, Held { why, is_late }: Held) {
         let now = Instant::now();
         let mut held = self.lock();
         let held = held.entry(place).or_insert_with(|| {
             let envelope = row.envelope;
             tracing::warn!(%envelope, %why, "a message is held: it cannot be checked");
-            HeldBack { envelope, why: String::new(), since: now, row, tries: 0, again: now }
+            HeldBack { envelope, why: String::new(), since: now, again: now, row, tries: 0 }
         });
-        held.again = now + (AGAIN_FIRST * 2u32.saturating_pow(held.tries)).min(AGAIN_MAX);
+        let soon = (AGAIN_FIRST * 2u32.saturating_pow(held.tries)).min(AGAIN_MAX);
+        held.again = now + if is_late { AGAIN_LATE } else { soon };
         held.tries = (held.tries + 1).min(16);
         held.why = why;
     }
@@ -263,7 +307,7 @@ impl Release {
             tracing::warn!(envelope = %row.envelope, peer = %row.from, %what, "a message is put into quarantine");
         }
         let own = parts.entity.current();
-        let moved = parts.mailroom.checked(own, (place, row), checked).await.map_err(|error| error.to_string())?;
+        let moved = parts.mailroom.checked(own, (place, row), checked).await?;
         Ok(moved.map(|message| message.agreement))
     }
 
@@ -276,21 +320,22 @@ impl Release {
         };
         let scanner = scanner.clone().filter(|_| scan);
         if let (true, None) = (scan, &scanner) {
-            return Outcome::Hold(self.why_broken_off());
+            return Outcome::Hold(self.why_broken_off().into());
         }
         let time = scan.then(|| self.inner.scan_time_min.saturating_add(scan_time(&manifest.totals)));
         let checked = tokio::select! {
             biased;
-            () = stop.cancelled() => return Outcome::Hold(self.why_broken_off()),
+            () = stop.cancelled() => return Outcome::Hold(self.why_broken_off().into()),
             checked = check_content(mailroom.blobs.clone(), row.from, manifest, pool, scanner) => checked,
-            time = over(time) => return Outcome::Hold(too_long(time)),
+            time = over(time) => return Outcome::Hold(Held::late(too_long(time))),
         };
         match checked {
             Ok(()) => Outcome::Done(Checked::Passed),
             Err(CheckError::Content(TarStreamError::Object(why))) => found(&why),
             Err(CheckError::Content(TarStreamError::Unpack(why))) => found(&why),
             Err(CheckError::NotClean(NotClean::Found(name))) => Outcome::Done(Checked::Found(name)),
-            Err(error) => Outcome::Hold(error.to_string()),
+            Err(CheckError::NotClean(beyond @ NotClean::Beyond(_))) => Outcome::Hold(Held::late(beyond.to_string())),
+            Err(error) => Outcome::Hold(error.into()),
         }
     }
 
@@ -304,11 +349,11 @@ impl Release {
         Err(match read.await {
             Ok(Ok(Some(Ok(manifest)))) => return Ok(manifest),
             Ok(Ok(None)) => Outcome::Done(Checked::Gone),
-            Ok(Err(MailError::Missing)) => Outcome::Hold("its key or its manifest is gone".to_owned()),
+            Ok(Err(MailError::Missing)) => Outcome::Hold("its key or its manifest is gone".into()),
             Ok(Ok(Some(Err(ReadManifestError::Unopenable(why))))) => found(&why),
-            Ok(Ok(Some(Err(ReadManifestError::Local(error))))) => Outcome::Hold(error.to_string()),
-            Ok(Err(error)) => Outcome::Hold(error.to_string()),
-            Err(_) => Outcome::Hold("the check was broken off".to_owned()),
+            Ok(Ok(Some(Err(ReadManifestError::Local(error))))) => Outcome::Hold(error.into()),
+            Ok(Err(error)) => Outcome::Hold(error.into()),
+            Err(_) => Outcome::Hold("the check was broken off".into()),
         })
     }
 
@@ -356,7 +401,7 @@ async fn changed(scanner: Option<&mut tokio::sync::watch::Receiver<u64>>) {
 }
 
 /// The agreement whose counterpart is to be told, if any, or why the message is held.
-type Told = Result<Option<AgreementId>, String>;
+type Told = Result<Option<AgreementId>, Held>;
 
 /// A channel for those that are owed a receipt.
 pub fn told() -> (mpsc::Sender<AgreementId>, mpsc::Receiver<AgreementId>) {
@@ -365,7 +410,76 @@ pub fn told() -> (mpsc::Sender<AgreementId>, mpsc::Receiver<AgreementId>) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use pakt_keys::EntityId;
+    use pakt_keys::keystore::{HeldRoot, Keystore};
+    use pakt_keys::sealing::ContactKey;
+    use pakt_keys::signing::{RootKey, StatementKey, TransportKey};
+    use pakt_keys::store_seal::StoreKey;
+    use pakt_protocol::codec;
+    use pakt_protocol::record::chain::CertificateChain;
+    use pakt_protocol::time::Time;
+
     use super::*;
+    use crate::blob::Blobs;
+    use crate::disk::FaultDisk;
+    use crate::slots::Slots;
+    use crate::store::tables::TO_RELEASE;
+    use crate::store::{Store, StoreError, WriteTx};
+
+    fn entity() -> Entity {
+        let root = RootKey::from_seed([41; 32]);
+        let (transport, statement) = (TransportKey::from_seed([42; 32]), StatementKey::from_seed([43; 32]));
+        let contact = ContactKey::from_bytes(&[44; 32]);
+        let keys = (transport.public(), statement.public(), contact.public());
+        let chain = CertificateChain::create(&root, &RootKey::from_seed([45; 32]).public(), keys, Time(1));
+        let (chain, store) = (codec::encode(1, &chain), StoreKey::from_bytes([7; 32]));
+        let keys = Keystore { root: Some(HeldRoot::open(root)), transport, statement, contact, store, chain };
+        Entity::new(keys, "Clinic".into(), "NO:ORGNR:1".into()).unwrap()
+    }
+
+    /// So many messages that need no scanner wait for their check, by number.
+    async fn waiting(count: u8) -> (Release, Vec<ToRelease>) {
+        let disk = FaultDisk::new();
+        let store = Store::open(disk.clone(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
+        let slots = Slots::open(store.clone(), disk.clone(), Path::new("/d/keys/slots")).unwrap();
+        let blobs = Blobs::open_for_tests(store.clone(), disk, Path::new("/d/chunks")).unwrap();
+        let row = |number| ToRelease {
+            from: EntityId([3; 32]),
+            envelope: EnvelopeId([number; 16]),
+            scan: false,
+            by_hand: false,
+            bytes: 0,
+        };
+        let rows: Vec<ToRelease> = (0..count).map(row).collect();
+        let put = rows.clone();
+        let filled = store.write(move |tx: &mut WriteTx| {
+            put.iter().zip(0..).try_for_each(|(row, number)| tx.put(&TO_RELEASE, &(1, number), row))?;
+            Ok::<_, StoreError>(())
+        });
+        filled.await.unwrap();
+        let (mailroom, pool) = (Mailroom::new(store, blobs, slots), ContentPool::start_low().unwrap());
+        (Release::new(Parts { mailroom, entity: entity(), scanner: None, scan_all: false, pool }), rows)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_after_what_was_never_checked() {
+        let check = async |held: &[u8], expected: &[u64]| {
+            let (release, rows) = waiting(10).await;
+            for &number in held {
+                release.hold((1, number.into()), rows[usize::from(number)], "own disk".into());
+            }
+            release.retry_now();
+            let mut running = Running::default();
+            release.start_some(&mut running).unwrap();
+            assert_eq!(running.places(), expected, "{held:?}");
+            running.shutdown().await;
+        };
+        check(&[], &[0, 1, 2, 3, 4, 5, 6, 7]).await;
+        check(&[0, 1, 2], &[0, 3, 4, 5, 6, 7, 8, 9]).await;
+        check(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[0, 1, 2, 3, 4, 5, 6, 7]).await;
+    }
 
     #[test]
     fn what_holds_more_may_be_scanned_for_longer() {

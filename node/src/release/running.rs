@@ -63,7 +63,7 @@ impl Running {
         loop {
             let (id, told) = match self.tasks.join_next_with_id().await {
                 Some(Ok(ended)) => ended,
-                Some(Err(broken)) => (broken.id(), Err("the check was broken off; see the node's log".to_owned())),
+                Some(Err(broken)) => (broken.id(), Err("the check was broken off; see the node's log".into())),
                 None => std::future::pending().await,
             };
             if let Some(Check { place, row, .. }) = self.checks.remove(&id) {
@@ -102,6 +102,14 @@ impl Running {
         let scanned = || self.has_room_to_scan() && self.count(is_its_own) < SCANNED_OF_ONE_MAX;
         let runs = self.checks.values().any(|check| check.place == *place);
         !self.is_full() && !runs && (!scan || scanned()) && (!is_large(row) || large())
+    }
+
+    /// Where those stand that are checked, in order.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> Vec<u64> {
+        let mut places: Vec<u64> = self.checks.values().map(|check| check.place.1).collect();
+        places.sort_unstable();
+        places
     }
 
     fn count(&self, is_one: impl Fn(&Check) -> bool) -> usize {

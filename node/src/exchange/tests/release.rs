@@ -166,6 +166,8 @@ async fn what_cannot_be_scanned_is_held_until_it_can_be() {
     let beyond = send(&a, &id, &[("large", &vec![5; 2 * STREAM_BYTES_MAX])]).await;
     until("delivered", || state(&a, &beyond) == State::Delivered).await;
     until("held", || check.release.held().iter().any(|held| held.why.contains("StreamMaxLength"))).await;
+    let again = check.release.held()[0].again;
+    assert!(again > tokio::time::Instant::now() + Duration::from_secs(3_600), "the same scanner says the same again");
     // While the scanner answers nothing that can be understood, then while it is gone.
     fake.set(Mode::Mumbles);
     let unclear = send(&a, &id, &[("letter", b"one")]).await;
