@@ -8,7 +8,7 @@ use super::{ApiError, ApiState};
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
-/// What the malware check holds: no subjects, no content.
+/// What the malware check holds, at most the newest 1,000 of each kind: no subjects, no content.
 #[utoipa::path(get, path = "/v1/quarantine",
     responses((status = 200, body = Vec<QuarantineItem>), (status = "default", body = Problem)))]
 pub async fn list(State(api): State<ApiState>) -> Answer<Vec<QuarantineItem>> {

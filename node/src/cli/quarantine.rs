@@ -10,9 +10,10 @@ use crate::api::types::*;
 /// `pakt quarantine …`
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
-    /// List what was found, and what could not be checked: who sent it and why it is held, no subject and no content.
+    /// List what was found, what could not be checked and what waits for the scanner, the newest 1,000 of each: who sent it and why it is held, no subject and no content.
     List,
-    /// Let a message out, on your word and without a scan; the audit log notes it, and the sender is told.
+    /// Let a message out, on your word and without a scan; the audit log notes it, and the sender is told. One that waits
+    /// for the scanner can be let out whether it is listed or not.
     #[command(after_help = "Examples:\n  pakt quarantine release ID")]
     Release {
         /// Id of the message.

@@ -13,7 +13,7 @@
 use pakt_keys::EntityId;
 use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::ids::EnvelopeId;
-use pakt_protocol::record::envelope::Priority;
+use pakt_protocol::record::envelope::{Counts, Priority};
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ use crate::store::{StoreError, WriteTx};
 
 /// Rows that are counted for a status; more are as many as this.
 const COUNTED_MAX: usize = 10_000;
+
+/// What a segment of a manifest takes in memory once it is read, roughly: 256 entries with names, some of them long.
+const SEGMENT_BYTES: u64 = 128 << 10;
 
 /// Where a message waits for its check: what needs no scanner and what is urgent goes first.
 pub type Place = (u8, u64);
@@ -49,7 +52,7 @@ pub struct ToRelease {
     pub scan: bool,
     /// The operator lets it out: it is not scanned, whatever else says so.
     pub by_hand: bool,
-    /// Plain bytes, to tell the large ones.
+    /// What it takes to check it, in bytes, to tell the large ones.
     pub bytes: u64,
 }
 
@@ -78,8 +81,13 @@ fn place(row: &ToRelease, priority: Priority, sequence: u64) -> Place {
     (needs + u8::from(priority != Priority::Urgent), sequence)
 }
 
+/// Content, or what the manifest takes in memory: a message may hold millions of empty files.
+fn weight(counts: &Counts) -> u64 {
+    counts.plain_bytes.max(counts.segments.saturating_mul(SEGMENT_BYTES))
+}
+
 fn enter(tx: &mut WriteTx, message: &InMessage, sequence: u64, scan: bool, by_hand: bool) -> Result<(), StoreError> {
-    let bytes = message.counts.plain_bytes;
+    let bytes = weight(&message.counts);
     let row = ToRelease { from: message.from, envelope: message.envelope, scan, by_hand, bytes };
     tx.put(&TO_RELEASE, &place(&row, message.priority, sequence), &row)
 }
@@ -145,24 +153,41 @@ impl Mailroom {
         Ok((count(PLAIN)?, count(SCANNED)?))
     }
 
-    /// Whether the message of a place still waits for its check.
+    /// Whether the message of a place still waits for its check, as it did: one that was let out waits for another.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub fn is_to_release(&self, place: &Place) -> Result<bool, MailError> {
-        Ok(self.store.read(|tx| tx.contains(&TO_RELEASE, place))?)
+    pub fn is_to_release(&self, place: &Place, row: &ToRelease) -> Result<bool, MailError> {
+        Ok(self.store.read(|tx| tx.get(&TO_RELEASE, place))?.as_ref() == Some(row))
     }
 
-    /// Whether a scanner must pass a message that waits for its check.
+    /// What a message waits for, if it waits for its check.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub fn needs_scan(&self, message: &InMessage) -> Result<bool, MailError> {
-        let needs = self.store.read(|tx| {
-            let Some((sequence, _)) = find(tx, (message.from, message.envelope))? else { return Ok(false) };
-            Ok(tx.contains(&TO_RELEASE, &(SCANNED, sequence))? || tx.contains(&TO_RELEASE, &(SCANNED + 1, sequence))?)
+    pub fn waiting_to_release(&self, arrived: Arrived) -> Result<Option<ToRelease>, MailError> {
+        let waiting = self.store.read(|tx| {
+            let Some((sequence, _)) = find(tx, arrived)? else { return Ok(None) };
+            let rows = (PLAIN..SCANNED + 2).map(|kind| tx.get(&TO_RELEASE, &(kind, sequence)));
+            rows.collect::<Result<Vec<_>, StoreError>>().map(|rows| rows.into_iter().flatten().next())
         });
-        Ok(needs?)
+        Ok(waiting?)
+    }
+
+    /// Messages whose agreements demand a scan and that wait for it, with `all` the others too: urgent ones first, then the
+    /// newest, at most `limit`.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn newest_to_release(&self, all: bool, limit: usize) -> Result<Vec<ToRelease>, MailError> {
+        let kinds = [SCANNED, PLAIN, SCANNED + 1, PLAIN + 1].into_iter().filter(|kind| all || *kind >= SCANNED);
+        let mut rows = Vec::new();
+        for kind in kinds {
+            let places = (kind, 0)..=(kind, u64::MAX);
+            let of_kind = self.store.read(|tx| tx.range_backwards(&TO_RELEASE, places, limit - rows.len()))?;
+            rows.extend(of_kind.into_iter().map(|(_, row)| row));
+        }
+        Ok(rows)
     }
 
     /// A message that is still to be checked; none if it is gone or has moved on.
@@ -214,12 +239,12 @@ impl Mailroom {
         Ok(moved)
     }
 
-    /// What was found, oldest first, at most `limit`.
+    /// What was found, newest first, at most `limit`.
     ///
     /// # Errors
     /// [`MailError::Store`].
     pub fn quarantined(&self, limit: usize) -> Result<Vec<Finding>, MailError> {
-        let rows = self.store.read(|tx| tx.range(&QUARANTINED, .., limit))?;
+        let rows = self.store.read(|tx| tx.range_backwards(&QUARANTINED, .., limit))?;
         Ok(rows.into_iter().map(|(_, finding)| finding).collect())
     }
 

@@ -13,12 +13,13 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 
 use super::page::{LIST_MAX, Page};
+use super::release::{Finding, ToRelease};
 use super::rows::{InItem, OutEnvelope, OutMessage, Report};
 use super::{MailError, Mailroom};
 use crate::blob::Blobs;
 use crate::disk::FaultDisk;
 use crate::slots::Slots;
-use crate::store::tables::{OPEN_COUNTS, OPEN_ENVELOPES};
+use crate::store::tables::{OPEN_COUNTS, OPEN_ENVELOPES, QUARANTINED, TO_RELEASE};
 use crate::store::{Store, WriteTx};
 
 const GROUPS: [GroupId; 2] = [GroupId([1; 16]), GroupId([2; 16])];
@@ -243,4 +244,32 @@ async fn old_keys_without_a_row_are_erased_beside_the_work() {
     for n in 2..=4 {
         assert!(mailroom.manifest_key(&MessageId(id(n))).is_ok(), "{n}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_the_check_holds_the_newest_are_listed() {
+    let mailroom = mailroom();
+    let fill = mailroom.store.write(|tx: &mut WriteTx| {
+        for n in 1..=40 {
+            let (from, envelope) = (EntityId([3; 32]), EnvelopeId(id(n)));
+            let row = ToRelease { from, envelope, scan: n % 4 < 2, by_hand: false, bytes: 0 };
+            // What needs a scanner stands at 2 and 3, what is urgent at 0 and 2.
+            tx.put(&TO_RELEASE, &((n % 2) as u8 + if row.scan { 2 } else { 0 }, u64::from(n)), &row)?;
+            tx.put(&QUARANTINED, &u64::from(n), &Finding { envelope, from, what: String::new(), at: Time(1) })?;
+        }
+        Ok::<_, MailError>(())
+    });
+    fill.await.unwrap();
+    let found = mailroom.quarantined(3).unwrap();
+    assert_eq!(found.iter().map(|finding| number(&finding.envelope.0)).collect::<Vec<_>>(), [40, 39, 38]);
+    let check = |all: bool, limit: usize, expected: &[u32]| {
+        let rows = mailroom.newest_to_release(all, limit).unwrap();
+        let numbers: Vec<u32> = rows.iter().map(|row| number(&row.envelope.0)).take(12).collect();
+        assert_eq!(numbers, expected, "all: {all}, {limit}");
+    };
+    check(false, 3, &[40, 36, 32]);
+    check(false, 12, &[40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 37, 33]);
+    check(true, 12, &[40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 38, 34]);
+    assert_eq!(mailroom.newest_to_release(false, 100).unwrap().len(), 20);
+    assert_eq!(mailroom.newest_to_release(true, 100).unwrap().len(), 40);
 }

@@ -372,3 +372,25 @@ async fn what_arrives_after_its_envelope_was_dropped_is_let_go_and_nothing_else(
     mailroom.blobs.reap().await.unwrap();
     assert_eq!(mailroom.blobs.usage_of(PEER).unwrap().objects, late.len() as u64);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_many_empty_files_waits_for_its_check_as_a_large_one() {
+    let sealed = sealed(&ContentPool::start().unwrap()).await;
+    let check = async |plain_bytes: u64, segments: u64, expected: u64| {
+        let mailroom = open(&FaultDisk::new()).unwrap();
+        mailroom.begin_incoming(PEER, offer(&sealed), Time(1), None).await.unwrap();
+        let objects: Vec<(ObjectId, Bytes)> =
+            sealed.objects.iter().map(|(entry, bytes)| (entry.id, bytes.clone())).collect();
+        mailroom.blobs.write_batch_pinned(PEER, incoming_owner(&PEER, &ENVELOPE), &objects).await.unwrap();
+        let mut arrival = arrival(&sealed, RECEIPT);
+        let counts = &mut arrival.message.as_mut().unwrap().counts;
+        (counts.plain_bytes, counts.segments) = (plain_bytes, segments);
+        mailroom.commit(PEER, ENVELOPE, arrival).await.unwrap();
+        let waiting = mailroom.to_release(None, true, 10).unwrap();
+        assert_eq!(waiting.iter().map(|(_, row)| row.bytes).collect::<Vec<_>>(), [expected]);
+    };
+    check(1 << 30, 4, 1 << 30).await;
+    check(100, 1, 128 << 10).await;
+    // Two million empty files.
+    check(0, 7_813, 7_813 * (128 << 10)).await;
+}

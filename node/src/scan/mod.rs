@@ -33,12 +33,14 @@ use crate::ambient;
 use crate::controls::Source;
 
 /// How often the scanner of a node is tested.
-const PACE: Pace =
-    Pace { every: Duration::from_secs(30), again: Duration::from_secs(3), fit_for: Duration::from_secs(90) };
+const PACE: Pace = Pace {
+    every: Duration::from_secs(30),
+    again: Duration::from_secs(3),
+    fit_for: Duration::from_secs(90),
+    probe_max: Duration::from_secs(60),
+};
 /// A scanner that cannot be reached so many times in a row is gone, not started anew.
 const PASSING_MAX: u32 = 2;
-/// A test that takes longer has failed; far above what three small streams take.
-const PROBE_MAX: Duration = Duration::from_secs(60);
 
 /// How often a scanner is tested.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,8 @@ pub(crate) struct Pace {
     pub(crate) again: Duration,
     /// A test says no more after this time, whatever became of the next.
     pub(crate) fit_for: Duration,
+    /// A test that takes longer has failed; far above what three small streams take.
+    pub(crate) probe_max: Duration,
 }
 
 /// What is known of a scanner.
@@ -140,7 +144,9 @@ impl Scanner {
 
     async fn probe(&self) -> Result<String, Unfit> {
         let probing = probe::probe(&self.inner.clamd, self.inner.age, ambient::now());
-        tokio::time::timeout(PROBE_MAX, probing).await.unwrap_or_else(|_| Err(ScanError::TimedOut.into()))
+        tokio::time::timeout(self.inner.pace.probe_max, probing)
+            .await
+            .unwrap_or_else(|_| Err(ScanError::TimedOut.into()))
     }
 
     /// Tests it again and again, until stopped.

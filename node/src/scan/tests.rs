@@ -26,11 +26,21 @@ pub(crate) enum Mode {
     Mumbles,
     /// It takes content and closes.
     Hangs,
+    /// It takes content and keeps the connection, without a word.
+    Silent,
+    /// It scans, except for what is [`TOUGH`]: that takes it for ever.
+    Chews,
 }
 
 /// Tests do not wait.
-pub(crate) const QUICK: Pace =
-    Pace { every: Duration::from_millis(300), again: Duration::from_millis(50), fit_for: Duration::from_secs(2) };
+pub(crate) const QUICK: Pace = Pace {
+    every: Duration::from_millis(300),
+    again: Duration::from_millis(50),
+    fit_for: Duration::from_secs(2),
+    probe_max: Duration::from_millis(500),
+};
+/// What the scanner never gets through, if it is set to.
+pub(crate) const TOUGH: &[u8] = b"archives in archives";
 /// Bytes of a stream that the stand-in takes.
 pub(crate) const STREAM_BYTES_MAX: usize = 300_000;
 
@@ -119,18 +129,25 @@ async fn serve(mut connection: UnixStream, mode: Mode, streams: Arc<AtomicU64>) 
             return;
         }
     }
+    if mode == Mode::Silent || (mode == Mode::Chews && content.starts_with(TOUGH)) {
+        // Until the other side hangs up.
+        let _ = connection.read_u8().await;
+        return;
+    }
     let _ = connection.write_all(&reply(&content, mode)).await;
 }
 
 fn reply(content: &[u8], mode: Mode) -> Vec<u8> {
     let test = test_file();
     let words = match mode {
-        Mode::Hangs => return Vec::new(),
+        Mode::Hangs | Mode::Silent => return Vec::new(),
         Mode::Mumbles => "stream: well ERROR",
         Mode::Condemns => "stream: Everything FOUND",
         Mode::Blind => "stream: OK",
         _ if content.windows(test.len()).any(|part| part == test) => "stream: Eicar FOUND",
-        Mode::Scans if content.starts_with(b"a.tar") => "stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND",
+        Mode::Scans | Mode::Chews if content.starts_with(b"a.tar") => {
+            "stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND"
+        }
         _ => "stream: OK",
     };
     [words.as_bytes(), b"\0"].concat()

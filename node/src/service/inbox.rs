@@ -103,7 +103,8 @@ impl Node {
                 let (node, id) = (self.clone(), id.to_owned());
                 let waits = blocking(move || match node.inbox_named(&id)? {
                     InItem::Message(message) if message.stage == Stage::Checking => {
-                        Ok(!node.inner.release.demands(node.inner.mailroom.needs_scan(&message)?))
+                        let waiting = node.inner.mailroom.waiting_to_release((message.from, message.envelope))?;
+                        Ok(waiting.is_some_and(|row| !node.inner.release.scans(&row)))
                     }
                     _ => Ok(false),
                 });

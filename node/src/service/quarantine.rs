@@ -1,29 +1,32 @@
 //! What the malware check holds, and what the operator does with it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::inbox::sender_of;
-use super::{Answer, Node, blocking, ids, keep, words};
+use super::{Answer, Node, blocking, keep, words};
 use crate::ambient;
 use crate::api::types::*;
 use crate::mailroom::MailError;
 use crate::mailroom::purge::PurgeError;
 use crate::mailroom::receipts::Arrived;
-use crate::mailroom::rows::{InItem, InMessage};
+use crate::mailroom::rows::{InItem, InMessage, Stage};
+use crate::release::HeldBack;
 
-/// Messages that a list shows, and that are counted.
+/// Messages of each kind that a list shows, and that are counted.
 const LISTED_MAX: usize = 1_000;
 /// What could not be checked for so long needs somebody's attention.
 const HELD_ALARM: Duration = Duration::from_secs(180);
 
 impl Node {
-    /// What the check holds: what it found, and what it could not check.
+    /// What the check holds: what it found, newest first, what it could not check, and what waits for the scanner, urgent
+    /// ones and then the newest first; at most 1,000 of each.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn quarantine_list(&self) -> Answer<Vec<QuarantineItem>> {
         let node = self.clone();
-        blocking(move || Ok(node.quarantine()?.into_iter().map(|(_, item)| item).collect())).await
+        blocking(move || node.quarantine()).await
     }
 
     /// Lets a message out on the operator's word; it is noted in the audit log.
@@ -53,46 +56,55 @@ impl Node {
         }
     }
 
+    /// The message that was named, if the check holds it: whether a list shows it or not.
     async fn quarantined(&self, typed: String) -> Answer<Arrived> {
         let node = self.clone();
         blocking(move || {
-            let items = node.quarantine()?;
-            let candidates = items.iter().map(|(arrived, item)| (item.id.clone(), *arrived));
-            ids::pick("message held by the malware check", &typed, "pakt quarantine list", candidates)
+            let missing = || {
+                let message = format!("the malware check holds no message with the id {typed}");
+                ServiceError::new(ErrorCode::NotFound, message, "see `pakt quarantine list`")
+            };
+            let InItem::Message(message) = node.inbox_named(&typed)? else { return Err(missing()) };
+            let arrived = (message.from, message.envelope);
+            let is_held = match message.stage {
+                Stage::Quarantined => true,
+                Stage::Checking => node.inner.release.may_let_out(arrived)?,
+                Stage::Released | Stage::Taken => false,
+            };
+            is_held.then_some(arrived).ok_or_else(missing)
         })
         .await
     }
 
-    fn quarantine(&self) -> Answer<Vec<(Arrived, QuarantineItem)>> {
-        let mailroom = &self.inner.mailroom;
+    /// What was found, what is held, and what waits for the scanner: because it cannot be used, or for long.
+    fn quarantine(&self) -> Answer<Vec<QuarantineItem>> {
+        let (release, mailroom) = (&self.inner.release, &self.inner.mailroom);
+        let mut known = HashSet::new();
         let mut items = Vec::new();
         for finding in mailroom.quarantined(LISTED_MAX)? {
-            let found = self.quarantine_item(&finding.envelope.0, QuarantineState::Found, finding.what)?;
-            items.extend(found.filter(|((from, _), _)| *from == finding.from));
+            let found = self.held_message((finding.from, finding.envelope))?;
+            items.extend(found.map(|message| quarantine_item(&message, QuarantineState::Found, finding.what)));
+            known.insert((finding.from, finding.envelope));
         }
-        for held in self.inner.release.held().into_iter().take(LISTED_MAX) {
-            let item = self.quarantine_item(&held.envelope.0, QuarantineState::Held, held.why)?;
-            items.extend(item.filter(|(arrived, _)| !items.iter().any(|(known, _)| known == arrived)));
+        for held in release.held().into_iter().take(LISTED_MAX).filter(|held| !known.contains(&held.arrived())) {
+            let message = self.held_message(held.arrived())?;
+            items.extend(message.map(|message| quarantine_item(&message, QuarantineState::Held, held.why.clone())));
+        }
+        known.extend(release.held().iter().map(HeldBack::arrived));
+        let (unfit, now) = (release.unfit(), ambient::now());
+        for row in release.waiting(LISTED_MAX)?.into_iter().filter(|row| !known.contains(&row.arrived())) {
+            let Some(message) = self.held_message(row.arrived())? else { continue };
+            if unfit.is_some() || message.received_at + HELD_ALARM <= now {
+                let why = unfit.clone().unwrap_or_else(|| "it waits for its turn with the malware scanner".to_owned());
+                items.push(quarantine_item(&message, QuarantineState::Held, why));
+            }
         }
         Ok(items)
     }
 
-    fn quarantine_item(
-        &self,
-        id: &[u8; 16],
-        state: QuarantineState,
-        what: String,
-    ) -> Answer<Option<(Arrived, QuarantineItem)>> {
-        let shown = |message: &InMessage| QuarantineItem {
-            id: message.envelope.to_string(),
-            from: sender_of(message),
-            group: message.group_name.clone(),
-            received_at: time_text(message.received_at),
-            state,
-            what: what.clone(),
-        };
-        match self.inner.mailroom.item(id) {
-            Ok(InItem::Message(message)) => Ok(Some(((message.from, message.envelope), shown(&message)))),
+    fn held_message(&self, (from, envelope): Arrived) -> Answer<Option<InMessage>> {
+        match self.inner.mailroom.item(&envelope.0) {
+            Ok(InItem::Message(message)) => Ok(Some(message).filter(|message| message.from == from)),
             Ok(InItem::Report(_)) | Err(MailError::Missing) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -142,5 +154,16 @@ impl Node {
             warnings.push(format!("{count} in quarantine: `pakt quarantine list`"));
         }
         Ok(warnings)
+    }
+}
+
+fn quarantine_item(message: &InMessage, state: QuarantineState, what: String) -> QuarantineItem {
+    QuarantineItem {
+        id: message.envelope.to_string(),
+        from: sender_of(message),
+        group: message.group_name.clone(),
+        received_at: time_text(message.received_at),
+        state,
+        what,
     }
 }

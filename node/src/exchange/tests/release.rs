@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::mailroom::rows::{InMessage, Stage};
 use crate::release::{self, Release};
-use crate::scan::tests::{FakeClamd, Mode, QUICK, STREAM_BYTES_MAX};
+use crate::scan::tests::{FakeClamd, Mode, QUICK, STREAM_BYTES_MAX, TOUGH};
 use crate::scan::{Scanner, test_file};
 
 /// The check of a node under test.
@@ -18,12 +18,15 @@ struct Check {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// How long the scan of a message may take at least.
+const SCAN_TIME: Duration = Duration::from_secs(3);
+
 impl Check {
     fn start(node: &TestNode, scanner: Option<Scanner>) -> Check {
         let pool = ContentPool::start_low().unwrap();
         let (mailroom, entity) = (node.mailroom.clone(), node.entity.clone());
-        let release =
-            Release::new(release::Parts { mailroom, entity, scanner: scanner.clone(), scan_all: false, pool });
+        let parts = release::Parts { mailroom, entity, scanner: scanner.clone(), scan_all: false, pool };
+        let release = Release::paced(parts, SCAN_TIME);
         let (to_tell, mut told) = release::told();
         let stop = CancellationToken::new();
         let exchange = node.exchange.clone();
@@ -163,6 +166,8 @@ async fn what_cannot_be_scanned_is_held_until_it_can_be() {
     let beyond = send(&a, &id, &[("large", &vec![5; 2 * STREAM_BYTES_MAX])]).await;
     until("delivered", || state(&a, &beyond) == State::Delivered).await;
     until("held", || check.release.held().iter().any(|held| held.why.contains("StreamMaxLength"))).await;
+    let again = check.release.held()[0].again;
+    assert!(again > tokio::time::Instant::now() + Duration::from_secs(3_600), "the same scanner says the same again");
     // While the scanner answers nothing that can be understood, then while it is gone.
     fake.set(Mode::Mumbles);
     let unclear = send(&a, &id, &[("letter", b"one")]).await;
@@ -187,6 +192,72 @@ async fn what_cannot_be_scanned_is_held_until_it_can_be() {
     until("recalled", || state(&a, &back) == State::Recalled).await;
     assert_eq!((stage(&b, &back), b.mailroom.waiting_for_release().unwrap()), (None, (0, 0)));
     until("forgotten, too", || check.release.held().is_empty()).await;
+    check.stop().await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_scanner_that_is_gone_can_be_let_out_after_a_restart() {
+    let mut fake = FakeClamd::start();
+    let (a, b, id, check) = scanned_pair(&fake).await;
+    let passed = send(&a, &id, &[("letter", b"Dear colleague")]).await;
+    until("released", || state(&a, &passed) == State::Released).await;
+    fake.set(Mode::Mumbles);
+    let waiting = send(&a, &id, &[("letter", b"one")]).await;
+    until("delivered", || state(&a, &waiting) == State::Delivered).await;
+    check.stop().await;
+    fake.stop().await;
+    let scanner = Scanner::paced(&fake.config(), QUICK).unwrap();
+    assert!(!scanner.test().await);
+    let check = Check::start(&b, Some(scanner));
+    // Nothing is known of it but what is stored.
+    assert!(check.release.held().is_empty());
+    assert!(check.release.unfit().unwrap().contains("does not answer"));
+    let waits = check.release.waiting(10).unwrap();
+    assert_eq!(waits.iter().map(|row| row.envelope).collect::<Vec<_>>(), [waiting]);
+    let from = a.entity.id();
+    assert!(check.release.may_let_out((from, waiting)).unwrap());
+    assert!(!check.release.may_let_out((from, passed)).unwrap(), "it is out");
+    assert!(!check.release.may_let_out((from, EnvelopeId([9; 16]))).unwrap());
+    b.mailroom.let_out((from, waiting)).await.unwrap();
+    until("let out", || state(&a, &waiting) == State::Released).await;
+    assert!(check.release.waiting(10).unwrap().is_empty());
+    check.stop().await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_does_not_end_is_broken_off() {
+    let fake = FakeClamd::start();
+    let (a, b, id, check) = scanned_pair(&fake).await;
+    // Content that takes the scanner long; more of it than one sender has places for.
+    fake.set(Mode::Chews);
+    let mut tough = Vec::new();
+    for number in 0..4 {
+        tough.push(send(&a, &id, &[("tough", &[TOUGH, &[number]].concat())]).await);
+    }
+    let held = |says: &str| check.release.held().iter().filter(|held| held.why.contains(says)).count();
+    until("held", || held("its scan took more than 3s") == tough.len()).await;
+    let letter = send(&a, &id, &[("letter", b"Dear colleague")]).await;
+    until("another is released meanwhile", || state(&a, &letter) == State::Released).await;
+    assert!(tough.iter().all(|envelope| stage(&b, envelope) == Some(Stage::Checking)));
+    // What is taken back gives its place back while it is scanned.
+    a.exchange.recall(&id, tough[0]).await.unwrap();
+    until("recalled", || state(&a, &tough[0]) == State::Recalled).await;
+    // A scanner that says nothing at all is known for it within seconds, long before a scan takes too long.
+    let last = send(&a, &id, &[("letter", b"Dear colleague")]).await;
+    until("released as well", || state(&a, &last) == State::Released).await;
+    fake.set(Mode::Silent);
+    let silent = send(&a, &id, &[("letter", b"Dear colleague, once more")]).await;
+    let begun = tokio::time::Instant::now();
+    until("held, too", || check.release.held().iter().any(|held| held.envelope == silent)).await;
+    assert!(begun.elapsed() < SCAN_TIME, "{:?}", begun.elapsed());
+    assert!(check.release.held().iter().any(|held| held.why.contains("it took too long")));
+    fake.set(Mode::Scans);
+    until("released when it is back", || tough[1..].iter().chain([&silent]).all(|id| state(&a, id) == State::Released))
+        .await;
     check.stop().await;
     a.stop().await;
     b.stop().await;
