@@ -159,7 +159,7 @@ impl Mailroom {
     /// [`MailError::Store`].
     pub fn needs_scan(&self, message: &InMessage) -> Result<bool, MailError> {
         let needs = self.store.read(|tx| {
-            let Some((sequence, _)) = find(tx, (message.from, message.envelope))? else { return Ok(false) };
+            let Some((sequence, _)) = find(tx, &(message.from, message.envelope))? else { return Ok(false) };
             Ok(tx.contains(&TO_RELEASE, &(SCANNED, sequence))? || tx.contains(&TO_RELEASE, &(SCANNED + 1, sequence))?)
         });
         Ok(needs?)
@@ -170,7 +170,7 @@ impl Mailroom {
     /// # Errors
     /// [`MailError::Store`].
     pub fn unchecked(&self, row: &ToRelease) -> Result<Option<InMessage>, MailError> {
-        let found = self.store.read(|tx| find(tx, row.arrived()))?;
+        let found = self.store.read(|tx| find(tx, &row.arrived()))?;
         let waits = |message: &InMessage| match message.stage {
             Stage::Checking => true,
             Stage::Quarantined => row.by_hand,
@@ -230,7 +230,7 @@ impl Mailroom {
     /// [`MailError::Missing`] if it is neither, or [`MailError::Store`].
     pub async fn let_out(&self, arrived: Arrived) -> Result<(), MailError> {
         let out = self.store.write(move |tx| {
-            let Some((sequence, message)) = find(tx, arrived)? else { return Ok(false) };
+            let Some((sequence, message)) = find(tx, &arrived)? else { return Ok(false) };
             if !matches!(message.stage, Stage::Checking | Stage::Quarantined) {
                 return Ok(false);
             }
@@ -264,7 +264,7 @@ impl Mailroom {
         arrived: Arrived,
         now: Time,
     ) -> Result<(), PurgeError> {
-        let found = self.store.read(|tx| find(tx, arrived))?;
+        let found = self.store.read(|tx| find(tx, &arrived))?;
         if !found.is_some_and(|(_, message)| message.stage == Stage::Quarantined) {
             return Err(PurgeError::Missing);
         }

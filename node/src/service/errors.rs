@@ -86,6 +86,10 @@ impl From<MailError> for ServiceError {
                 let hint = "see `pakt inbox list` and `pakt outbox list`";
                 ServiceError::new(ErrorCode::NotFound, "there is no message with this id", hint)
             }
+            // Only what arrives meets it, and that is answered to its sender.
+            MailError::IdTaken => {
+                ServiceError::new(ErrorCode::Conflict, error.to_string(), "its sender sends it under a new id")
+            }
         }
     }
 }
