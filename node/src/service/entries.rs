@@ -99,8 +99,7 @@ impl Node {
     /// What the operator must know about this node's own log.
     pub(super) fn own_log_warnings(&self, now: Time) -> Answer<Vec<String>> {
         let log = self.inner.exchange.log();
-        let fault = log.looked().and_then(|looked| looked.fault);
-        let mut warnings: Vec<String> = fault.iter().map(|fault| log_fault(fault)).collect();
+        let mut warnings: Vec<String> = fault_alarm(log).into_iter().collect();
         if self.inner.config.log.syslog.is_some()
             && let Some(count) = log.feed_behind(now)?
         {
@@ -112,12 +111,13 @@ impl Node {
     }
 }
 
-/// What is said of a log that is not what it was.
-fn log_fault(fault: &str) -> String {
-    format!(
-        "the audit log of this node is not what it was: {fault}. Keep this data directory as it is, and compare with the \
-         heads that counterparts hold: `pakt log verify --head`"
-    )
+/// What is said of a log that is not what it was when it was read last.
+fn fault_alarm(log: &Log) -> Option<String> {
+    let fault = log.looked()?.fault?;
+    Some(format!(
+        "ALARM: the audit log of this node is not what it was: {fault}. Keep this data directory as it is, and compare with \
+         the heads that counterparts hold: `pakt log verify --head`"
+    ))
 }
 
 /// The next lines and what is left; none at the end.
@@ -163,6 +163,13 @@ fn moment(text: &str, now: Time) -> Answer<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::health::alarms;
+
+    #[tokio::test]
+    async fn a_log_that_was_tampered_with_is_an_alarm_for_monitoring() {
+        let warnings: Vec<String> = fault_alarm(&audit::tests::tampered_log().await).into_iter().collect();
+        assert_eq!(alarms(&warnings), 1, "{warnings:?}");
+    }
 
     #[test]
     fn moments_are_dates_times_or_ages() {
