@@ -24,7 +24,7 @@ pub mod keep;
 mod noted;
 pub(crate) mod pace;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod verify;
 
 pub use pakt_protocol::audit::Entry;

@@ -1,16 +1,17 @@
 //! Steps that a counterpart causes as often as it likes: so many a day are entries, the others are counted.
 //!
 //! ```text
-//! a step --> fewer than 64 today: an entry
+//! a step --> fewer than 64 of its sort today: an entry
 //!        --> else: the count of the day --> one entry with the count, once the day is over
 //! ```
+//! Keys that a counterpart replaces are a sort of their own: nothing else that it does keeps them out of the log.
 //! What a counterpart can do only so often anyway (sign statements, send within its rate) is not counted here.
 //!
 //! **Invariant:** a step that is no entry is in a count that will be one, in the commit of the step.
-//! **Invariant:** one counterpart adds at most [`STEPS_A_DAY_MAX`] + 1 such entries a day.
+//! **Invariant:** one counterpart adds at most [`STEPS_A_DAY_MAX`] + [`KEYS_A_DAY_MAX`] + 1 such entries a day.
 
 use pakt_keys::EntityId;
-use pakt_protocol::audit::Event;
+use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,10 @@ use crate::ambient;
 use crate::store::tables::AUDIT_PACES;
 use crate::store::{Rows, StoreError, WriteTx};
 
-/// Steps of one counterpart that are entries on one day (UTC).
+/// Steps of one counterpart that are entries on one day (UTC), but for its keys.
 pub(crate) const STEPS_A_DAY_MAX: u32 = 64;
+/// Replacements of its keys by one counterpart that are entries on one day (UTC): far more than an honest one makes.
+pub(crate) const KEYS_A_DAY_MAX: u32 = 64;
 /// Counterparts whose counts are written at once; far above what one node has.
 const ROWS_MAX: usize = 100_000;
 const DAY_SECONDS: u64 = 86_400;
@@ -32,6 +35,7 @@ pub(crate) struct PaceRow {
     entity: EntityId,
     day: u32,
     written: u32,
+    keys_written: u32,
     left_out: u64,
 }
 
@@ -59,11 +63,15 @@ fn append_paced_on(
             if let Some(before) = before {
                 write_count(tx, agreement, &before)?;
             }
-            PaceRow { entity, day, written: 0, left_out: 0 }
+            PaceRow { entity, day, written: 0, keys_written: 0, left_out: 0 }
         }
     };
-    if row.written < STEPS_A_DAY_MAX {
-        row.written += 1;
+    let (written, max) = match event {
+        Event::Agreement { step: AgreementStep::KeysReplacedByPeer, .. } => (&mut row.keys_written, KEYS_A_DAY_MAX),
+        _ => (&mut row.written, STEPS_A_DAY_MAX),
+    };
+    if *written < max {
+        *written += 1;
         append(tx, event)?;
     } else {
         if row.left_out == 0 {
@@ -150,5 +158,30 @@ mod tests {
         store.write_blocking(move |tx| settle(tx, later)).unwrap();
         assert_eq!(store.read(size).unwrap(), before);
         assert!(!store.read(|tx| is_due(tx, later)).unwrap());
+    }
+
+    #[test]
+    fn a_counterpart_cannot_keep_the_replacement_of_its_keys_out_of_the_log() {
+        let store = Store::open(FaultDisk::new(), Path::new("/d/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
+        let (agreement, entity) = (AgreementId([1; 32]), EntityId([1; 32]));
+        let step = AgreementStep::KeysReplacedByPeer;
+        let replaced = Event::Agreement { agreement, entity, version: 1, step };
+        let write =
+            |event| store.write_blocking(move |tx| append_paced_on(tx, 100, (agreement, entity), event)).unwrap();
+        for counter in 0..1_000 {
+            write(Event::PeerAttested { agreement, counter });
+        }
+        write(replaced.clone());
+        let last = store.read(|tx| page(tx, size(tx)? - 1, 1)).unwrap().remove(0).1.event;
+        assert_eq!(last, replaced);
+        // Of these too there is an end.
+        for _ in 0..1_000 {
+            write(replaced.clone());
+        }
+        assert_eq!(store.read(size).unwrap(), u64::from(STEPS_A_DAY_MAX + KEYS_A_DAY_MAX));
+        store.write_blocking(|tx| settle(tx, Time::from_seconds(101 * DAY_SECONDS))).unwrap();
+        let last = store.read(|tx| page(tx, size(tx)? - 1, 1)).unwrap().remove(0).1.event;
+        let count = 2_001 - u64::from(STEPS_A_DAY_MAX + KEYS_A_DAY_MAX);
+        assert_eq!(last, Event::LeftOut { agreement, entity, day: 100, count });
     }
 }

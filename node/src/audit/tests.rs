@@ -267,6 +267,16 @@ fn rewrite_first(world: &mut World) {
     write.unwrap();
 }
 
+/// A log in which somebody changed something after a head of it was signed, and that was read since.
+pub(crate) async fn tampered_log() -> Log {
+    let mut world = world(2_000, 9);
+    let log = log_of(&world);
+    log.head().await.unwrap();
+    tamper(&mut world);
+    assert!(log.look(&CancellationToken::new()).unwrap());
+    log
+}
+
 async fn numbers(socket: &UnixDatagram, count: usize) -> Vec<u64> {
     let mut line = [0; 4096];
     let mut numbers = Vec::new();

@@ -18,7 +18,7 @@ use crate::mailroom::rows::{InItem, OutMessage};
 use crate::mailroom::{incoming_owner, outgoing_owner};
 use crate::slots::SlotId;
 use crate::store::Table;
-use crate::store::dump::open_row;
+use crate::store::dump::{check_schema, open_row};
 use crate::store::tables::{AGREEMENTS, IN_SEGMENTS, INBOX, OBJECTS, OUT_MESSAGES, OUT_OBJECTS, OWNED, PINS};
 
 /// Things that a summary names when they are missing; the rest are counted.
@@ -127,6 +127,8 @@ pub(super) struct Checker {
     /// Objects with a row, until their bytes come.
     awaited: HashSet<Place>,
     rowed: HashSet<Place>,
+    /// Why a row could not be read: said once it is known that an earlier program did not write it.
+    unread: Option<BackupError>,
 }
 
 impl Checker {
@@ -144,6 +146,7 @@ impl Checker {
             owners: HashSet::new(),
             awaited: HashSet::new(),
             rowed: HashSet::new(),
+            unread: None,
         }
     }
 
@@ -163,7 +166,13 @@ impl Checker {
                 self.keys.insert(*slot);
                 Ok(())
             }
-            Entry::Row { table, key, value } => self.row(table, key, value),
+            Entry::Row { table, key, value } => {
+                self.count_row(table, key, value)?;
+                if let Err(error) = self.row(table, key, value) {
+                    self.unread.get_or_insert(error);
+                }
+                Ok(())
+            }
             Entry::Object { origin, id, bytes, .. } => self.object(origin, id, bytes),
             Entry::End(end) => {
                 self.end = Some(end.clone());
@@ -181,12 +190,18 @@ impl Checker {
         Ok(())
     }
 
-    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), BackupError> {
+    /// Counts a row that opens in its place, of a store that this program reads.
+    fn count_row(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), BackupError> {
         self.seen.rows += 1;
         self.tally.row(table);
         if self.store_key.open(table, key, value).is_err() {
             return Err(BackupError::Content("a row does not open in its place"));
         }
+        Ok(check_schema(&self.store_key, table, key, value)?)
+    }
+
+    /// Notes what a row refers to.
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), BackupError> {
         match table {
             name if name == OUT_MESSAGES.name() => {
                 let (id, message): (MessageId, OutMessage) = self.open(&OUT_MESSAGES, key, value)?;
@@ -270,6 +285,9 @@ impl Checker {
     /// # Errors
     /// [`BackupError::Content`] if entries are missing.
     pub(super) fn finish(mut self) -> Result<Summary, BackupError> {
+        if let Some(error) = self.unread.take() {
+            return Err(error);
+        }
         let end = self.end.take().ok_or(BackupError::Content("it has no end"))?;
         let counted = (self.seen.rows, self.seen.keys, self.seen.objects, self.seen.object_bytes);
         if counted != (end.rows, end.keys, end.objects, end.object_bytes) {

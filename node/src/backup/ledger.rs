@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,21 +137,50 @@ fn read_all(path: &Path, file: &File, key: &LedgerKey, mut each: impl FnMut(Tag)
     }
 }
 
-/// The purges that a ledger names.
+/// The purges that a ledger names, and its entries.
 ///
 /// # Errors
 /// [`LedgerError`].
-pub(crate) fn read(path: &Path, key: &LedgerKey) -> Result<HashSet<Tag>, LedgerError> {
+pub(crate) fn read(path: &Path, key: &LedgerKey) -> Result<(HashSet<Tag>, u64), LedgerError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(LedgerError::Missing(path.to_owned())),
         Err(error) => return Err(error.into()),
     };
     let mut tags = HashSet::new();
-    read_all(path, &file, key, |tag| {
+    let tail = read_all(path, &file, key, |tag| {
         tags.insert(tag);
     })?;
-    Ok(tags)
+    Ok((tags, tail.entries))
+}
+
+/// Sees that a ledger goes as far as a store knows that it went. One that was begun elsewhere since may have fewer entries:
+/// it begins with every purge that the store knows.
+///
+/// # Errors
+/// [`LedgerError::Shorter`], and when the store fails.
+pub(crate) fn check_whole(
+    store: &Store,
+    path: &Path,
+    (tags, entries): (&HashSet<Tag>, u64),
+) -> Result<(), LedgerError> {
+    let Some(row) = store.read(|tx| tx.get(&LEDGER, &()))? else { return Ok(()) };
+    if entries >= row.entries {
+        return Ok(());
+    }
+    let shorter = || LedgerError::Shorter(path.to_owned());
+    if path.to_string_lossy() == row.path {
+        return Err(shorter());
+    }
+    let (key, mut names_all) = (LedgerKey::of(store.key()), true);
+    store.read(|tx| {
+        tx.scan(&PURGED, .., |(from, envelope), _| {
+            let is_named = tags.contains(&key.tag(&from, &envelope)) || tx.contains(&UNLEDGERED, &(from, envelope))?;
+            names_all &= is_named;
+            Ok(if names_all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })
+    })?;
+    if names_all { Ok(()) } else { Err(shorter()) }
 }
 
 /// The ledger of a running node; clones share it. All calls block on the disk.
@@ -314,7 +344,7 @@ mod tests {
     }
 
     fn named(path: &Path) -> Vec<u8> {
-        let tags = read(path, &key()).unwrap();
+        let (tags, _) = read(path, &key()).unwrap();
         (0..=255).filter(|number| tags.contains(&key().tag(&PEER, &EnvelopeId([*number; 16])))).collect()
     }
 

@@ -100,7 +100,7 @@ pub fn restore(options: &RestoreOptions, progress: impl Fn(u64)) -> Result<Resto
     }
     build.flush()?;
     let purged = match ledger_of(&claim.staging, options)? {
-        Some(path) => build.forget(&ledger::read(&path, &LedgerKey::of(&keys.store))?)?,
+        Some(path) => build.purge_again(&path)?,
         None => 0,
     };
     let generation = build.finish(&summary)?;
@@ -199,6 +199,13 @@ impl Build {
     fn flush(&mut self) -> Result<(), BackupError> {
         self.write_keys()?;
         self.write_rows()
+    }
+
+    /// Purges again what the ledger at `path` names, if it is as long as the backup says that it was.
+    fn purge_again(&mut self, path: &Path) -> Result<u64, BackupError> {
+        let (tags, entries) = ledger::read(path, &LedgerKey::of(self.store.key()))?;
+        ledger::check_whole(&self.store, path, (&tags, entries))?;
+        self.forget(&tags)
     }
 
     /// Purges again what the ledger names, and sees that none of it is taken in again; gives how many messages went.

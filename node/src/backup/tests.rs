@@ -501,3 +501,19 @@ fn entries_cross_frames_whole() {
     assert!(reader.next().unwrap().is_none());
     assert_eq!(reader.bytes(), bytes.len() as u64);
 }
+
+#[tokio::test]
+async fn a_backup_from_before_the_release_is_refused_by_name() {
+    const OLD: crate::store::Table<u64, u64> = crate::store::Table::new("in-segments-1");
+    let node = Node::new(None);
+    let unreadable: Result<(), StoreError> = node.mailroom.store.write_blocking(|tx| tx.put(&OLD, &99, &99));
+    unreadable.unwrap();
+    let (bytes, _) = node.back_up();
+    assert!(matches!(node.verify(&bytes), Err(BackupError::Content("a row cannot be read"))));
+    let earlier: Result<(), StoreError> = node.mailroom.store.write_blocking(|tx| crate::store::pretend(tx, 1));
+    earlier.unwrap();
+    let (bytes, _) = node.back_up();
+    assert!(matches!(node.verify(&bytes), Err(BackupError::Store(StoreError::Earlier))));
+    assert!(matches!(node.restore(&bytes, false), Err(BackupError::Store(StoreError::Earlier))));
+    assert!(!node.path("restored").exists(), "nothing half restored stays");
+}

@@ -251,8 +251,11 @@ impl Findings {
 
     async fn online(&mut self, client: &Client, status: &Status) {
         self.fine("node", format!("running for {}", span(Duration::from_secs(status.uptime_s))));
-        for alarm in status.warnings.iter().filter_map(|warning| warning.strip_prefix("ALARM: ")) {
-            self.bad("alarm", alarm.to_owned(), "nothing is exchanged with this counterpart until then");
+        // What is wrong with this node's own log has its own finding below.
+        let is_below = |alarm: &&str| status.log.fault.as_ref().is_some_and(|fault| alarm.contains(fault));
+        let alarms = status.warnings.iter().filter_map(|warning| warning.strip_prefix("ALARM: "));
+        for alarm in alarms.filter(|alarm| !is_below(alarm)) {
+            self.bad("alarm", alarm.to_owned(), "do what it says; `pakt status` names it until then");
         }
         self.backup(status.last_backup.as_ref());
         self.audit_log(&status.log);

@@ -18,8 +18,9 @@ use pakt_keys::store_seal::StoreKey;
 use pakt_protocol::codec;
 use pakt_protocol::content::extent::Extent;
 use pakt_protocol::content::manifest::ManifestHead;
-use pakt_protocol::delivery::{Record, State};
+use pakt_protocol::delivery::{Reason, Record, State};
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
+use pakt_protocol::message::offer::Refusal;
 use pakt_protocol::record::address::Address;
 use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::envelope::{Counts, EnvelopeCore, Priority, SUITE};
@@ -35,10 +36,11 @@ use crate::book::TermsDraft;
 use crate::content::{ContentPool, DurableSoFar, SealTree, SealTreeError, seal_tree};
 use crate::disk::RealDisk;
 use crate::mailroom::outgoing_owner;
-use crate::mailroom::rows::{InItem, OutEnvelope, OutMessage};
+use crate::mailroom::rows::{InItem, OutEnvelope, OutMessage, Report};
 use crate::net::{DialRules, NetConfig};
 use crate::slots::Slots;
-use crate::store::Store;
+use crate::store::tables::{INBOX, INBOX_IDS};
+use crate::store::{Store, StoreError};
 
 #[derive(Clone)]
 pub(super) struct TestNode {
@@ -469,6 +471,34 @@ async fn an_early_offer_that_is_refused_ends_as_it_would_have_later() {
     a.submit(&id, envelope, std::io::Cursor::new(tar_of(EARLY_BYTES)), extent(EARLY_BYTES)).await.unwrap();
     until("refused", || a.mailroom.envelope(&envelope).unwrap().delivery.state == State::Refused).await;
     assert!(a.mailroom.early_offers(&id).unwrap().is_empty());
+    b.holds_nothing_of(&a).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_under_the_id_of_something_else_is_refused_and_displaces_nothing() {
+    let (a, b, id) = pair().await;
+    let (envelope, group) = (EnvelopeId(ambient::random()), b.book.groups()[0].clone());
+    let report = Report {
+        id: envelope.0,
+        group: group.id,
+        group_name: group.name,
+        envelope,
+        subject: "Here first".into(),
+        text: String::new(),
+        at: ambient::now(),
+    };
+    let put: Result<(), StoreError> = b.mailroom.store.write_blocking(move |tx| {
+        tx.put(&INBOX_IDS, &envelope.0, &1_000)?;
+        tx.put(&INBOX, &1_000, &InItem::Report(report))
+    });
+    put.unwrap();
+    a.submit(&id, envelope, std::io::Cursor::new(tar_of(100)), None).await.unwrap();
+    until("refused", || a.mailroom.envelope(&envelope).unwrap().delivery.state == State::Refused).await;
+    let reason = a.mailroom.envelope(&envelope).unwrap().delivery.reason;
+    assert_eq!(reason, Some(Reason::Refused(Refusal::Conflict)));
+    assert!(matches!(b.mailroom.item(&envelope.0), Ok(InItem::Report(_))));
     b.holds_nothing_of(&a).await;
     a.stop().await;
     b.stop().await;

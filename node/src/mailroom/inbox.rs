@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::page::Page;
 use super::rate::{self, Counted, Direction};
+use super::receipts::Arrived;
 use super::rows::{InItem, InMessage, IncomingRow, SettledRow};
 use super::{MailError, Mailroom, incoming_owner, release, retention, words};
 use crate::audit;
@@ -22,7 +23,7 @@ use crate::reconcile::numbers;
 use crate::slots::SlotId;
 pub(super) use crate::store::tables::INBOX as ITEMS;
 use crate::store::tables::{IN_PLACES, IN_SEGMENTS, INBOX, INBOX_GROUPS, INBOX_IDS, INCOMING, OWED, SETTLED};
-use crate::store::{StoreError, WriteTx};
+use crate::store::{Rows, StoreError, WriteTx};
 
 /// Adds an item as the newest, and gives its place.
 pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<u64, StoreError> {
@@ -31,6 +32,16 @@ pub(super) fn add_item(tx: &mut WriteTx, item: &InItem) -> Result<u64, StoreErro
     tx.put(&INBOX_GROUPS, &(item.group().0, sequence), &())?;
     tx.put(&INBOX, &sequence, item)?;
     Ok(sequence)
+}
+
+/// Whether the id by which people name this envelope names something else here: what another sender sent, or a report.
+fn is_id_taken(tx: &impl Rows, (from, envelope): &Arrived) -> Result<bool, StoreError> {
+    let Some(sequence) = tx.get(&INBOX_IDS, &envelope.0)? else { return Ok(false) };
+    Ok(match tx.get(&INBOX, &sequence)? {
+        Some(InItem::Message(message)) => message.from != *from,
+        Some(InItem::Report(_)) => true,
+        None => false,
+    })
 }
 
 /// What an incoming envelope commits to, besides its objects, which are pinned already.
@@ -155,11 +166,20 @@ impl Mailroom {
         Ok(self.store.read(|tx| tx.get(&SETTLED, &(*from, *envelope)))?)
     }
 
+    /// Whether an envelope's id names something else here. Senders pick ids, and whoever is shown a receipt knows one: what
+    /// is here already must stay the one that its id names.
+    ///
+    /// # Errors
+    /// [`MailError::Store`].
+    pub fn is_id_taken(&self, arrived: &Arrived) -> Result<bool, MailError> {
+        Ok(self.store.read(|tx| is_id_taken(tx, arrived))?)
+    }
+
     /// Commits an envelope: its key in a slot first, then message, receipt, the log's entry and the mark against duplicates
     /// in one commit.
     ///
     /// # Errors
-    /// [`MailError`]; nothing of it is then visible.
+    /// [`MailError::IdTaken`], which comes again however often it is tried, and others; nothing of it is then visible.
     pub async fn commit(
         &self,
         from: EntityId,
@@ -174,13 +194,16 @@ impl Mailroom {
             None => None,
         };
         let blobs = self.blobs.clone();
-        let committed: Result<Vec<u8>, StoreError> = self
+        let committed: Result<Vec<u8>, MailError> = self
             .store
             .write(move |tx| {
                 let key = (from, envelope);
                 if let Some(earlier) = tx.get(&SETTLED, &key)? {
                     // Two sessions may race for the same envelope: the first answer is the only one.
                     return Ok(earlier.receipt);
+                }
+                if slot.is_some() && is_id_taken(tx, &key)? {
+                    return Err(MailError::IdTaken);
                 }
                 tx.remove(&INCOMING, &key)?;
                 let head = audit::append_blinded(tx, |blinder| arrival.note.event(key, slot.is_some(), blinder))?;
@@ -212,11 +235,14 @@ impl Mailroom {
             })
             .await;
         if let (Err(error), Some(slot)) = (&committed, slot) {
-            self.erase_unless_kept(slot, error).await;
+            match error {
+                MailError::Store(error) => self.erase_unless_kept(slot, error).await,
+                _ => self.erase(slot).await,
+            }
         }
         self.changed();
         self.release_due();
-        Ok(committed?)
+        committed
     }
 
     /// Notes in the log that somebody looked into a message or took its files; only then may it be shown.

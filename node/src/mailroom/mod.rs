@@ -51,6 +51,9 @@ pub enum MailError {
     /// There is no such message.
     #[error("there is no message with this id")]
     Missing,
+    /// The id of what came names something else that is here.
+    #[error("the id names another message that is here")]
+    IdTaken,
 }
 
 /// The mailroom; clones share it.

@@ -18,7 +18,7 @@ use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::receipts::{self, Arrived};
+use super::receipts::{self, Arrived, find};
 use super::rows::{InItem, InMessage, Report, Stage};
 use super::{MailError, Mailroom, incoming_owner, journal, release, retention};
 use crate::blob::Blobs;
@@ -128,15 +128,6 @@ pub(crate) struct PurgedRow {
     pub(crate) taken: bool,
 }
 
-/// The row of a message that arrived and its place in the inbox, while it is there.
-pub(super) fn place_of(tx: &impl Rows, key: &Arrived) -> Result<Option<(u64, InMessage)>, StoreError> {
-    let Some(sequence) = tx.get(&IN_PLACES, key)? else { return Ok(None) };
-    Ok(match tx.get(&INBOX, &sequence)? {
-        Some(InItem::Message(message)) => Some((sequence, message)),
-        _ => None,
-    })
-}
-
 /// Whether this cause may purge this message now.
 fn check(tx: &impl Rows, key: &Arrived, message: &InMessage, cause: Cause, now: Time) -> Result<(), PurgeError> {
     if cause == Cause::Again {
@@ -161,7 +152,7 @@ pub(super) fn begin(tx: &mut WriteTx, key: Arrived, cause: Cause, now: Time) -> 
     if let Some(row) = tx.get(&PURGING, &key)? {
         return Ok(row.slot);
     }
-    let (sequence, message) = place_of(tx, &key)?.ok_or(PurgeError::Missing)?;
+    let (sequence, message) = find(tx, &key)?.ok_or(PurgeError::Missing)?;
     check(tx, &key, &message, cause, now)?;
     let row = PurgingRow {
         slot: message.key,
@@ -183,7 +174,7 @@ pub(super) fn begin(tx: &mut WriteTx, key: Arrived, cause: Cause, now: Time) -> 
     journal::gone(tx, key)?;
     release::forget(tx, sequence)?;
     let id = message.envelope.0;
-    // Two counterparts may have picked one id.
+    // Only its own name.
     if tx.get(&INBOX_IDS, &id)? == Some(sequence) {
         tx.remove(&INBOX_IDS, &id)?;
     }

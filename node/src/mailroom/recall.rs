@@ -23,8 +23,8 @@ use pakt_protocol::record::recall::RecallRequest;
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
 
-use super::purge::{Cause, PurgeError, place_of};
-use super::receipts::{self, Arrived};
+use super::purge::{Cause, PurgeError};
+use super::receipts::{self, Arrived, find};
 use super::rows::{OutEnvelope, SettledRow, Stated};
 use super::{MailError, Mailroom, incoming_owner, outbox};
 use crate::audit;
@@ -138,7 +138,7 @@ impl Mailroom {
                 row.later.push(Stated { verdict: receipt.verdict, receipt: bytes });
                 tx.put(&SETTLED, &key, &row)?;
             }
-            Ok::<_, StoreError>(row.core == receipt.core && place_of(tx, &key)?.is_some())
+            Ok::<_, StoreError>(row.core == receipt.core && find(tx, &key)?.is_some())
         });
         if !remembered.await? {
             return Ok(false);

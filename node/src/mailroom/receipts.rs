@@ -28,7 +28,7 @@ use super::{MailError, Mailroom, journal};
 use crate::ambient;
 use crate::audit;
 use crate::entity::Identity;
-use crate::store::tables::{INBOX, INBOX_IDS, OUT_ENVELOPES, OWED, SETTLED};
+use crate::store::tables::{IN_PLACES, INBOX, OUT_ENVELOPES, OWED, SETTLED};
 use crate::store::{Rows, StoreError, WriteTx};
 
 /// Receipts that are forgotten at once; the rest goes with the next look.
@@ -62,7 +62,7 @@ pub fn advance(
     arrived: Arrived,
     stage: Stage,
 ) -> Result<Option<InMessage>, StoreError> {
-    let Some((sequence, mut message)) = find(tx, arrived)? else { return Ok(None) };
+    let Some((sequence, mut message)) = find(tx, &arrived)? else { return Ok(None) };
     let verdict = match (message.stage, stage) {
         (Stage::Checking | Stage::Quarantined, Stage::Released) => Verdict::Held(Tier::Released),
         (Stage::Released, Stage::Taken) => Verdict::Held(Tier::Taken),
@@ -109,15 +109,15 @@ pub fn owe_receipt(
     Ok(receipt)
 }
 
-/// A message that arrived, and its place in the inbox.
+/// A message that arrived, and its place in the inbox, while it is there; by its sender too, because ids are picked by
+/// senders.
 ///
 /// # Errors
 /// When the store fails.
-pub fn find(tx: &impl Rows, (from, envelope): Arrived) -> Result<Option<(u64, InMessage)>, StoreError> {
-    let Some(sequence) = tx.get(&INBOX_IDS, &envelope.0)? else { return Ok(None) };
+pub fn find(tx: &impl Rows, key: &Arrived) -> Result<Option<(u64, InMessage)>, StoreError> {
+    let Some(sequence) = tx.get(&IN_PLACES, key)? else { return Ok(None) };
     Ok(match tx.get(&INBOX, &sequence)? {
-        // Two counterparts may have picked the same id.
-        Some(InItem::Message(message)) if message.from == from => Some((sequence, message)),
+        Some(InItem::Message(message)) => Some((sequence, message)),
         _ => None,
     })
 }

@@ -167,7 +167,7 @@ impl Mailroom {
     /// [`MailError::Store`].
     pub fn waiting_to_release(&self, arrived: Arrived) -> Result<Option<ToRelease>, MailError> {
         let waiting = self.store.read(|tx| {
-            let Some((sequence, _)) = find(tx, arrived)? else { return Ok(None) };
+            let Some((sequence, _)) = find(tx, &arrived)? else { return Ok(None) };
             let rows = (PLAIN..SCANNED + 2).map(|kind| tx.get(&TO_RELEASE, &(kind, sequence)));
             rows.collect::<Result<Vec<_>, StoreError>>().map(|rows| rows.into_iter().flatten().next())
         });
@@ -195,7 +195,7 @@ impl Mailroom {
     /// # Errors
     /// [`MailError::Store`].
     pub fn unchecked(&self, row: &ToRelease) -> Result<Option<InMessage>, MailError> {
-        let found = self.store.read(|tx| find(tx, row.arrived()))?;
+        let found = self.store.read(|tx| find(tx, &row.arrived()))?;
         let waits = |message: &InMessage| match message.stage {
             Stage::Checking => true,
             Stage::Quarantined => row.by_hand,
@@ -255,7 +255,7 @@ impl Mailroom {
     /// [`MailError::Missing`] if it is neither, or [`MailError::Store`].
     pub async fn let_out(&self, arrived: Arrived) -> Result<(), MailError> {
         let out = self.store.write(move |tx| {
-            let Some((sequence, message)) = find(tx, arrived)? else { return Ok(false) };
+            let Some((sequence, message)) = find(tx, &arrived)? else { return Ok(false) };
             if !matches!(message.stage, Stage::Checking | Stage::Quarantined) {
                 return Ok(false);
             }
@@ -289,7 +289,7 @@ impl Mailroom {
         arrived: Arrived,
         now: Time,
     ) -> Result<(), PurgeError> {
-        let found = self.store.read(|tx| find(tx, arrived))?;
+        let found = self.store.read(|tx| find(tx, &arrived))?;
         if !found.is_some_and(|(_, message)| message.stage == Stage::Quarantined) {
             return Err(PurgeError::Missing);
         }

@@ -14,7 +14,8 @@ use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::time::Time;
 
-use super::purge::{Cause, PurgeError, place_of};
+use super::purge::{Cause, PurgeError};
+use super::receipts::find;
 use super::rows::InMessage;
 use super::{MailError, Mailroom};
 use crate::audit;
@@ -73,7 +74,7 @@ impl Mailroom {
     pub async fn set_hold(&self, from: EntityId, envelope: EnvelopeId, on: bool, now: Time) -> Result<bool, MailError> {
         let changed = self.store.write(move |tx| {
             let key = (from, envelope);
-            let (_, message) = place_of(tx, &key)?.ok_or(MailError::Missing)?;
+            let (_, message) = find(tx, &key)?.ok_or(MailError::Missing)?;
             if tx.contains(&HOLDS, &key)? == on {
                 return Ok(false);
             }
@@ -135,7 +136,7 @@ impl Mailroom {
                     break;
                 }
                 let key = (from, envelope);
-                let message = place_of(tx, &key)?.map(|(_, message)| message);
+                let message = find(tx, &key)?.map(|(_, message)| message);
                 count += u64::from(message.is_some_and(|message| !message.is_taken()) && !tx.contains(&HOLDS, &key)?);
             }
             Ok(count)

@@ -29,12 +29,13 @@ use zeroize::Zeroizing;
 
 use super::inbox::{Arrival, ArrivalNote};
 use super::rows::{InItem, InMessage, OutEnvelope, OutMessage, Stage};
-use super::{Mailroom, incoming_owner, outgoing_owner};
+use super::{MailError, Mailroom, incoming_owner, outgoing_owner};
 use crate::blob::Blobs;
 use crate::content::{ContentPool, SealTree, SealedTree, read_manifest, seal_tree, tar_stream};
 use crate::disk::{Crash, Fault, FaultDisk, FaultPlan};
 use crate::slots::Slots;
-use crate::store::Store;
+use crate::store::tables::INBOX_IDS;
+use crate::store::{Store, StoreError};
 
 const OWN: EntityId = EntityId([1; 32]);
 const PEER: EntityId = EntityId([2; 32]);
@@ -393,4 +394,32 @@ async fn a_message_of_many_empty_files_waits_for_its_check_as_a_large_one() {
     check(100, 1, 128 << 10).await;
     // Two million empty files.
     check(0, 7_813, 7_813 * (128 << 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_other_counterpart_takes_the_id_of_a_message_that_is_here() {
+    const OTHER: EntityId = EntityId([3; 32]);
+    let sealed = sealed(&ContentPool::start().unwrap()).await;
+    let mailroom = open(&FaultDisk::new()).unwrap();
+    let forged = || {
+        let mut arrival = arrival(&sealed, b"another receipt");
+        arrival.message.as_mut().unwrap().from = OTHER;
+        arrival
+    };
+    assert!(!mailroom.is_id_taken(&(OTHER, ENVELOPE)).unwrap());
+    assert!(receive(&mailroom, &sealed).await);
+    let (_, waiting) = mailroom.to_release(None, true, 2).unwrap()[0];
+    assert!(mailroom.is_id_taken(&(OTHER, ENVELOPE)).unwrap() && !mailroom.is_id_taken(&(PEER, ENVELOPE)).unwrap());
+    // One that was accepted before the message came meets it at its commit.
+    let refused = mailroom.commit(OTHER, ENVELOPE, forged()).await;
+    assert!(matches!(refused, Err(MailError::IdTaken)), "{refused:?}");
+    assert!(mailroom.settled(&OTHER, &ENVELOPE).unwrap().is_none(), "nothing was answered");
+    assert_eq!(mailroom.slots.list().unwrap().len(), 1, "its key is not kept");
+    let InItem::Message(message) = mailroom.item(&ENVELOPE.0).unwrap() else { panic!("a message") };
+    assert_eq!((message.from, mailroom.inbox(None).unwrap().len()), (PEER, 1));
+    assert!(mailroom.opening(&message).is_ok());
+    // Whatever the id names, the check finds the message by its sender too.
+    let stray: Result<(), StoreError> = mailroom.store.write_blocking(|tx| tx.put(&INBOX_IDS, &ENVELOPE.0, &99));
+    stray.unwrap();
+    assert_eq!(mailroom.unchecked(&waiting).unwrap().map(|message| message.from), Some(PEER));
 }

@@ -179,6 +179,7 @@ fn moment(text: &str, now: Time) -> Answer<Time> {
 mod tests {
     use super::*;
     use crate::audit::keep::Looked;
+    use crate::service::health::alarms;
 
     /// Neither a log that was changed nor one that cannot be read may pass for one that is whole.
     #[test]
@@ -200,6 +201,12 @@ mod tests {
         check(Some("entry 3 was changed"), None, true, &[changed]);
         check(None, Some("the disk failed"), true, &[unread]);
         check(Some("entry 3 was changed"), Some("the disk failed"), true, &[changed, unread]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_tampered_with_is_an_alarm_for_monitoring() {
+        let warnings = look_warnings(&audit::tests::tampered_log().await.looks());
+        assert_eq!(alarms(&warnings), 1, "{warnings:?}");
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl From<StoreError> for ServiceError {
         let code = match &error {
             StoreError::Locked => ErrorCode::Busy,
             StoreError::Full => ErrorCode::Full,
-            StoreError::Newer { .. } | StoreError::WrongKey | StoreError::Damaged(_) => ErrorCode::Damaged,
+            StoreError::Newer { .. } | StoreError::Earlier | StoreError::WrongKey | StoreError::Damaged(_) => {
+                ErrorCode::Damaged
+            }
             StoreError::Closed => return stopping(),
             StoreError::Io(_) | StoreError::Failed | StoreError::TooLarge { .. } | StoreError::Panicked => {
                 ErrorCode::Failed
@@ -85,6 +87,10 @@ impl From<MailError> for ServiceError {
             MailError::Missing => {
                 let hint = "see `pakt inbox list` and `pakt outbox list`";
                 ServiceError::new(ErrorCode::NotFound, "there is no message with this id", hint)
+            }
+            // Only what arrives meets it, and that is answered to its sender.
+            MailError::IdTaken => {
+                ServiceError::new(ErrorCode::Conflict, error.to_string(), "its sender sends it under a new id")
             }
         }
     }
@@ -216,6 +222,7 @@ mod tests {
         check(StoreError::Locked.into(), 1, "in use by another process", "stop it");
         check(StoreError::Full.into(), 1, "disk is full", "free some space");
         check(StoreError::Newer { found: 9, supported: 1 }.into(), 6, "format 9", "upgrade");
+        check(StoreError::Earlier.into(), 6, "earlier version of pakt, before 0.1's release", "begin anew");
         check(StoreError::WrongKey.into(), 6, "does not open", "keystore");
         check(StoreError::Closed.into(), 5, "stopping", "pakt run");
         check(BlobError::Full.into(), 1, "disk is full", "free some space");

@@ -60,7 +60,7 @@ impl Node {
                 oldest_seconds = oldest_seconds.max(number(ambient::service_now().since(since).as_secs()));
             }
         }
-        let alarms = status.warnings.iter().filter(|warning| warning.starts_with(ALARM)).count();
+        let alarms = alarms(&status.warnings);
         let records = std::fs::metadata(inner.config.dir.join(STORE_NAME)).map_or(0, |file| file.len());
         let relay = inner.exchange.relay_counts();
         let gaps = inner.book.gaps()?;
@@ -88,6 +88,11 @@ impl Node {
             relay: (relay.bytes, i64::try_from(relay.circuits).unwrap_or(i64::MAX)),
         })
     }
+}
+
+/// How many of these warnings need somebody now.
+pub(super) fn alarms(warnings: &[String]) -> usize {
+    warnings.iter().filter(|warning| warning.starts_with(ALARM)).count()
 }
 
 /// A number as gauges take it.

@@ -47,19 +47,23 @@ impl Node {
     /// What the operator must know about a counterpart's log.
     pub(super) fn log_warning(&self, agreement: &Agreement) -> Option<String> {
         let alarm = self.inner.exchange.log().alarm(&agreement.id).ok().flatten()?;
-        let name = &agreement.counterpart().name;
-        let what = match alarm.kind {
-            _ if alarm.restored => {
-                return Some(format!(
-                    "the audit log of {name} begins anew since its restore: ask its operator, then `pakt backup gaps --seen {name}`"
-                ));
-            }
-            AlarmKind::Shorter => "is shorter than it was",
-            AlarmKind::Rewritten => "was rewritten",
-            AlarmKind::Unproven => "grows without a proof that it is the same",
-        };
-        Some(format!("the audit log of {name} {what}: keep `pakt log head --of`, and ask its operator"))
+        Some(peer_log_warning(&agreement.counterpart().name, alarm.kind, alarm.restored))
     }
+}
+
+/// What is said of a counterpart's log: an alarm, unless its restore explains it.
+fn peer_log_warning(name: &str, kind: AlarmKind, restored: bool) -> String {
+    if restored {
+        return format!(
+            "the audit log of {name} begins anew since its restore: ask its operator, then `pakt backup gaps --seen {name}`"
+        );
+    }
+    let what = match kind {
+        AlarmKind::Shorter => "is shorter than it was",
+        AlarmKind::Rewritten => "was rewritten",
+        AlarmKind::Unproven => "grows without a proof that it is the same",
+    };
+    format!("ALARM: the audit log of {name} {what}: keep `pakt log head --of`, and ask its operator")
 }
 
 /// Reads the log in `store` again and compares it with what others hold: armoured heads, and receipts that `own` gave.
@@ -108,4 +112,20 @@ fn read_held(text: &str, own: &EntityId) -> Answer<Held> {
         return Err(foreign(&head.entity));
     }
     Ok(Held::from(&head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::health::alarms;
+
+    #[test]
+    fn a_counterparts_log_is_an_alarm_unless_its_restore_explains_it() {
+        for kind in [AlarmKind::Shorter, AlarmKind::Rewritten, AlarmKind::Unproven] {
+            for restored in [false, true] {
+                let warning = peer_log_warning("Zuid", kind, restored);
+                assert_eq!(alarms(std::slice::from_ref(&warning)), usize::from(!restored), "{warning}");
+            }
+        }
+    }
 }

@@ -34,7 +34,7 @@ impl Node {
     /// Why a message cannot be taken, unless somebody has.
     fn taken_before(&self, named: InMessage) -> Answer<InboxItem> {
         let id = named.envelope;
-        let found = self.inner.mailroom.store.read(|tx| receipts::find(tx, (named.from, id)))?;
+        let found = self.inner.mailroom.store.read(|tx| receipts::find(tx, &(named.from, id)))?;
         let Some((_, InMessage { stage, .. })) = found else {
             let message = format!("{id} is not there any more");
             return Err(ServiceError::new(ErrorCode::NotFound, message, "see `pakt inbox list`"));

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::guarded;
 use super::rows::VALUE_VERSION;
-use super::tables::COMMITS;
-use super::{Key, ReadTx, Rows, StoreError, Table, VALUE_BYTES_MAX, WriteTx};
+use super::tables::{COMMITS, META};
+use super::{Key, ReadTx, Rows, StoreError, Table, VALUE_BYTES_MAX, WriteTx, migrate};
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 128;
@@ -71,6 +71,18 @@ impl WriteTx {
     pub(crate) fn put_raw(&mut self, table: &str, key: &[u8], sealed: &[u8]) -> Result<(), StoreError> {
         self.insert_raw(table, key, sealed)
     }
+}
+
+/// Refuses the store's row about itself where it tells of rows that this program does not read; any other row passes.
+///
+/// # Errors
+/// [`StoreError::Earlier`], [`StoreError::Damaged`] if the row does not open.
+pub(crate) fn check_schema(store_key: &StoreKey, table: &str, key: &[u8], sealed: &[u8]) -> Result<(), StoreError> {
+    if table != META.name() {
+        return Ok(());
+    }
+    let (_, meta) = open_row(store_key, &META, key, sealed)?;
+    migrate::check(meta.schema)
 }
 
 /// Opens a raw row of `table`.

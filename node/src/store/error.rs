@@ -21,6 +21,12 @@ pub enum StoreError {
         /// The newest format known here.
         supported: u32,
     },
+    /// A program from before the release wrote it.
+    #[error(
+        "this was made by an earlier version of pakt, before 0.1's release; keep it for the program that made it, and begin \
+         anew with `pakt init`"
+    )]
+    Earlier,
     /// The store key does not open this data directory.
     #[error("the store key does not open this data directory; use the keystore that belongs to it")]
     WrongKey,

@@ -6,8 +6,29 @@ use super::{StoreError, WriteTx};
 /// A step from one schema to the next.
 pub(super) type Migration = fn(&mut WriteTx) -> Result<(), StoreError>;
 
-/// The steps in order; the first leads from schema 1 to 2. There is one schema so far.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+/// The steps in order; the first leads from schema 1 to 2.
+///
+/// Schema 1 was that of builds before the release of 0.1. Rows changed under it without new names, so that nobody can
+/// tell what lies there: such a store is refused.
+pub(super) const MIGRATIONS: &[Migration] = &[refuse];
+
+fn refuse(_: &mut WriteTx) -> Result<(), StoreError> {
+    Err(StoreError::Earlier)
+}
+
+/// Whether rows of this schema are refused.
+///
+/// # Errors
+/// [`StoreError::Earlier`] if so.
+pub(super) fn check(schema: u32) -> Result<(), StoreError> {
+    if schema < 2 { Err(StoreError::Earlier) } else { Ok(()) }
+}
+
+/// Makes a store one of another schema.
+#[cfg(test)]
+pub(crate) fn pretend(tx: &mut WriteTx, schema: u32) -> Result<(), StoreError> {
+    tx.put(&META, &(), &Meta { schema })
+}
 
 /// Runs the steps that are missing and notes the schema reached.
 ///

@@ -28,6 +28,8 @@ mod writer;
 
 pub use error::StoreError;
 pub use key::Key;
+#[cfg(test)]
+pub(crate) use migrate::pretend;
 pub use rows::Rows;
 pub use tx::{ReadTx, WriteTx};
 pub use writer::Store;

@@ -213,7 +213,7 @@ fn a_value_that_is_too_large_is_refused_alone() {
 #[test]
 fn a_second_store_a_wrong_key_and_a_newer_schema_are_refused() {
     let disk = FaultDisk::new();
-    let store = open(&disk);
+    let store = Store::open_with(disk.clone(), path(), key(), &[]).unwrap();
     assert!(matches!(Store::open(disk.clone(), path(), key()), Err(StoreError::Locked)));
     put(&store, 1, 1, "kept");
     drop(store);
@@ -237,6 +237,14 @@ fn a_second_store_a_wrong_key_and_a_newer_schema_are_refused() {
     assert_eq!(store.read(|tx| tx.get(&NOTES, &(1, 1))).unwrap(), Some(note("after")));
     drop(store);
     assert!(matches!(migrated(&[]), Err(StoreError::Newer { found: 2, supported: 1 })));
+}
+
+#[test]
+fn a_store_from_before_the_release_is_refused_by_name() {
+    let disk = FaultDisk::new();
+    drop(Store::open_with(disk.clone(), path(), key(), &[]).unwrap());
+    let refused = Store::open(disk.clone(), path(), key()).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, StoreError::Earlier) && refused.to_string().contains("before 0.1's release"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub enum Refusal {
     Forged,
     /// Received, but cannot be opened.
     Unopenable,
-    /// The envelope's id came before with another core.
+    /// The envelope's id names another item of the receiver: the sender takes a new one.
     Conflict,
     /// The agreement is suspended; try again.
     Suspended,

@@ -1,6 +1,6 @@
 //! An entry as AuditEvent of FHIR R4 (4.0.1), in the codes of DICOM (PS3.15 A.5) that its value sets name.
 //!
-//! Who acted and who else took part are agents, named by entity ids; the entry and what it is about are entities, named by
+//! Who acted and who else took part are agents, named by entity ids, or as the other side of an agreement by its id; the entry and what it is about are entities, named by
 //! their ids. There are no references, because nothing here is a resource of any server, and no names.
 
 use base64::Engine as _;
@@ -56,7 +56,10 @@ fn coded(kind: Kind) -> (Code, &'static str, Code) {
 pub(super) fn event(own: &EntityId, number: u64, entry: &Entry) -> Value {
     let (class, ids) = (entry.event.class(), entry.event.ids());
     let (code, action, lifecycle) = coded(class.kind);
-    let peer = ids.iter().find(|(what, id)| *what == "entity" && id != "all").map(|(_, id)| id.as_str());
+    let named_by = |sort: &str| ids.iter().find(|(what, id)| *what == sort && id != "all");
+    // A counterpart that is named by no entity id is the other side of the agreement.
+    let by_agreement = || named_by("agreement").filter(|_| class.side == Side::Peer);
+    let peer = named_by("entity").or_else(by_agreement).map(|(what, id)| (*what, id.as_str()));
     let mut entities = vec![log_entry(number, entry, &ids)];
     entities.extend(ids.iter().filter_map(|(what, id)| about(what, id, lifecycle)));
     json!({
@@ -85,14 +88,14 @@ fn outcome(outcome: Outcome) -> &'static str {
 }
 
 /// This entity and the counterpart, if there is one; who acted is the requestor.
-fn agents(own: &str, peer: Option<&str>, side: Side) -> Vec<Value> {
-    let agent = |who: &str, acted: bool| {
+fn agents(own: &str, peer: Option<(&str, &str)>, side: Side) -> Vec<Value> {
+    let agent = |(what, who): (&str, &str), acted: bool| {
         let role = if acted { ("110153", "Source Role ID") } else { ("110152", "Destination Role ID") };
-        json!({ "type": { "coding": [coding(DCM, role)] }, "who": named("entity", who), "requestor": acted })
+        json!({ "type": { "coding": [coding(DCM, role)] }, "who": named(what, who), "requestor": acted })
     };
     let own_acted = side == Side::Own || peer.is_none();
     let others = peer.map(|peer| agent(peer, !own_acted));
-    std::iter::once(agent(own, own_acted)).chain(others).collect()
+    std::iter::once(agent(("entity", own), own_acted)).chain(others).collect()
 }
 
 /// The entry itself: its leaf, and what it says that is no id of anything.

@@ -3,7 +3,7 @@
 
 use pakt_protocol::audit::{
     AdministratorStep, AgreementStep, BackupStep, DirectoryStep, Event, IntroductionStep, KeyStep, Kind, MessageStep,
-    tree,
+    Side, tree,
 };
 use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::record::receipt::{Tier, Verdict};
@@ -200,6 +200,9 @@ fn every_event_is_a_valid_audit_event_of_fhir_r4() {
         assert!(!agents.is_empty() && agents.iter().all(|agent| agent["requestor"].is_boolean()), "{event}");
         let acted = agents.iter().filter(|agent| agent["requestor"] == true).count();
         assert_eq!(acted, 1, "one who acted: {event}");
+        let of_own = |agent: &&Value| agent["who"]["identifier"]["value"] == OWN.to_string();
+        let own_acted = agents.iter().find(of_own).unwrap()["requestor"] == true;
+        assert_eq!(own_acted, entry.event.class().side == Side::Own, "who did it: {event}");
         assert_eq!(event["source"]["observer"]["identifier"]["value"], OWN.to_string());
         // Codes that are fixed by the type `code` and by value sets.
         assert!(["C", "R", "U", "D", "E"].contains(&event["action"].as_str().unwrap()), "{event}");

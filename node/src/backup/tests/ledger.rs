@@ -70,7 +70,7 @@ async fn p24_an_older_backup_brings_back_nothing_that_the_ledger_names() {
     let ledger = Ledger::new(path.clone(), node.mailroom.store.clone());
     ledger.flush().unwrap();
     let key = crate::backup::ledger::LedgerKey::of(node.mailroom.store.key());
-    let tags = crate::backup::ledger::read(&path, &key).unwrap();
+    let (tags, _) = crate::backup::ledger::read(&path, &key).unwrap();
     assert!((1..=3).all(|number| tags.contains(&key.tag(&PEER, &EnvelopeId([number; 16])))));
 }
 
@@ -90,6 +90,40 @@ async fn p24_a_ledger_of_another_node_or_a_changed_one_stops_the_restore() {
     assert!(matches!(damaged, Err(BackupError::Ledger(LedgerError::Damaged(_)))));
     assert!(!node.path("restored").exists());
     assert_eq!(node.restore_with(&bytes, |options| options.ledger = Some(path)).unwrap().purged, 1);
+}
+
+#[tokio::test]
+async fn p24_a_ledger_that_was_put_back_stops_the_restore() {
+    let node = Node::new(None);
+    let path = node.path("nord.purges");
+    let config = node.dir.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let named = format!("[backup]\nledger = {}", toml::Value::from(path.display().to_string()));
+    fs::write(&config, text.replace("[backup]", &named)).unwrap();
+    let mut copies = Vec::new();
+    for number in 1..=3 {
+        node.receive(number, &[100]).await;
+        Ledger::new(path.clone(), node.mailroom.store.clone()).flush().unwrap();
+        copies.push(fs::read(&path).unwrap());
+        node.purge(number).await;
+    }
+    Ledger::new(path.clone(), node.mailroom.store.clone()).flush().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let (bytes, _) = node.back_up();
+    let shorter = |result| matches!(result, Err(BackupError::Ledger(LedgerError::Shorter(_))));
+    let elsewhere = node.path("elsewhere");
+    for (at, copy) in copies.iter().enumerate() {
+        fs::write(&path, copy).unwrap();
+        fs::write(&elsewhere, copy).unwrap();
+        assert!(shorter(node.restore_with(&bytes, |_| {})), "{at} entries");
+        let there = node.restore_with(&bytes, |options| options.ledger = Some(elsewhere.clone()));
+        assert!(shorter(there), "{at} entries at another place");
+        assert!(!node.path("restored").exists());
+    }
+    // One that was begun at another place holds every purge, each once; and the whole one does.
+    node.receive(4, &[100]).await;
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(node.restore_with(&bytes, |_| {}).unwrap().purged, 0);
 }
 
 #[tokio::test]

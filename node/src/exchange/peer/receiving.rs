@@ -147,10 +147,12 @@ impl PeerActor {
             }
             Err(error) => {
                 tracing::error!(%envelope, %error, "an incoming envelope could not be kept");
-                Box::pin(
-                    self.refuse_receiving(envelope, if is_full(&error) { Refusal::NoSpace } else { Refusal::Busy }),
-                )
-                .await;
+                let reason = match error {
+                    MailError::IdTaken => Refusal::Conflict,
+                    _ if is_full(&error) => Refusal::NoSpace,
+                    _ => Refusal::Busy,
+                };
+                Box::pin(self.refuse_receiving(envelope, reason)).await;
             }
         }
     }

@@ -303,6 +303,10 @@ impl PeerActor {
         if matches!(found, Ok((_, None))) && self.was_purged(&offer.envelope) {
             return self.transmit(Answer::Refuse { envelope: offer.envelope, reason: Refusal::Purged }.into());
         }
+        if matches!(found, Ok((_, None))) && self.is_id_taken(&offer.envelope) {
+            tracing::warn!(envelope = %offer.envelope, peer = %self.entity, "it offers what another entity's message is named by");
+            return self.transmit(Answer::Refuse { envelope: offer.envelope, reason: Refusal::Conflict }.into());
+        }
         if let Ok((view, None)) = &found
             && lacks_only_room(view, &offer)
         {
@@ -331,6 +335,14 @@ impl PeerActor {
     fn was_purged(&self, envelope: &EnvelopeId) -> bool {
         self.context.mailroom.is_forgotten(&(self.entity, *envelope)).unwrap_or_else(|error| {
             tracing::error!(%envelope, %error, "the ledger's names could not be read");
+            false
+        })
+    }
+
+    /// Whether an id that this counterpart picked names something else here; a commit looks again.
+    fn is_id_taken(&self, envelope: &EnvelopeId) -> bool {
+        self.context.mailroom.is_id_taken(&(self.entity, *envelope)).unwrap_or_else(|error| {
+            tracing::error!(%envelope, %error, "the names of what is here could not be read");
             false
         })
     }

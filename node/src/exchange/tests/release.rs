@@ -1,7 +1,6 @@
 //! From `delivered` to `released` between two nodes, with and without a scanner.
 
 use pakt_protocol::controls::{Control, Evidence};
-use pakt_protocol::delivery::Reason;
 use pakt_protocol::record::receipt::{Tier, Verdict};
 use tokio_util::sync::CancellationToken;
 

@@ -13,13 +13,11 @@ use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, receipt_bytes, veri
 
 use super::*;
 use crate::entity::Entity;
-use crate::mailroom::MailError;
 use crate::mailroom::purge::Cause;
 use crate::mailroom::recall::Answered;
 use crate::mailroom::receipts::{advance, find};
 use crate::mailroom::retention::shift_retention;
 use crate::mailroom::rows::Stage;
-use crate::store::StoreError;
 use crate::store::tables::INBOX;
 
 const KEY: (EntityId, EnvelopeId) = (PEER, ENVELOPE);
@@ -377,5 +375,5 @@ async fn p24_what_was_purged_before_a_restore_goes_again_by_the_own_receipt() {
     received(&mailroom, &sealed, None).await;
     let foreign = Receipt { core: CoreHash([9; 32]), ..proof };
     assert!(!mailroom.purge_again(&own, bytes, foreign, Time(9)).await.unwrap());
-    assert!(mailroom.store.read(|tx| find(tx, KEY)).unwrap().is_some());
+    assert!(mailroom.store.read(|tx| find(tx, &KEY)).unwrap().is_some());
 }
