@@ -379,6 +379,11 @@ impl Delivery {
         next
     }
 
+    /// The wish to have it back could not be made durable: whoever wished it is told so, and it goes on without.
+    pub fn forget_recall(&mut self) {
+        self.record.recalling = false;
+    }
+
     /// The next output.
     pub fn poll_output(&mut self) -> Option<Output<Record, Event>> {
         self.outputs.poll()

@@ -178,3 +178,15 @@ fn warns_once_when_late() {
     }
     assert_eq!(events(&mut delivery), [Event::Warn(Reason::Unreachable)]);
 }
+
+#[test]
+fn a_recall_that_was_not_kept_can_be_wished_again() {
+    let mut delivery = start();
+    for input in [Input::PeerUp, Input::Accepted, Input::Left, Input::Recall] {
+        delivery.handle_input(input, at(1));
+    }
+    events(&mut delivery);
+    delivery.forget_recall();
+    delivery.handle_input(Input::Recall, at(2));
+    assert_eq!(events(&mut delivery), [Event::AskRecall]);
+}

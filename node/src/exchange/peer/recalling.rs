@@ -30,24 +30,45 @@ const ASK_EVERY: Duration = Duration::from_secs(20);
 /// Purges that a restored counterpart is shown, at most.
 const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
 
-/// What was asked for in this session.
+/// What is asked for.
 #[derive(Default)]
 pub(super) struct Recalling {
+    /// In this session.
     asked: HashSet<EnvelopeId>,
+    /// Why the last record of a delivery that could not be kept was not.
+    pub(super) unkept: Option<MailError>,
 }
 
 impl PeerActor {
     /// Somebody here wants an envelope back. The answer is whether that is noted; its row says how far it is.
     pub(super) async fn handle_recall(&mut self, envelope: EnvelopeId, reply: oneshot::Sender<Result<(), MailError>>) {
         let wanted = if self.deliveries.contains_key(&envelope) {
-            self.tell_delivery(envelope, DeliveryInput::Recall, Kept::default()).await;
-            Ok(())
+            self.recall_open(envelope).await
         } else {
             self.context.mailroom.want_back(envelope).await
         };
         self.recalling.asked.remove(&envelope);
         self.send_recalls().await;
         let _ = reply.send(wanted);
+    }
+
+    /// Wants back what is under way here.
+    ///
+    /// # Errors
+    /// When that could not be made durable: then it goes on as if nobody had wished it.
+    async fn recall_open(&mut self, envelope: EnvelopeId) -> Result<(), MailError> {
+        self.recalling.unkept = None;
+        self.tell_delivery(envelope, DeliveryInput::Recall, Kept::default()).await;
+        let kept = self.context.mailroom.envelope(&envelope).map(|row| row.delivery);
+        if kept.as_ref().is_ok_and(|kept| kept.recalling || !kept.state.is_open()) {
+            return Ok(());
+        }
+        // A wish of earlier that only could not be read stays.
+        let is_unkept = kept.is_ok() || self.recalling.unkept.is_some();
+        if let Some(delivery) = self.deliveries.get_mut(&envelope).filter(|_| is_unkept) {
+            delivery.forget_recall();
+        }
+        Err(self.recalling.unkept.take().or(kept.err()).unwrap_or(MailError::Missing))
     }
 
     /// Asks for what is wanted back and was not asked for in this session, a few at a time.

@@ -116,3 +116,14 @@ async fn p41_what_is_not_for_the_recipient_is_purged_and_the_sender_is_told() {
     a.stop().await;
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_that_is_not_durable_is_not_confirmed() {
+    let (a, b, id) = pair().await;
+    b.stop().await;
+    until("offline", || !a.exchange.peer(&id).online).await;
+    let envelope = a.send(&id, 1000).await;
+    a.mailroom.store.fail();
+    assert!(a.exchange.recall(&id, envelope).await.is_err());
+    a.stop().await;
+}
