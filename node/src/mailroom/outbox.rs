@@ -365,6 +365,8 @@ pub(crate) fn ask_again(tx: &mut WriteTx, passed: i64) -> Result<(), StoreError>
     for (_, id) in tx.prefix(&OPEN_ENVELOPES, &(), usize::MAX)? {
         if let Some(mut row) = tx.get(&OUT_ENVELOPES, &id)? {
             row.delivery.left = true;
+            // What was decided since is not known: it may have been recalled, and must not go out of its own accord.
+            row.delivery.stopped.get_or_insert(Reason::RestoredSince);
             row.delivery.shift(passed);
             tx.put(&OUT_ENVELOPES, &id, &row)?;
         }
@@ -451,6 +453,11 @@ fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String
             "Somebody at the recipient had taken the message before it could be purged. Talk to the recipient.",
             reason_text(Reason::RecalledTooLate).to_owned(),
         ),
+        Step::Report(Reason::RestoredSince) => (
+            "Not delivered",
+            "The recipient has signed that it does not hold the message and never will. Send it again if it is still wanted.",
+            reason_text(Reason::RestoredSince).to_owned(),
+        ),
         Step::Report(reason) => (
             "Not delivered",
             "The recipient has not got this message. Send it again once the reason is gone, or use another way.",
@@ -486,6 +493,7 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::Quarantined => "the recipient's malware check found something in it; nobody there sees it",
         Reason::Returned => "the recipient says that it is not for them, and has purged it",
         Reason::RecalledTooLate => "it was taken before the recall arrived",
+        Reason::RestoredSince => "this node was restored from a backup while it waited; it was not sent again",
         Reason::Fault => "a fault of this node; see its log",
         Reason::Refused(Refusal::NoAgreement) => "the recipient has no agreement in force with this entity",
         Reason::Refused(Refusal::UnknownGroup) => "the recipient has no such group",
