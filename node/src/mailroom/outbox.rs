@@ -10,7 +10,7 @@ use pakt_protocol::delivery::{self, Reason, Record, State};
 use pakt_protocol::ids::{EnvelopeId, MessageId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::envelope::{CORE_BYTES_MAX, EnvelopeCore};
-use pakt_protocol::record::receipt::Receipt;
+use pakt_protocol::record::receipt::{Receipt, Verdict};
 use pakt_protocol::record::roster::GroupId;
 use zeroize::Zeroizing;
 
@@ -424,9 +424,19 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
     super::inbox::add_item(tx, &InItem::Report(report)).map(drop)
 }
 
+/// Whether the receiver has signed that it purged the envelope; else it signed that it does not hold it.
+fn is_purge_held(row: &OutEnvelope) -> bool {
+    row.receipts.iter().any(|held| held.tier == Verdict::Recalled.place())
+}
+
 fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String) {
     let state = row.delivery.state;
     let (what, advice, reason) = match step {
+        Step::Resolved if state == State::Recalled && !is_purge_held(row) => (
+            "Recalled",
+            "The recipient has signed that it does not hold the message and never will.",
+            "it was taken back".to_owned(),
+        ),
         Step::Resolved if state == State::Recalled => (
             "Recalled",
             "The recipient has purged the message before anybody there had taken it, and has signed that.",

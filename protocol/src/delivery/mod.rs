@@ -206,6 +206,8 @@ impl Delivery {
             | (State::Delivered | State::Released, Verdict::Returned | Verdict::Recalled) => {
                 self.handle_receipt(verdict, now);
             }
+            // It was restored to before it came; only who wants it back is served by that.
+            (State::Delivered | State::Released, Verdict::NotHeld) if self.record.recalling => self.end_recalled(now),
             _ => {}
         }
     }
