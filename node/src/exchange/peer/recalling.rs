@@ -35,8 +35,31 @@ const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
 pub(super) struct Recalling {
     /// In this session.
     asked: HashSet<EnvelopeId>,
+    allowance: Allowance,
     /// Why the last record of a delivery that could not be kept was not.
     pub(super) unkept: Option<MailError>,
+}
+
+/// How many requests may go; it belongs to the counterpart, as its pace does, and outlives calls and sessions.
+#[derive(Default)]
+struct Allowance {
+    since: Option<Time>,
+    used: usize,
+}
+
+impl Allowance {
+    /// Requests that may go now.
+    fn left(&mut self, now: Time) -> usize {
+        if self.since.is_none_or(|since| now >= since + ASK_EVERY) {
+            (self.since, self.used) = (Some(now), 0);
+        }
+        ASK_AT_ONCE.saturating_sub(self.used)
+    }
+
+    /// When the next ones may go.
+    fn next_at(&self, now: Time) -> Time {
+        self.since.unwrap_or(now) + ASK_EVERY
+    }
 }
 
 impl PeerActor {
@@ -76,16 +99,21 @@ impl PeerActor {
         if !self.is_live() {
             return;
         }
+        let left = self.recalling.allowance.left(now());
+        if left == 0 {
+            return self.timers.set(Timer::Recalls, self.recalling.allowance.next_at(now()));
+        }
         let open = match self.context.mailroom.open_recalls(self.id).await {
             Ok(open) => open,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "the open recalls could not be read"),
         };
         let mut due: Vec<OutEnvelope> =
             open.into_iter().filter(|row| !self.recalling.asked.contains(&row.id)).collect();
-        if due.len() > ASK_AT_ONCE {
-            due.truncate(ASK_AT_ONCE);
-            self.timers.set(Timer::Recalls, now() + ASK_EVERY);
+        if due.len() > left {
+            due.truncate(left);
+            self.timers.set(Timer::Recalls, self.recalling.allowance.next_at(now()));
         }
+        self.recalling.allowance.used += due.len();
         for row in due {
             self.recalling.asked.insert(row.id);
             let request = RecallRequest {
@@ -104,7 +132,7 @@ impl PeerActor {
 
     /// The session is over: the next one asks again.
     pub(super) fn forget_recalls(&mut self) {
-        self.recalling = Recalling::default();
+        self.recalling.asked.clear();
         self.timers.clear(Timer::Recalls);
     }
 
@@ -172,5 +200,26 @@ impl PeerActor {
         if purged > 0 {
             tracing::warn!(agreement = %self.id, purged, "messages that the backup held had been purged: they are again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_it_is_called_the_pace_of_requests_is_kept() {
+        let start = Time::from_seconds(1_000);
+        let mut allowance = Allowance::default();
+        let mut sent = 0;
+        for _ in 0..300 {
+            let left = allowance.left(start);
+            allowance.used += left.min(1);
+            sent += left.min(1);
+        }
+        assert_eq!(sent, ASK_AT_ONCE);
+        assert_eq!(allowance.next_at(start), start + ASK_EVERY);
+        assert_eq!(allowance.left(start + (ASK_EVERY - Duration::from_secs(1))), 0);
+        assert_eq!(allowance.left(start + ASK_EVERY), ASK_AT_ONCE);
     }
 }
