@@ -10,7 +10,7 @@ use pakt_protocol::delivery::{self, Reason, Record, State};
 use pakt_protocol::ids::{EnvelopeId, MessageId};
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::envelope::{CORE_BYTES_MAX, EnvelopeCore};
-use pakt_protocol::record::receipt::Receipt;
+use pakt_protocol::record::receipt::{Receipt, Verdict};
 use pakt_protocol::record::roster::GroupId;
 use zeroize::Zeroizing;
 
@@ -365,6 +365,8 @@ pub(crate) fn ask_again(tx: &mut WriteTx, passed: i64) -> Result<(), StoreError>
     for (_, id) in tx.prefix(&OPEN_ENVELOPES, &(), usize::MAX)? {
         if let Some(mut row) = tx.get(&OUT_ENVELOPES, &id)? {
             row.delivery.left = true;
+            // What was decided since is not known: it may have been recalled, and must not go out of its own accord.
+            row.delivery.stopped.get_or_insert(Reason::RestoredSince);
             row.delivery.shift(passed);
             tx.put(&OUT_ENVELOPES, &id, &row)?;
         }
@@ -422,9 +424,19 @@ fn add_report(tx: &mut WriteTx, row: &OutEnvelope, step: Step) -> Result<(), Sto
     super::inbox::add_item(tx, &InItem::Report(report)).map(drop)
 }
 
+/// Whether the receiver has signed that it purged the envelope; else it signed that it does not hold it.
+fn is_purge_held(row: &OutEnvelope) -> bool {
+    row.receipts.iter().any(|held| held.tier == Verdict::Recalled.place())
+}
+
 fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String) {
     let state = row.delivery.state;
     let (what, advice, reason) = match step {
+        Step::Resolved if state == State::Recalled && !is_purge_held(row) => (
+            "Recalled",
+            "The recipient has signed that it does not hold the message and never will.",
+            "it was taken back".to_owned(),
+        ),
         Step::Resolved if state == State::Recalled => (
             "Recalled",
             "The recipient has purged the message before anybody there had taken it, and has signed that.",
@@ -450,6 +462,11 @@ fn words(message: &OutMessage, row: &OutEnvelope, step: Step) -> (String, String
             "Recall came too late",
             "Somebody at the recipient had taken the message before it could be purged. Talk to the recipient.",
             reason_text(Reason::RecalledTooLate).to_owned(),
+        ),
+        Step::Report(Reason::RestoredSince) => (
+            "Not delivered",
+            "The recipient has signed that it does not hold the message and never will. Send it again if it is still wanted.",
+            reason_text(Reason::RestoredSince).to_owned(),
         ),
         Step::Report(reason) => (
             "Not delivered",
@@ -486,6 +503,7 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::Quarantined => "the recipient's malware check found something in it; nobody there sees it",
         Reason::Returned => "the recipient says that it is not for them, and has purged it",
         Reason::RecalledTooLate => "it was taken before the recall arrived",
+        Reason::RestoredSince => "this node was restored from a backup while it waited; it was not sent again",
         Reason::Fault => "a fault of this node; see its log",
         Reason::Refused(Refusal::NoAgreement) => "the recipient has no agreement in force with this entity",
         Reason::Refused(Refusal::UnknownGroup) => "the recipient has no such group",

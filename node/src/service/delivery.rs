@@ -166,7 +166,8 @@ fn code_of(reason: Reason) -> ErrorCode {
         | Reason::ControlMissing
         | Reason::RateReached
         | Reason::RecalledTooLate
-        | Reason::Fault => ErrorCode::Failed,
+        | Reason::Fault
+        | Reason::RestoredSince => ErrorCode::Failed,
     }
 }
 

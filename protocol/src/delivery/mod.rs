@@ -206,6 +206,8 @@ impl Delivery {
             | (State::Delivered | State::Released, Verdict::Returned | Verdict::Recalled) => {
                 self.handle_receipt(verdict, now);
             }
+            // It was restored to before it came; only who wants it back is served by that.
+            (State::Delivered | State::Released, Verdict::NotHeld) if self.record.recalling => self.end_recalled(now),
             _ => {}
         }
     }
@@ -377,6 +379,11 @@ impl Delivery {
             next = next.min(self.record.next_attempt_at);
         }
         next
+    }
+
+    /// The wish to have it back could not be made durable: whoever wished it is told so, and it goes on without.
+    pub fn forget_recall(&mut self) {
+        self.record.recalling = false;
     }
 
     /// The next output.

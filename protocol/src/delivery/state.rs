@@ -129,6 +129,8 @@ pub enum Reason {
     RecalledTooLate,
     /// A fault of this node: it is tried again.
     Fault,
+    /// The sender was restored from a backup: what became of it since is not known here, so it is only asked about.
+    RestoredSince,
 }
 
 impl Reason {
@@ -154,6 +156,7 @@ impl Reason {
             Reason::Returned => "returned",
             Reason::RecalledTooLate => "recalled_too_late",
             Reason::Fault => "local_fault",
+            Reason::RestoredSince => "restored_since",
         }
     }
 }

@@ -178,3 +178,32 @@ fn warns_once_when_late() {
     }
     assert_eq!(events(&mut delivery), [Event::Warn(Reason::Unreachable)]);
 }
+
+#[test]
+fn a_recall_ends_where_the_receiver_was_restored_and_holds_nothing() {
+    for tier in [Tier::Delivered, Tier::Released] {
+        let mut delivery = start();
+        for input in [Input::PeerUp, Input::Accepted, Input::Left, Input::Receipt(Verdict::Held(tier))] {
+            delivery.handle_input(input, at(1));
+        }
+        events(&mut delivery);
+        delivery.handle_input(Input::Receipt(Verdict::NotHeld), at(2));
+        assert_eq!((delivery.record().state, events(&mut delivery)), (tier.into(), vec![]), "nobody wants it back");
+        delivery.handle_input(Input::Recall, at(3));
+        delivery.handle_input(Input::Receipt(Verdict::NotHeld), at(4));
+        assert_eq!(events(&mut delivery), [Event::AskRecall, Event::Resolved]);
+        assert_eq!((delivery.record().state, delivery.record().recalling), (State::Recalled, false));
+    }
+}
+
+#[test]
+fn a_recall_that_was_not_kept_can_be_wished_again() {
+    let mut delivery = start();
+    for input in [Input::PeerUp, Input::Accepted, Input::Left, Input::Recall] {
+        delivery.handle_input(input, at(1));
+    }
+    events(&mut delivery);
+    delivery.forget_recall();
+    delivery.handle_input(Input::Recall, at(2));
+    assert_eq!(events(&mut delivery), [Event::AskRecall]);
+}

@@ -30,18 +30,43 @@ const ASK_EVERY: Duration = Duration::from_secs(20);
 /// Purges that a restored counterpart is shown, at most.
 const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
 
-/// What was asked for in this session.
+/// What is asked for.
 #[derive(Default)]
 pub(super) struct Recalling {
+    /// In this session.
     asked: HashSet<EnvelopeId>,
+    allowance: Allowance,
+    /// Why the last record of a delivery that could not be kept was not.
+    pub(super) unkept: Option<MailError>,
+}
+
+/// How many requests may go; it belongs to the counterpart, as its pace does, and outlives calls and sessions.
+#[derive(Default)]
+struct Allowance {
+    since: Option<Time>,
+    used: usize,
+}
+
+impl Allowance {
+    /// Requests that may go now.
+    fn left(&mut self, now: Time) -> usize {
+        if self.since.is_none_or(|since| now >= since + ASK_EVERY) {
+            (self.since, self.used) = (Some(now), 0);
+        }
+        ASK_AT_ONCE.saturating_sub(self.used)
+    }
+
+    /// When the next ones may go.
+    fn next_at(&self, now: Time) -> Time {
+        self.since.unwrap_or(now) + ASK_EVERY
+    }
 }
 
 impl PeerActor {
     /// Somebody here wants an envelope back. The answer is whether that is noted; its row says how far it is.
     pub(super) async fn handle_recall(&mut self, envelope: EnvelopeId, reply: oneshot::Sender<Result<(), MailError>>) {
         let wanted = if self.deliveries.contains_key(&envelope) {
-            self.tell_delivery(envelope, DeliveryInput::Recall, Kept::default()).await;
-            Ok(())
+            self.recall_open(envelope).await
         } else {
             self.context.mailroom.want_back(envelope).await
         };
@@ -50,10 +75,33 @@ impl PeerActor {
         let _ = reply.send(wanted);
     }
 
+    /// Wants back what is under way here.
+    ///
+    /// # Errors
+    /// When that could not be made durable: then it goes on as if nobody had wished it.
+    async fn recall_open(&mut self, envelope: EnvelopeId) -> Result<(), MailError> {
+        self.recalling.unkept = None;
+        self.tell_delivery(envelope, DeliveryInput::Recall, Kept::default()).await;
+        let kept = self.context.mailroom.envelope(&envelope).map(|row| row.delivery);
+        if kept.as_ref().is_ok_and(|kept| kept.recalling || !kept.state.is_open()) {
+            return Ok(());
+        }
+        // A wish of earlier that only could not be read stays.
+        let is_unkept = kept.is_ok() || self.recalling.unkept.is_some();
+        if let Some(delivery) = self.deliveries.get_mut(&envelope).filter(|_| is_unkept) {
+            delivery.forget_recall();
+        }
+        Err(self.recalling.unkept.take().or(kept.err()).unwrap_or(MailError::Missing))
+    }
+
     /// Asks for what is wanted back and was not asked for in this session, a few at a time.
     pub(super) async fn send_recalls(&mut self) {
         if !self.is_live() {
             return;
+        }
+        let left = self.recalling.allowance.left(now());
+        if left == 0 {
+            return self.timers.set(Timer::Recalls, self.recalling.allowance.next_at(now()));
         }
         let open = match self.context.mailroom.open_recalls(self.id).await {
             Ok(open) => open,
@@ -61,10 +109,11 @@ impl PeerActor {
         };
         let mut due: Vec<OutEnvelope> =
             open.into_iter().filter(|row| !self.recalling.asked.contains(&row.id)).collect();
-        if due.len() > ASK_AT_ONCE {
-            due.truncate(ASK_AT_ONCE);
-            self.timers.set(Timer::Recalls, now() + ASK_EVERY);
+        if due.len() > left {
+            due.truncate(left);
+            self.timers.set(Timer::Recalls, self.recalling.allowance.next_at(now()));
         }
+        self.recalling.allowance.used += due.len();
         for row in due {
             self.recalling.asked.insert(row.id);
             let request = RecallRequest {
@@ -83,7 +132,7 @@ impl PeerActor {
 
     /// The session is over: the next one asks again.
     pub(super) fn forget_recalls(&mut self) {
-        self.recalling = Recalling::default();
+        self.recalling.asked.clear();
         self.timers.clear(Timer::Recalls);
     }
 
@@ -151,5 +200,26 @@ impl PeerActor {
         if purged > 0 {
             tracing::warn!(agreement = %self.id, purged, "messages that the backup held had been purged: they are again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_it_is_called_the_pace_of_requests_is_kept() {
+        let start = Time::from_seconds(1_000);
+        let mut allowance = Allowance::default();
+        let mut sent = 0;
+        for _ in 0..300 {
+            let left = allowance.left(start);
+            allowance.used += left.min(1);
+            sent += left.min(1);
+        }
+        assert_eq!(sent, ASK_AT_ONCE);
+        assert_eq!(allowance.next_at(start), start + ASK_EVERY);
+        assert_eq!(allowance.left(start + (ASK_EVERY - Duration::from_secs(1))), 0);
+        assert_eq!(allowance.left(start + ASK_EVERY), ASK_AT_ONCE);
     }
 }

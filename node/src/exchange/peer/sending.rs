@@ -262,7 +262,11 @@ impl PeerActor {
         } else if ask {
             self.ask_how_it_ended(envelope);
         }
-        if withdraw && let Some(sending) = self.sending.get_mut(&envelope) {
+        // What could not be kept must not show: a recall that nobody remembers takes nothing back.
+        if withdraw
+            && written != Written::Failed
+            && let Some(sending) = self.sending.get_mut(&envelope)
+        {
             sending.machine.handle_input(Input::Withdraw);
             Box::pin(self.pump_sending(envelope)).await;
         }
@@ -276,6 +280,7 @@ impl PeerActor {
             Ok(false) => Written::Overtaken,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
+                self.recalling.unkept = Some(error);
                 Written::Failed
             }
         }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use pakt_protocol::delivery::Reason;
+use pakt_protocol::delivery::{Delivery, Event, Input, Reason};
+use pakt_protocol::machine::Output;
 use pakt_protocol::record::receipt::{Tier, Verdict};
 
 use super::*;
+use crate::mailroom::outbox::ask_again;
 use crate::mailroom::purge::Cause;
 use crate::mailroom::receipts::advance;
 use crate::mailroom::rows::Stage;
@@ -115,4 +117,35 @@ async fn p41_what_is_not_for_the_recipient_is_purged_and_the_sender_is_told() {
     assert_eq!(a.state_of(&envelope), State::Refused);
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_that_is_not_durable_is_not_confirmed() {
+    let (a, b, id) = pair().await;
+    b.stop().await;
+    until("offline", || !a.exchange.peer(&id).online).await;
+    let envelope = a.send(&id, 1000).await;
+    a.mailroom.store.fail();
+    assert!(a.exchange.recall(&id, envelope).await.is_err());
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p24_what_waited_in_a_backup_is_asked_about_and_never_sent() {
+    let (a, b, id) = pair().await;
+    b.stop().await;
+    until("offline", || !a.exchange.peer(&id).online).await;
+    let envelope = a.send(&id, 1000).await;
+    let restored: Result<(), StoreError> = a.mailroom.store.write(|tx| ask_again(tx, 0)).await;
+    restored.unwrap();
+    let record = a.mailroom.envelope(&envelope).unwrap().delivery;
+    assert_eq!(record.stopped, Some(Reason::RestoredSince));
+    let mut delivery = Delivery::new(record, now());
+    delivery.handle_input(Input::PeerUp, now());
+    let outputs: Vec<_> = std::iter::from_fn(|| delivery.poll_output()).collect();
+    assert!(outputs.contains(&Output::Event(Event::Ask)), "{outputs:?}");
+    assert!(!outputs.contains(&Output::Event(Event::Attempt)), "{outputs:?}");
+    delivery.handle_input(Input::Receipt(Verdict::NotHeld), now());
+    assert_eq!((delivery.record().state, delivery.record().reason), (State::Refused, Some(Reason::RestoredSince)));
+    a.stop().await;
 }
