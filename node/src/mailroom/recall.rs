@@ -43,6 +43,8 @@ pub(crate) enum Answered {
     Stated,
     /// It is on hold: answered later.
     Waits,
+    /// The counterpart has asked for too many that never came: nothing is done, it asks again.
+    Later,
     /// It is about another core than came under this id.
     OtherCore,
 }

@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** a request is answered by a receipt only, once that is durable; asking again changes nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pakt_protocol::delivery::Input as DeliveryInput;
@@ -27,13 +27,15 @@ use crate::mailroom::rows::OutEnvelope;
 const ASK_AT_ONCE: usize = 32;
 /// The next ones follow after so long.
 const ASK_EVERY: Duration = Duration::from_secs(20);
+/// And what is not answered is asked for again in the same session after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// Purges that a restored counterpart is shown, at most.
 const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
 
 /// What was asked for in this session.
 #[derive(Default)]
 pub(super) struct Recalling {
-    asked: HashSet<EnvelopeId>,
+    asked: HashMap<EnvelopeId, Time>,
 }
 
 impl PeerActor {
@@ -50,7 +52,7 @@ impl PeerActor {
         let _ = reply.send(wanted);
     }
 
-    /// Asks for what is wanted back and was not asked for in this session, a few at a time.
+    /// Asks for what is wanted back and was not asked for lately in this session, a few at a time.
     pub(super) async fn send_recalls(&mut self) {
         if !self.is_live() {
             return;
@@ -59,14 +61,16 @@ impl PeerActor {
             Ok(open) => open,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "the open recalls could not be read"),
         };
-        let mut due: Vec<OutEnvelope> =
-            open.into_iter().filter(|row| !self.recalling.asked.contains(&row.id)).collect();
-        if due.len() > ASK_AT_ONCE {
-            due.truncate(ASK_AT_ONCE);
-            self.timers.set(Timer::Recalls, now() + ASK_EVERY);
+        if open.is_empty() {
+            return;
         }
+        let asked = &self.recalling.asked;
+        let is_due = |row: &OutEnvelope| asked.get(&row.id).is_none_or(|at| now().since(*at) >= ASK_AGAIN);
+        let mut due: Vec<OutEnvelope> = open.into_iter().filter(is_due).collect();
+        self.timers.set(Timer::Recalls, now() + if due.len() > ASK_AT_ONCE { ASK_EVERY } else { ASK_AGAIN });
+        due.truncate(ASK_AT_ONCE);
         for row in due {
-            self.recalling.asked.insert(row.id);
+            self.recalling.asked.insert(row.id, now());
             let request = RecallRequest {
                 sender: self.context.entity.id(),
                 recipient: self.entity,
@@ -102,7 +106,11 @@ impl PeerActor {
         // What was confirmed before must not take the answer away.
         self.write_held().await;
         let (mailroom, entity) = (self.context.mailroom.clone(), self.context.entity.clone());
-        let recalled = mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await;
+        let recalled = match self.may_settle(&envelope) {
+            Ok(true) => mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await,
+            Ok(false) => Ok(Answered::Later),
+            Err(error) => Err(error),
+        };
         match recalled {
             Ok(Answered::Stated) => {
                 tracing::info!(%envelope, peer = %self.entity, "a recall was answered");
@@ -110,6 +118,10 @@ impl PeerActor {
                 self.tell_owed().await;
             }
             Ok(Answered::Waits) => tracing::info!(%envelope, peer = %self.entity, "a recall waits: it is on hold"),
+            // It asks again.
+            Ok(Answered::Later) => {
+                tracing::debug!(%envelope, peer = %self.entity, "too many recalls of what never came")
+            }
             Ok(Answered::OtherCore) => self.close_session("a recall of what it did not send").await,
             Err(error) => tracing::error!(%envelope, %error, "a recall could not be followed"),
         }
