@@ -32,6 +32,8 @@ pub struct Changed {
     pub fresh: Vec<(u64, NumberGap)>,
     /// Gaps that closed.
     pub closed: usize,
+    /// Gaps that are new and have no place on record: they are only counted.
+    pub beyond: u64,
 }
 
 /// What came of a page about what this node has sent.
@@ -103,7 +105,10 @@ impl Rounds {
     /// When the store fails.
     pub fn open_gaps(&self) -> Result<u64, StoreError> {
         let rows = self.store.read(|tx| tx.prefix(&ROUNDS, &(), usize::MAX))?;
-        Ok(rows.into_iter().map(|((_, _), row): ((AgreementId, bool), RoundRow)| row.unseen).sum())
+        Ok(rows
+            .into_iter()
+            .map(|((_, _), row): ((AgreementId, bool), RoundRow)| row.unseen)
+            .fold(0, u64::saturating_add))
     }
 
     /// Somebody has dealt with the gaps of an agreement that are known.
@@ -317,7 +322,11 @@ impl Kept {
         let (agreement, side) = self.of;
         let key = (agreement, side.key());
         let mut row = tx.get(&ROUNDS, &key)?.unwrap_or_default();
-        let changed = self.write_gaps(tx)?;
+        let unseen =
+            |gaps: &[((AgreementId, bool, u64), NumberGap)]| gaps.iter().filter(|(_, gap)| !gap.seen).count() as u64;
+        // Those that have no place on record.
+        let mut beyond = row.unseen.saturating_sub(unseen(&tx.prefix(&NUMBER_GAPS, &key, GAPS_MAX)?));
+        let mut changed = self.write_gaps(tx)?;
         let (first, last) = self.within;
         row.tally = if row.next == Some(first) { add(row.tally, self.tally) } else { self.tally };
         (row.round, row.next) = (self.round, last.checked_add(1));
@@ -325,11 +334,14 @@ impl Kept {
             row.evidence = Some(self.evidence);
         }
         let gaps = tx.prefix(&NUMBER_GAPS, &key, GAPS_MAX)?;
-        row.unseen = gaps.iter().filter(|(_, gap)| !gap.seen).count() as u64;
         if gaps.is_empty() {
             row.evidence = None;
         }
         if row.next.is_none() {
+            let before = row.complete.map_or(0, |complete| complete.tally.gaps);
+            let unrecorded = row.tally.gaps.saturating_sub(recorded(&gaps, side));
+            changed.beyond = row.tally.gaps.saturating_sub(before).min(unrecorded);
+            beyond = beyond.saturating_add(changed.beyond).min(unrecorded);
             let now = ambient::service_now();
             row.complete = Some(Complete { at: now, wall: ambient::now(), tally: row.tally });
             let has_gap = !gaps.is_empty();
@@ -339,6 +351,7 @@ impl Kept {
                 audit::append(tx, Event::Reconciled { agreement, sent: side == Side::Sent, gaps: gaps.len() as u64 })?;
             }
         }
+        row.unseen = unseen(&gaps).saturating_add(beyond);
         tx.put(&ROUNDS, &key, &row)?;
         Ok(changed)
     }
@@ -377,6 +390,11 @@ impl Kept {
         }
         Ok(changed)
     }
+}
+
+/// Gaps on record that a round counts: its receiver sees by itself that a number was given twice.
+fn recorded(gaps: &[((AgreementId, bool, u64), NumberGap)], side: Side) -> u64 {
+    gaps.iter().filter(|(_, gap)| gap.kind != GapKind::Twice || side == Side::Sent).count() as u64
 }
 
 /// Puts one gap on record, unless there is one at this number or there are `max` already.

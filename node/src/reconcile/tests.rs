@@ -314,3 +314,38 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
     }
     assert_eq!(b.gaps(Side::Received).len(), GAPS_MAX);
 }
+
+#[test]
+fn p30_a_loss_beyond_those_on_record_is_an_alarm() {
+    let (a, b) = (node(10), node(20));
+    let most = GAPS_MAX as u64;
+    for number in 1..=most + 3 {
+        a.submit(id(number));
+        b.arrived(number, id(number));
+        a.ended(number, id(number), Some(Time::from_seconds(number)));
+    }
+    lose(&b, 1..=most);
+    round(&a, &b);
+    let unseen = |node: &Node| node.rounds.open_gaps().unwrap();
+    assert_eq!((unseen(&a), unseen(&b)), (most, most));
+    for node in [&a, &b] {
+        block_on(node.rounds.seen(AGREEMENT)).unwrap();
+    }
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (0, 0));
+    lose(&b, [most + 1]);
+    let (compared, changed) = round(&a, &b);
+    assert_eq!((compared.changed.beyond, changed.beyond), (1, 1));
+    // Said once, counted until somebody has dealt with it.
+    let (compared, changed) = round(&a, &b);
+    assert_eq!((compared.changed.beyond, changed.beyond), (0, 0));
+    assert_eq!((unseen(&a), unseen(&b)), (1, 1));
+    block_on(a.rounds.seen(AGREEMENT)).unwrap();
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (0, 1));
+    // A place on record is free: it is there by its name, and not counted twice.
+    b.arrived(1, id(1));
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (1, 1));
+    assert!(b.gaps(Side::Received).iter().any(|(_, number, _)| *number == most + 1));
+}

@@ -177,6 +177,13 @@ impl PeerActor {
                 "a reconciliation shows a gap"
             );
         }
+        if changed.beyond > 0 {
+            let count = changed.beyond;
+            tracing::error!(
+                agreement = %self.id, peer = %self.entity, side = side.as_str(), count,
+                "a reconciliation shows gaps for which there is no place on record"
+            );
+        }
         if changed.closed > 0 {
             let count = changed.closed;
             tracing::info!(agreement = %self.id, peer = %self.entity, side = side.as_str(), count, "a gap has closed");
