@@ -160,8 +160,20 @@ impl Rounds {
         Ok(Stated { signed, body, unaccounted: page.unaccounted })
     }
 
-    /// Compares the counterpart's statement with what is held, keeps what that shows, and signs the answer. Blocks on the
-    /// disk.
+    /// The highest number that is held of what the counterpart has sent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn highest_held(&self, agreement: AgreementId) -> Result<u64, StoreError> {
+        let all = (agreement, 0)..=(agreement, u64::MAX);
+        let rows: Vec<((AgreementId, u64), EnvelopeId)> =
+            self.store.read(|tx| tx.range_backwards(&HELD_NUMBERS, all, 1))?;
+        Ok(rows.first().map_or(0, |((_, number), _)| *number))
+    }
+
+    /// Compares the counterpart's statement with what is held, keeps what that shows, and signs the answer. Numbers above
+    /// `highest`, the highest that was held when the statement arrived, may be younger than it and are left out. Blocks on
+    /// the disk.
     ///
     /// # Errors
     /// When the store fails.
@@ -169,7 +181,7 @@ impl Rounds {
         &self,
         (agreement, reader): (AgreementId, EntityId),
         asked: Signed<SentStatement>,
-        sent: &SentStatement,
+        (sent, highest): (&SentStatement, u64),
     ) -> Result<(Signed<HeldStatement>, Changed), StoreError> {
         let of = (agreement, Side::Received);
         let ((last, held), restores, twice) = self.store.read(|tx| {
@@ -177,6 +189,7 @@ impl Rounds {
             let twice = tx.prefix(&NUMBER_GAPS, &(of.0, of.1.key()), GAPS_MAX)?;
             Ok((held_page(tx, of.0, (sent.first, sent.last))?, restores, twice))
         })?;
+        let held = held.within(sent.first, highest);
         let findings = compare(sent, (last, &held), restores);
         let mut gaps = gaps_of(&findings);
         let mut named: Vec<(u64, EnvelopeId)> = twice

@@ -150,7 +150,7 @@ fn round(a: &Node, b: &Node) -> (Compared, Changed) {
     let number = a.rounds.row(&AGREEMENT, Side::Sent).unwrap().round + 1;
     let stated = a.rounds.state((AGREEMENT, b.entity.id()), number, 1).unwrap();
     let asked = stated.signed.clone();
-    let (answer, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, &stated.body).unwrap();
+    let (answer, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, (&stated.body, u64::MAX)).unwrap();
     let held = verify_held(&answer, &stated.signed, b.entity.current().node()).unwrap();
     let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, &held)).unwrap();
     block_on(b.rounds.name_lost(AGREEMENT, compared.named.clone())).unwrap();
@@ -304,7 +304,7 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
         let own = a.entity.current();
         pakt_protocol::record::Signed::create(body, |domain, bytes| own.statement().sign(domain, bytes))
     };
-    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), sign(&body), &body).unwrap();
+    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), sign(&body), (&body, u64::MAX)).unwrap();
     assert_eq!((changed.fresh.len(), b.gaps(Side::Received).len()), (GAPS_MAX, GAPS_MAX));
     let tally = b.rounds.row(&AGREEMENT, Side::Received).unwrap().tally;
     assert_eq!((tally.gaps, tally.held), (u64::MAX - 41, 41));
@@ -313,6 +313,23 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
         assert!(number > 0 || b.gaps(Side::Received).len() == GAPS_MAX);
     }
     assert_eq!(b.gaps(Side::Received).len(), GAPS_MAX);
+}
+
+#[test]
+fn p30_what_comes_after_the_statement_is_no_gap() {
+    let (a, b) = pair();
+    let stated = a.rounds.state((AGREEMENT, b.entity.id()), 1, 1).unwrap();
+    assert_eq!(b.rounds.highest_held(AGREEMENT).unwrap(), 41);
+    let highest = b.rounds.highest_held(AGREEMENT).unwrap();
+    // The answer waits for its turn; meanwhile the next message is sent and committed.
+    b.arrived(a.submit(id(42)), id(42));
+    let asked = (AGREEMENT, a.entity.id());
+    let (answer, changed) = b.rounds.answer(asked, stated.signed.clone(), (&stated.body, highest)).unwrap();
+    let held = verify_held(&answer, &stated.signed, b.entity.current().node()).unwrap();
+    assert_eq!((held.last, held.held.count()), (u64::MAX, 41), "the round is complete");
+    let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, &held)).unwrap();
+    assert_eq!((compared.changed, changed), Default::default());
+    assert_eq!((a.gaps(Side::Sent), b.gaps(Side::Received)), (vec![], vec![]));
 }
 
 #[test]

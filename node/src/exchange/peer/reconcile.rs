@@ -21,11 +21,13 @@ const NOT_STORED: &str = "a reconciliation could not be read or kept";
 pub(super) struct Reconciling {
     machine: Reconciler,
     stated: Option<Stated>,
+    /// The highest number that was held here when the counterpart's statement arrived.
+    highest: u64,
 }
 
 impl Default for Reconciling {
     fn default() -> Reconciling {
-        Reconciling { machine: Reconciler::new(Known::default(), now()), stated: None }
+        Reconciling { machine: Reconciler::new(Known::default(), now()), stated: None, highest: 0 }
     }
 }
 
@@ -65,6 +67,11 @@ impl PeerActor {
 
     /// The counterpart says what it has sent.
     pub(super) async fn take_sent_statement(&mut self, message: Reconcile) {
+        // It is answered later: what comes meanwhile is unknown to it.
+        match self.context.rounds.highest_held(self.id) {
+            Ok(highest) => self.reconciling.highest = highest,
+            Err(error) => return tracing::error!(agreement = %self.id, %error, NOT_STORED),
+        }
         self.tell_reconciler(Input::Statement(message.statement)).await;
     }
 
@@ -156,8 +163,9 @@ impl PeerActor {
         let sent = verify_sent(&signed, &self.id, &agreement.node, &own)
             .map_err(|_| Trouble::Misbehaved("this is no valid statement of what was sent"))?;
         let (rounds, to) = (self.context.rounds.clone(), (self.id, self.entity));
+        let highest = self.reconciling.highest;
         let (answer, changed, is_last) = blocking(move || {
-            let (answer, changed) = rounds.answer(to, signed, &sent)?;
+            let (answer, changed) = rounds.answer(to, signed, (&sent, highest))?;
             let is_last = answer.peek().is_ok_and(|held| held.last == u64::MAX);
             Ok((answer, changed, is_last))
         })
