@@ -22,6 +22,7 @@ use crate::ambient;
 use crate::mailroom::MailError;
 use crate::mailroom::recall::Answered;
 use crate::mailroom::rows::OutEnvelope;
+use crate::store::StoreError;
 
 /// Requests that are sent at once; a counterpart takes two records a second for ever.
 const ASK_AT_ONCE: usize = 32;
@@ -31,11 +32,22 @@ const ASK_EVERY: Duration = Duration::from_secs(20);
 const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// Purges that a restored counterpart is shown, at most.
 const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
+/// And their bytes: they must find room among what waits to be sent in a session.
+const SHOWN_BYTES_MAX: usize = 16 << 20;
 
-/// What was asked for in this session.
+/// What was asked for and shown in this session.
 #[derive(Default)]
 pub(super) struct Recalling {
     asked: HashMap<EnvelopeId, Time>,
+    /// The restore of the counterpart after which it was shown what it had purged.
+    shown: Option<u64>,
+}
+
+impl Recalling {
+    /// Whether the counterpart was not shown its purges yet after this restore; from now on it was.
+    fn is_unshown(&mut self, generation: u64) -> bool {
+        self.shown.replace(generation) != Some(generation)
+    }
 }
 
 impl PeerActor {
@@ -127,17 +139,27 @@ impl PeerActor {
         }
     }
 
-    /// A counterpart that was restored since is shown what it had purged, by its own receipts.
-    pub(super) fn show_purges(&mut self, since: Time) {
-        let purges = match self.context.mailroom.purges_of(&self.entity, since) {
+    /// A counterpart that was restored is shown what it had purged, by its own receipts: the newest, whatever its clock says
+    /// of the time of its backup, and once in a session, however often it says that it was restored.
+    pub(super) async fn show_purges(&mut self, generation: u64) {
+        if !self.recalling.is_unshown(generation) {
+            return;
+        }
+        let (mailroom, counterpart) = (self.context.mailroom.clone(), self.entity);
+        let read = tokio::task::spawn_blocking(move || mailroom.purges_of(&counterpart, SHOWN_MAX)).await;
+        let (purges, total) = match read.unwrap_or(Err(StoreError::Panicked.into())) {
             Ok(purges) => purges,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "purges could not be read"),
         };
-        if purges.len() > SHOWN_MAX {
-            tracing::warn!(agreement = %self.id, purges = purges.len(), "more purges than a restored counterpart is shown");
+        let mut room = SHOWN_BYTES_MAX;
+        let fits = |receipt: &&Vec<u8>| {
+            room = room.saturating_sub(receipt.len());
+            room > 0
+        };
+        let shown = &purges[purges.len() - purges.iter().rev().take_while(fits).count()..];
+        if total > shown.len() {
+            tracing::warn!(agreement = %self.id, purges = total, "more purges than a restored counterpart is shown");
         }
-        // The newest: of older ones the backup knows.
-        let shown = &purges[purges.len().saturating_sub(SHOWN_MAX)..];
         for receipts in shown.chunks(PURGED_BEFORE_MAX) {
             self.transmit(PurgedBefore { receipts: receipts.to_vec() }.into());
         }
@@ -163,5 +185,17 @@ impl PeerActor {
         if purged > 0 {
             tracing::warn!(agreement = %self.id, purged, "messages that the backup held had been purged: they are again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_that_comes_again_shows_nothing_again() {
+        let mut recalling = Recalling::default();
+        let shown: Vec<bool> = [1, 1, 1, 2, 2].into_iter().map(|generation| recalling.is_unshown(generation)).collect();
+        assert_eq!(shown, [true, false, false, true, false]);
     }
 }
