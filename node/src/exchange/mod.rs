@@ -30,6 +30,8 @@ mod tests;
 mod tests_introductions;
 #[cfg(test)]
 mod tests_reconcile;
+#[cfg(test)]
+mod tests_settling;
 mod urgent;
 
 use std::collections::HashMap;

@@ -12,6 +12,7 @@
 //!
 //! **Invariant:** whatever is answered is durable, and what contradicts it can no longer happen.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use pakt_keys::EntityId;
@@ -43,6 +44,8 @@ pub(crate) enum Answered {
     Stated,
     /// It is on hold: answered later.
     Waits,
+    /// The counterpart has asked for too many that never came: nothing is done, it asks again.
+    Later,
     /// It is about another core than came under this id.
     OtherCore,
 }
@@ -211,25 +214,29 @@ impl Mailroom {
         Ok(open)
     }
 
-    /// Receipts in which a counterpart has stated since then that it purged something, oldest first.
+    /// The newest receipts in which a counterpart has stated that it purged something, oldest first, at most `max`; and how
+    /// many there are. Reads every envelope that was sent: blocks on the disk.
     ///
     /// # Errors
     /// [`MailError::Store`].
-    pub(crate) fn purges_of(&self, counterpart: &EntityId, since: Time) -> Result<Vec<Vec<u8>>, MailError> {
+    pub(crate) fn purges_of(&self, counterpart: &EntityId, max: usize) -> Result<(Vec<Vec<u8>>, usize), MailError> {
         let places = [Verdict::Recalled.place(), Verdict::Returned.place()];
-        let mut stated = Vec::new();
+        let (mut newest, mut total) = (BTreeSet::new(), 0);
         self.store.read(|tx| {
             tx.scan(&OUT_ENVELOPES, .., |_, row: OutEnvelope| {
                 if row.entity == *counterpart {
-                    let purges =
-                        row.receipts.into_iter().filter(|held| places.contains(&held.tier) && held.at >= since);
-                    stated.extend(purges.map(|held| (held.at, held.bytes)));
+                    for held in row.receipts.into_iter().filter(|held| places.contains(&held.tier)) {
+                        total += 1;
+                        newest.insert((held.at, held.bytes));
+                    }
+                    while newest.len() > max {
+                        newest.pop_first();
+                    }
                 }
                 Ok(ControlFlow::Continue(()))
             })
         })?;
-        stated.sort();
-        Ok(stated.into_iter().map(|(_, bytes)| bytes).collect())
+        Ok((newest.into_iter().map(|(_, bytes)| bytes).collect(), total))
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Changed {
     pub fresh: Vec<(u64, NumberGap)>,
     /// Gaps that closed.
     pub closed: usize,
+    /// Gaps that are new and have no place on record: they are only counted.
+    pub beyond: u64,
 }
 
 /// What came of a page about what this node has sent.
@@ -116,7 +118,10 @@ impl Rounds {
     /// When the store fails.
     pub fn open_gaps(&self) -> Result<u64, StoreError> {
         let rows = self.store.read(|tx| tx.prefix(&ROUNDS, &(), usize::MAX))?;
-        Ok(rows.into_iter().map(|((_, _), row): ((AgreementId, bool), RoundRow)| row.unseen).sum())
+        Ok(rows
+            .into_iter()
+            .map(|((_, _), row): ((AgreementId, bool), RoundRow)| row.unseen)
+            .fold(0, u64::saturating_add))
     }
 
     /// Somebody has dealt with the gaps of an agreement that are known.
@@ -168,8 +173,20 @@ impl Rounds {
         Ok(Stated { signed, body, chain: identity.chain().clone(), unaccounted: page.unaccounted })
     }
 
+    /// The highest number that is held of what the counterpart has sent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn highest_held(&self, agreement: AgreementId) -> Result<u64, StoreError> {
+        let all = (agreement, 0)..=(agreement, u64::MAX);
+        let rows: Vec<((AgreementId, u64), EnvelopeId)> =
+            self.store.read(|tx| tx.range_backwards(&HELD_NUMBERS, all, 1))?;
+        Ok(rows.first().map_or(0, |((_, number), _)| *number))
+    }
+
     /// Compares the counterpart's statement, whose signer `sender` certifies, with what is held, keeps what that shows, and
-    /// signs the answer. Blocks on the disk.
+    /// signs the answer. Numbers above `highest`, the highest that was held when the statement arrived, may be younger than it
+    /// and are left out. Blocks on the disk.
     ///
     /// # Errors
     /// When the store fails.
@@ -177,7 +194,7 @@ impl Rounds {
         &self,
         (agreement, reader): (AgreementId, EntityId),
         (asked, sender): (Signed<SentStatement>, CertificateChain),
-        sent: &SentStatement,
+        (sent, highest): (&SentStatement, u64),
     ) -> Result<(Signed<HeldStatement>, Changed), StoreError> {
         let of = (agreement, Side::Received);
         let ((last, held), restores, twice) = self.store.read(|tx| {
@@ -185,6 +202,7 @@ impl Rounds {
             let twice = tx.prefix(&NUMBER_GAPS, &(of.0, of.1.key()), GAPS_MAX)?;
             Ok((held_page(tx, of.0, (sent.first, sent.last))?, restores, twice))
         })?;
+        let held = held.within(sent.first, highest);
         let findings = compare(sent, (last, &held), restores);
         let mut gaps = gaps_of(&findings);
         let mut named: Vec<(u64, EnvelopeId)> = twice
@@ -334,7 +352,11 @@ impl Kept {
         let (agreement, side) = self.of;
         let key = (agreement, side.key());
         let mut row = tx.get(&ROUNDS, &key)?.unwrap_or_default();
-        let changed = self.write_gaps(tx)?;
+        let unseen =
+            |gaps: &[((AgreementId, bool, u64), NumberGap)]| gaps.iter().filter(|(_, gap)| !gap.seen).count() as u64;
+        // Those that have no place on record.
+        let mut beyond = row.unseen.saturating_sub(unseen(&tx.prefix(&NUMBER_GAPS, &key, GAPS_MAX)?));
+        let mut changed = self.write_gaps(tx)?;
         let (first, last) = self.within;
         row.tally = if row.next == Some(first) { add(row.tally, self.tally) } else { self.tally };
         (row.round, row.next) = (self.round, last.checked_add(1));
@@ -343,12 +365,15 @@ impl Kept {
             row.evidence = Some(Evidence { sent, held });
         }
         let gaps = tx.prefix(&NUMBER_GAPS, &key, GAPS_MAX)?;
-        row.unseen = gaps.iter().filter(|(_, gap)| !gap.seen).count() as u64;
         if gaps.is_empty() {
             row.evidence = None;
         }
         self.write_shown(tx, !gaps.is_empty())?;
         if row.next.is_none() {
+            let before = row.complete.map_or(0, |complete| complete.tally.gaps);
+            let unrecorded = row.tally.gaps.saturating_sub(recorded(&gaps, side));
+            changed.beyond = row.tally.gaps.saturating_sub(before).min(unrecorded);
+            beyond = beyond.saturating_add(changed.beyond).min(unrecorded);
             let now = ambient::service_now();
             row.complete = Some(Complete { at: now, wall: ambient::now(), tally: row.tally });
             let has_gap = !gaps.is_empty();
@@ -358,6 +383,7 @@ impl Kept {
                 audit::append(tx, Event::Reconciled { agreement, sent: side == Side::Sent, gaps: gaps.len() as u64 })?;
             }
         }
+        row.unseen = unseen(&gaps).saturating_add(beyond);
         tx.put(&ROUNDS, &key, &row)?;
         Ok(changed)
     }
@@ -407,6 +433,11 @@ impl Kept {
         }
         Ok(changed)
     }
+}
+
+/// Gaps on record that a round counts: its receiver sees by itself that a number was given twice.
+fn recorded(gaps: &[((AgreementId, bool, u64), NumberGap)], side: Side) -> u64 {
+    gaps.iter().filter(|(_, gap)| gap.kind != GapKind::Twice || side == Side::Sent).count() as u64
 }
 
 /// Puts one gap on record, unless there is one at this number or there are `max` already.

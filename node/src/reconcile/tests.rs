@@ -152,7 +152,7 @@ fn round(a: &Node, b: &Node) -> (Compared, Changed) {
     let stated = a.rounds.state((AGREEMENT, b.entity.id()), number, 1).unwrap();
     let asked = stated.signed.clone();
     let asked = (asked, a.entity.chain());
-    let (answer, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, &stated.body).unwrap();
+    let (answer, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, (&stated.body, u64::MAX)).unwrap();
     let held = verify_held(&answer, &stated.signed, b.entity.current().node()).unwrap();
     let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, b.entity.chain()), &held).unwrap();
     block_on(b.rounds.name_lost(AGREEMENT, compared.named.clone())).unwrap();
@@ -327,7 +327,7 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
         pakt_protocol::record::Signed::create(body, |domain, bytes| own.statement().sign(domain, bytes))
     };
     let asked = (sign(&body), a.entity.chain());
-    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, &body).unwrap();
+    let (_, changed) = b.rounds.answer((AGREEMENT, a.entity.id()), asked, (&body, u64::MAX)).unwrap();
     assert_eq!((changed.fresh.len(), b.gaps(Side::Received).len()), (GAPS_MAX, GAPS_MAX));
     let tally = b.rounds.row(&AGREEMENT, Side::Received).unwrap().tally;
     assert_eq!((tally.gaps, tally.held), (u64::MAX - 41, 41));
@@ -336,4 +336,57 @@ fn p19_a_statement_of_countless_numbers_costs_little() {
         assert!(number > 0 || b.gaps(Side::Received).len() == GAPS_MAX);
     }
     assert_eq!(b.gaps(Side::Received).len(), GAPS_MAX);
+}
+
+#[test]
+fn p30_what_comes_after_the_statement_is_no_gap() {
+    let (a, b) = pair();
+    let stated = a.rounds.state((AGREEMENT, b.entity.id()), 1, 1).unwrap();
+    assert_eq!(b.rounds.highest_held(AGREEMENT).unwrap(), 41);
+    let highest = b.rounds.highest_held(AGREEMENT).unwrap();
+    // The answer waits for its turn; meanwhile the next message is sent and committed.
+    b.arrived(a.submit(id(42)), id(42));
+    let asked = (AGREEMENT, a.entity.id());
+    let (answer, changed) =
+        b.rounds.answer(asked, (stated.signed.clone(), a.entity.chain()), (&stated.body, highest)).unwrap();
+    let held = verify_held(&answer, &stated.signed, b.entity.current().node()).unwrap();
+    assert_eq!((held.last, held.held.count()), (u64::MAX, 41), "the round is complete");
+    let compared = a.rounds.take_answer(AGREEMENT, &stated, (answer, b.entity.chain()), &held).unwrap();
+    assert_eq!((compared.changed, changed), Default::default());
+    assert_eq!((a.gaps(Side::Sent), b.gaps(Side::Received)), (vec![], vec![]));
+}
+
+#[test]
+fn p30_a_loss_beyond_those_on_record_is_an_alarm() {
+    let (a, b) = (node(10), node(20));
+    let most = GAPS_MAX as u64;
+    for number in 1..=most + 3 {
+        a.submit(id(number));
+        b.arrived(number, id(number));
+        a.ended(number, id(number), Some(Time::from_seconds(number)));
+    }
+    lose(&b, 1..=most);
+    round(&a, &b);
+    let unseen = |node: &Node| node.rounds.open_gaps().unwrap();
+    assert_eq!((unseen(&a), unseen(&b)), (most, most));
+    for node in [&a, &b] {
+        block_on(node.rounds.seen(AGREEMENT)).unwrap();
+    }
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (0, 0));
+    lose(&b, [most + 1]);
+    let (compared, changed) = round(&a, &b);
+    assert_eq!((compared.changed.beyond, changed.beyond), (1, 1));
+    // Said once, counted until somebody has dealt with it.
+    let (compared, changed) = round(&a, &b);
+    assert_eq!((compared.changed.beyond, changed.beyond), (0, 0));
+    assert_eq!((unseen(&a), unseen(&b)), (1, 1));
+    block_on(a.rounds.seen(AGREEMENT)).unwrap();
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (0, 1));
+    // A place on record is free: it is there by its name, and not counted twice.
+    b.arrived(1, id(1));
+    round(&a, &b);
+    assert_eq!((unseen(&a), unseen(&b)), (1, 1));
+    assert!(b.gaps(Side::Received).iter().any(|(_, number, _)| *number == most + 1));
 }

@@ -1,4 +1,5 @@
-//! How many records a counterpart may show: each costs a commit, and nobody needs many.
+//! How many records a counterpart may show, and how many envelopes it may have settled that never came: each costs a commit,
+//! the latter rows for ever, and nobody needs many.
 //!
 //! **Invariant:** the allowance belongs to the counterpart, not to the session: dialling again gives none.
 
@@ -12,32 +13,61 @@ const BURST_MAX: u32 = 256;
 /// And one more after so long.
 const ONE_EVERY: Duration = Duration::from_millis(500);
 
-/// What is left of a counterpart's allowance.
+/// Envelopes that never came and may be settled as such at once.
+const NEVER_HELD_MAX: u32 = 64;
+/// And one more after so long; whoever was not answered asks again later.
+const NEVER_HELD_EVERY: Duration = Duration::from_secs(1);
+
+/// So many at once, and one more after every interval.
 #[derive(Debug)]
-pub(super) struct Pace {
+struct Allowance {
+    max: u32,
+    every: Duration,
     left: u32,
     since: Time,
 }
 
-impl Pace {
-    /// A full allowance.
-    pub(super) fn new(now: Time) -> Pace {
-        Pace { left: BURST_MAX, since: now }
+impl Allowance {
+    fn full(max: u32, every: Duration, now: Time) -> Allowance {
+        Allowance { max, every, left: max, since: now }
     }
 
-    /// Whether this message may be taken now.
-    pub(super) fn allows(&mut self, message: &Message, now: Time) -> bool {
-        if !is_record(message) {
-            return true;
-        }
-        let earned = now.since(self.since).as_millis() / ONE_EVERY.as_millis();
+    fn take(&mut self, now: Time) -> bool {
+        let earned = now.since(self.since).as_millis() / self.every.as_millis();
         if earned > 0 {
-            self.left = BURST_MAX.min(self.left.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)));
+            self.left = self.max.min(self.left.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)));
             self.since = now;
         }
         let allowed = self.left > 0;
         self.left = self.left.saturating_sub(1);
         allowed
+    }
+}
+
+/// What is left of a counterpart's allowances.
+#[derive(Debug)]
+pub(super) struct Pace {
+    records: Allowance,
+    never_held: Allowance,
+}
+
+impl Pace {
+    /// Full allowances.
+    pub(super) fn new(now: Time) -> Pace {
+        Pace {
+            records: Allowance::full(BURST_MAX, ONE_EVERY, now),
+            never_held: Allowance::full(NEVER_HELD_MAX, NEVER_HELD_EVERY, now),
+        }
+    }
+
+    /// Whether this message may be taken now.
+    pub(super) fn allows(&mut self, message: &Message, now: Time) -> bool {
+        !is_record(message) || self.records.take(now)
+    }
+
+    /// Whether an envelope that never came may be settled as such now.
+    pub(super) fn allows_never_held(&mut self, now: Time) -> bool {
+        self.never_held.take(now)
     }
 }
 
@@ -90,5 +120,15 @@ mod tests {
         assert!(!pace.allows(&record, later));
         let much_later = later + ONE_EVERY * 1_000_000;
         assert_eq!((0..1_000).filter(|_| pace.allows(&record, much_later)).count(), BURST_MAX as usize);
+    }
+    #[test]
+    fn what_never_came_is_settled_at_a_pace_of_its_own() {
+        let mut pace = Pace::new(Time(0));
+        assert!((0..NEVER_HELD_MAX).all(|_| pace.allows_never_held(Time(0))));
+        assert!(!pace.allows_never_held(Time(0)));
+        assert!(pace.allows(&Message::Contact(Contact { file: vec![] }), Time(0)), "records have theirs");
+        assert!(
+            pace.allows_never_held(Time(0) + NEVER_HELD_EVERY) && !pace.allows_never_held(Time(0) + NEVER_HELD_EVERY)
+        );
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** a request is answered by a receipt only, once that is durable; asking again changes nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pakt_protocol::delivery::Input as DeliveryInput;
@@ -22,22 +22,36 @@ use crate::ambient;
 use crate::mailroom::MailError;
 use crate::mailroom::recall::Answered;
 use crate::mailroom::rows::OutEnvelope;
+use crate::store::StoreError;
 
 /// Requests that are sent at once; a counterpart takes two records a second for ever.
 const ASK_AT_ONCE: usize = 32;
 /// The next ones follow after so long.
 const ASK_EVERY: Duration = Duration::from_secs(20);
+/// And what is not answered is asked for again in the same session after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// Purges that a restored counterpart is shown, at most.
 const SHOWN_MAX: usize = 100 * PURGED_BEFORE_MAX;
+/// And their bytes: they must find room among what waits to be sent in a session.
+const SHOWN_BYTES_MAX: usize = 16 << 20;
 
-/// What is asked for.
+/// What is asked for, and what is shown.
 #[derive(Default)]
 pub(super) struct Recalling {
-    /// In this session.
-    asked: HashSet<EnvelopeId>,
+    /// When each was asked for in this session.
+    asked: HashMap<EnvelopeId, Time>,
+    /// The restore of the counterpart after which it was shown in this session what it had purged.
+    shown: Option<u64>,
     allowance: Allowance,
     /// Why the last record of a delivery that could not be kept was not.
     pub(super) unkept: Option<MailError>,
+}
+
+impl Recalling {
+    /// Whether the counterpart was not shown its purges yet after this restore; from now on it was.
+    fn is_unshown(&mut self, generation: u64) -> bool {
+        self.shown.replace(generation) != Some(generation)
+    }
 }
 
 /// How many requests may go; it belongs to the counterpart, as its pace does, and outlives calls and sessions.
@@ -94,7 +108,7 @@ impl PeerActor {
         Err(self.recalling.unkept.take().or(kept.err()).unwrap_or(MailError::Missing))
     }
 
-    /// Asks for what is wanted back and was not asked for in this session, a few at a time.
+    /// Asks for what is wanted back and was not asked for lately in this session, a few at a time.
     pub(super) async fn send_recalls(&mut self) {
         if !self.is_live() {
             return;
@@ -107,15 +121,18 @@ impl PeerActor {
             Ok(open) => open,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "the open recalls could not be read"),
         };
-        let mut due: Vec<OutEnvelope> =
-            open.into_iter().filter(|row| !self.recalling.asked.contains(&row.id)).collect();
-        if due.len() > left {
-            due.truncate(left);
-            self.timers.set(Timer::Recalls, self.recalling.allowance.next_at(now()));
+        if open.is_empty() {
+            return;
         }
+        let asked = &self.recalling.asked;
+        let is_due = |row: &OutEnvelope| asked.get(&row.id).is_none_or(|at| now().since(*at) >= ASK_AGAIN);
+        let mut due: Vec<OutEnvelope> = open.into_iter().filter(is_due).collect();
+        let next = if due.len() > left { self.recalling.allowance.next_at(now()) } else { now() + ASK_AGAIN };
+        self.timers.set(Timer::Recalls, next);
+        due.truncate(left);
         self.recalling.allowance.used += due.len();
         for row in due {
-            self.recalling.asked.insert(row.id);
+            self.recalling.asked.insert(row.id, now());
             let request = RecallRequest {
                 sender: self.context.entity.id(),
                 recipient: self.entity,
@@ -133,6 +150,7 @@ impl PeerActor {
     /// The session is over: the next one asks again.
     pub(super) fn forget_recalls(&mut self) {
         self.recalling.asked.clear();
+        self.recalling.shown = None;
         self.timers.clear(Timer::Recalls);
     }
 
@@ -151,7 +169,11 @@ impl PeerActor {
         // What was confirmed before must not take the answer away.
         self.write_held().await;
         let (mailroom, entity) = (self.context.mailroom.clone(), self.context.entity.clone());
-        let recalled = mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await;
+        let recalled = match self.may_settle(&envelope) {
+            Ok(true) => mailroom.recall_here(&entity, request, agreement.record.hash(), ambient::service_now()).await,
+            Ok(false) => Ok(Answered::Later),
+            Err(error) => Err(error),
+        };
         match recalled {
             Ok(Answered::Stated) => {
                 tracing::info!(%envelope, peer = %self.entity, "a recall was answered");
@@ -159,22 +181,36 @@ impl PeerActor {
                 self.tell_owed().await;
             }
             Ok(Answered::Waits) => tracing::info!(%envelope, peer = %self.entity, "a recall waits: it is on hold"),
+            // It asks again.
+            Ok(Answered::Later) => {
+                tracing::debug!(%envelope, peer = %self.entity, "too many recalls of what never came")
+            }
             Ok(Answered::OtherCore) => self.close_session("a recall of what it did not send").await,
             Err(error) => tracing::error!(%envelope, %error, "a recall could not be followed"),
         }
     }
 
-    /// A counterpart that was restored since is shown what it had purged, by its own receipts.
-    pub(super) fn show_purges(&mut self, since: Time) {
-        let purges = match self.context.mailroom.purges_of(&self.entity, since) {
+    /// A counterpart that was restored is shown what it had purged, by its own receipts: the newest, whatever its clock says
+    /// of the time of its backup, and once in a session, however often it says that it was restored.
+    pub(super) async fn show_purges(&mut self, generation: u64) {
+        if !self.recalling.is_unshown(generation) {
+            return;
+        }
+        let (mailroom, counterpart) = (self.context.mailroom.clone(), self.entity);
+        let read = tokio::task::spawn_blocking(move || mailroom.purges_of(&counterpart, SHOWN_MAX)).await;
+        let (purges, total) = match read.unwrap_or(Err(StoreError::Panicked.into())) {
             Ok(purges) => purges,
             Err(error) => return tracing::error!(agreement = %self.id, %error, "purges could not be read"),
         };
-        if purges.len() > SHOWN_MAX {
-            tracing::warn!(agreement = %self.id, purges = purges.len(), "more purges than a restored counterpart is shown");
+        let mut room = SHOWN_BYTES_MAX;
+        let fits = |receipt: &&Vec<u8>| {
+            room = room.saturating_sub(receipt.len());
+            room > 0
+        };
+        let shown = &purges[purges.len() - purges.iter().rev().take_while(fits).count()..];
+        if total > shown.len() {
+            tracing::warn!(agreement = %self.id, purges = total, "more purges than a restored counterpart is shown");
         }
-        // The newest: of older ones the backup knows.
-        let shown = &purges[purges.len().saturating_sub(SHOWN_MAX)..];
         for receipts in shown.chunks(PURGED_BEFORE_MAX) {
             self.transmit(PurgedBefore { receipts: receipts.to_vec() }.into());
         }
@@ -221,5 +257,12 @@ mod tests {
         assert_eq!(allowance.next_at(start), start + ASK_EVERY);
         assert_eq!(allowance.left(start + (ASK_EVERY - Duration::from_secs(1))), 0);
         assert_eq!(allowance.left(start + ASK_EVERY), ASK_AT_ONCE);
+    }
+
+    #[test]
+    fn a_notice_that_comes_again_shows_nothing_again() {
+        let mut recalling = Recalling::default();
+        let shown: Vec<bool> = [1, 1, 1, 2, 2].into_iter().map(|generation| recalling.is_unshown(generation)).collect();
+        assert_eq!(shown, [true, false, false, true, false]);
     }
 }

@@ -21,11 +21,13 @@ const NOT_STORED: &str = "a reconciliation could not be read or kept";
 pub(super) struct Reconciling {
     machine: Reconciler,
     stated: Option<Stated>,
+    /// The highest number that was held here when the counterpart's statement arrived.
+    highest: u64,
 }
 
 impl Default for Reconciling {
     fn default() -> Reconciling {
-        Reconciling { machine: Reconciler::new(Known::default(), now()), stated: None }
+        Reconciling { machine: Reconciler::new(Known::default(), now()), stated: None, highest: 0 }
     }
 }
 
@@ -65,6 +67,11 @@ impl PeerActor {
 
     /// The counterpart says what it has sent.
     pub(super) async fn take_sent_statement(&mut self, message: Reconcile) {
+        // It is answered later: what comes meanwhile is unknown to it.
+        match self.context.rounds.highest_held(self.id) {
+            Ok(highest) => self.reconciling.highest = highest,
+            Err(error) => return tracing::error!(agreement = %self.id, %error, NOT_STORED),
+        }
         self.tell_reconciler(Input::Statement(message.statement)).await;
     }
 
@@ -157,8 +164,9 @@ impl PeerActor {
             .map_err(|_| Trouble::Misbehaved("this is no valid statement of what was sent"))?;
         let (rounds, to) = (self.context.rounds.clone(), (self.id, self.entity));
         let signed = (signed, agreement.chain.clone());
+        let highest = self.reconciling.highest;
         let (answer, changed, is_last) = blocking(move || {
-            let (answer, changed) = rounds.answer(to, signed, &sent)?;
+            let (answer, changed) = rounds.answer(to, signed, (&sent, highest))?;
             let is_last = answer.peek().is_ok_and(|held| held.last == u64::MAX);
             Ok((answer, changed, is_last))
         })
@@ -176,6 +184,13 @@ impl PeerActor {
                 agreement = %self.id, peer = %self.entity, side = side.as_str(), kind = gap.kind.as_str(), number = *first,
                 count = changed.fresh.len(), envelopes = envelopes.join(" "),
                 "a reconciliation shows a gap"
+            );
+        }
+        if changed.beyond > 0 {
+            let count = changed.beyond;
+            tracing::error!(
+                agreement = %self.id, peer = %self.entity, side = side.as_str(), count,
+                "a reconciliation shows gaps for which there is no place on record"
             );
         }
         if changed.closed > 0 {

@@ -25,10 +25,8 @@ impl PeerActor {
                         "the counterpart was restored from a backup: what it had received since is gone there"
                     );
                 }
-                if let Ok(notice) = message.notice.peek() {
-                    // Before it is told that its notice is known: it comes again until then.
-                    self.show_purges(notice.backup_at);
-                }
+                // Before it is told that its notice is known: it comes again until then.
+                self.show_purges(generation).await;
                 self.transmit(RestoredKnown { generation }.into());
             }
             Err(why) => self.close_session(why).await,

@@ -106,19 +106,29 @@ impl PeerActor {
         };
         let envelope = core.envelope;
         match self.how_it_ended(OpenEnvelope { core, hash: EnvelopeCore::hash_of(bytes) }).await {
-            Ok(receipt) => {
+            Ok(Some(receipt)) => {
                 self.transmit(ReceiptMessage { envelope, receipt }.into());
                 self.owe_again(envelope).await;
             }
             // Not answered: it is asked again.
+            Ok(None) => tracing::debug!(%envelope, peer = %self.entity, "too many questions about what never came"),
             Err(error) => tracing::error!(%envelope, %error, "how an envelope ended could not be looked up"),
         }
     }
 
-    async fn how_it_ended(&mut self, open: OpenEnvelope) -> Result<Vec<u8>, MailError> {
+    /// Whether an envelope is settled, or may be settled now as one that never came: those rows stay for ever.
+    pub(super) fn may_settle(&mut self, envelope: &EnvelopeId) -> Result<bool, MailError> {
+        Ok(self.context.mailroom.settled(&self.entity, envelope)?.is_some() || self.pace.allows_never_held(now()))
+    }
+
+    /// The receipt that says so; none if the counterpart has asked about too many that never came.
+    async fn how_it_ended(&mut self, open: OpenEnvelope) -> Result<Option<Vec<u8>>, MailError> {
         let envelope = open.core.envelope;
         if let Some(settled) = self.context.mailroom.settled(&self.entity, &envelope)? {
-            return Ok(settled.receipt);
+            return Ok(Some(settled.receipt));
+        }
+        if !self.pace.allows_never_held(now()) {
+            return Ok(None);
         }
         let agreement = self.agreement().ok_or(MailError::Missing)?;
         self.break_off_receiving(envelope).await;
@@ -133,6 +143,6 @@ impl PeerActor {
         tracing::info!(%envelope, peer = %self.entity, "the sender was told that this node does not hold it");
         let receipt = self.context.mailroom.commit(self.entity, envelope, arrival).await?;
         self.note_told(envelope, verdict);
-        Ok(receipt)
+        Ok(Some(receipt))
     }
 }

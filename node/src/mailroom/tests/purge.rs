@@ -17,8 +17,9 @@ use crate::mailroom::purge::Cause;
 use crate::mailroom::recall::Answered;
 use crate::mailroom::receipts::{advance, find};
 use crate::mailroom::retention::shift_retention;
-use crate::mailroom::rows::Stage;
-use crate::store::tables::INBOX;
+use crate::mailroom::rows::{HeldReceipt, Stage};
+use crate::store::StoreError;
+use crate::store::tables::{INBOX, OUT_ENVELOPES};
 
 const KEY: (EntityId, EnvelopeId) = (PEER, ENVELOPE);
 const CANARY: &str = "canary of a subject";
@@ -376,4 +377,39 @@ async fn p24_what_was_purged_before_a_restore_goes_again_by_the_own_receipt() {
     let foreign = Receipt { core: CoreHash([9; 32]), ..proof };
     assert!(!mailroom.purge_again(&own, bytes, foreign, Time(9)).await.unwrap());
     assert!(mailroom.store.read(|tx| find(tx, &KEY)).unwrap().is_some());
+}
+
+#[test]
+fn the_newest_purges_of_a_counterpart_are_shown_whatever_its_clock_said() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let mailroom = open(&FaultDisk::new()).unwrap();
+    let places = [Verdict::Held(Tier::Delivered).place(), Verdict::Recalled.place(), Verdict::Returned.place()];
+    let row = move |number: u8, entity: EntityId| OutEnvelope {
+        id: EnvelopeId([number; 16]),
+        message: MESSAGE,
+        sequence: 0,
+        number: 0,
+        agreement: AGREEMENT,
+        entity,
+        entity_name: String::new(),
+        group: GROUP,
+        group_name: String::new(),
+        core: vec![],
+        delivery: Record::new(Priority::Normal, Duration::from_secs(60), Time(1)),
+        wire_bytes: 0,
+        durable_bytes: 0,
+        receipts: vec![HeldReceipt {
+            tier: places[usize::from(number % 3)],
+            at: Time(number.into()),
+            bytes: vec![number],
+        }],
+    };
+    let written: Result<(), StoreError> = mailroom.store.write_blocking(move |tx| {
+        (0..9).try_for_each(|number| tx.put(&OUT_ENVELOPES, &EnvelopeId([number; 16]), &row(number, PEER)))?;
+        tx.put(&OUT_ENVELOPES, &EnvelopeId([100; 16]), &row(100, OWN))
+    });
+    written.unwrap();
+    assert_eq!(mailroom.purges_of(&PEER, 100).unwrap(), ([1, 2, 4, 5, 7, 8].map(|number| vec![number]).to_vec(), 6));
+    assert_eq!(mailroom.purges_of(&PEER, 2).unwrap(), (vec![vec![7], vec![8]], 6));
 }
