@@ -213,7 +213,8 @@ impl Carrier {
     }
 }
 
-fn grain(line: &Line) -> Duration {
+/// How long packets that are due wait for each other.
+pub(super) fn grain(line: &Line) -> Duration {
     (line.round_trip / GRAIN_SHARE).clamp(GRAIN_MIN, GRAIN_MAX)
 }
 
