@@ -41,11 +41,12 @@ const FILE: &str = "KanariFil-4475";
 /// How the names of behaviours begin that need a question of the victim's.
 const ASKED: &str = "directory answer";
 /// What the victim says at level error when it finds a partner out.
-const FOUND_OUT: [&str; 4] = [
+const FOUND_OUT: [&str; 5] = [
     "audit log was tampered with",
     "certificates contradict each other",
     "does not prove its audit log",
     "a reconciliation shows a gap",
+    "a reconciliation shows gaps for which there is no place on record",
 ];
 /// What the program calls its own files and subjects.
 const OF_THE_PARTNER: &str = "KanariPartner";
