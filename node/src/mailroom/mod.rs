@@ -3,7 +3,7 @@
 //! [`outbox`] keeps what was submitted until every envelope of it has ended, [`early`] what is offered before, [`open`] counts what has not ended;
 //! [`inbox`] keeps what arrived, [`page`] says which part of a list is asked for. Moving messages is the business of [`crate::exchange`]; sealing
 //! and opening content that of [`crate::content`]. [`receipts`] is what this side states about what arrived, and what counterparts state about
-//! what was sent. [`purge`] takes a message away for good, [`retention`] when its time is over, [`recall`] when its sender wants it back.
+//! what was sent. [`purge`] takes a message away for good, [`retention`] when its time is over, `recall` when its sender wants it back.
 //!
 //! **Invariant:** a change that a receipt speaks of is one commit: content pinned, key in its slot, row, duplicate mark.
 

@@ -123,7 +123,7 @@ impl Mailroom {
         }
     }
 
-    /// How many messages fall due until then that nobody has taken, at most [`PAGE`] looked at.
+    /// How many messages fall due until then that nobody has taken, at most `PAGE` looked at.
     ///
     /// # Errors
     /// [`MailError::Store`].

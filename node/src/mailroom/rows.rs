@@ -156,7 +156,7 @@ pub enum InItem {
 
 /// A message that arrived.
 ///
-/// What its sender wrote is in no row but sealed under its manifest key ([`super::words`]): rows linger on the disk after
+/// What its sender wrote is in no row but sealed under its manifest key (`words`): rows linger on the disk after
 /// they were removed, a key in a slot does not.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct InMessage {

@@ -1,7 +1,7 @@
 //! Reconciliation: numbers that envelopes get, and the daily rounds that compare what was sent with what is held.
 //!
-//! [`numbers`] gives each envelope of an agreement the next number and follows what becomes of it, in the commits of the
-//! mailroom; [`pages`] reads what there is to state; [`rounds`] keeps what a comparison has shown. When to do what is the business of
+//! `numbers` gives each envelope of an agreement the next number and follows what becomes of it, in the commits of the
+//! mailroom; `pages` reads what there is to state; [`rounds`] keeps what a comparison has shown. When to do what is the business of
 //! `pakt_protocol::reconcile`, saying it that of `exchange/peer/reconcile`.
 //!
 //! **Invariant:** a number is given once; after a restore they go on far above all that may have been given.

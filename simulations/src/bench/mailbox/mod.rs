@@ -1,7 +1,7 @@
 //! The case `mailbox`: one node that keeps very many messages. Half were received, half sent; at each step the node is stopped,
 //! filled up, started, and asked what people and gateways ask.
 //!
-//! Filling goes through the node's own mailroom, commit by commit, but not over the network; see [`fill`]. What is timed is
+//! Filling goes through the node's own mailroom, commit by commit, but not over the network; see `fill`. What is timed is
 //! asked over the API's socket of the running program, `send` and `receive` with a second node beside it.
 
 mod ask;
