@@ -14,6 +14,7 @@ mod ratios;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -37,6 +38,7 @@ const STUDY_SEED: u64 = 1;
 /// What the demo measured.
 #[derive(Serialize)]
 struct Report {
+    /// From the command to the durable receipt, reading and sealing included.
     seconds: f64,
     files: u64,
     bytes: u64,
@@ -96,7 +98,10 @@ async fn demo(output: Output, args: &DemoArgs, folder: &Path) -> Result<Report, 
     output.note(&format!("sending {}, {}", counted(sent.files, "file"), size(sent.bytes)));
     let to = format!("{}/Reception", zuid.number);
     let send = ["send", "--to", &to, "--subject", "MR head", "--wait", "delivered", "--json", text(&path)?];
+    // The node's own count begins when the message is durable here, and by then most of the study has left.
+    let begun = Instant::now();
     let answer = nord.command(&send).await?;
+    let seconds = begun.elapsed().as_secs_f64();
     let envelope = answer["envelopes"][0].clone();
 
     let saved = folder.join("received");
@@ -114,7 +119,7 @@ async fn demo(output: Output, args: &DemoArgs, folder: &Path) -> Result<Report, 
     }
     let bytes_on_wire = envelope["bytes_on_wire"].as_u64().unwrap_or_default();
     Ok(Report {
-        seconds: envelope["seconds"].as_f64().unwrap_or_default(),
+        seconds,
         files: sent.files,
         bytes: sent.bytes,
         bytes_on_wire,
@@ -182,7 +187,7 @@ impl Report {
     fn text(&self) -> String {
         let mut rows = vec![
             ("content", format!("{}, {}", counted(self.files, "file"), size(self.bytes))),
-            ("time", format!("{:.2} s from submission to durable receipt", self.seconds)),
+            ("time", format!("{:.2} s from the command to the durable receipt", self.seconds)),
             ("on the wire", format!("{}, both directions", size(self.bytes_on_wire))),
             ("ratio", format!("{:.2} : 1, content to wire", self.ratio)),
         ];
