@@ -8,7 +8,7 @@
 //! | it was taken | the receipt `taken` again |
 //! | it was purged before | `recalled`, or the receipt that says how |
 //! | it was refused | that receipt again |
-//! | it never came | `not held`; it is never committed after that |
+//! | it is not held | `not held`; it is never committed after that |
 //!
 //! **Invariant:** whatever is answered is durable, and what contradicts it can no longer happen.
 

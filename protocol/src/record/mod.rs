@@ -162,6 +162,22 @@ pub(crate) mod tests {
     use super::{Record, RecordError, Signed};
     use crate::time::Time;
 
+    /// What two entities signed is refused with any other cards than theirs, the first two, and after any change.
+    pub(crate) fn only_its_two_cards_verify<T>(
+        bytes: &[u8],
+        [card_a, card_b, card_c]: [&Card; 3],
+        verify: impl Fn(&[u8], [&Card; 2]) -> Result<T, RecordError>,
+    ) {
+        for wrong in [[card_a, card_c], [card_c, card_b], [card_b, card_b], [card_a, card_a]] {
+            assert!(matches!(verify(bytes, wrong), Err(RecordError::Parties(_))));
+        }
+        for at in (0..bytes.len()).step_by(11) {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 0x20;
+            assert!(verify(&changed, [card_a, card_b]).is_err(), "byte {at}");
+        }
+    }
+
     pub(crate) struct Party {
         seed: u8,
         pub(crate) root: RootKey,

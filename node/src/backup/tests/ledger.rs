@@ -23,6 +23,16 @@ impl Node {
         self.mailroom.inbox(None).unwrap().into_iter().filter_map(number).collect()
     }
 
+    /// Names the file of purges in the configuration; gives its path.
+    fn name_ledger(&self) -> PathBuf {
+        let path = self.path("nord.purges");
+        let config = self.dir.join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let named = format!("[backup]\nledger = {}", toml::Value::from(path.display().to_string()));
+        fs::write(&config, text.replace("[backup]", &named)).unwrap();
+        path
+    }
+
     fn restore_with(&self, bytes: &[u8], change: impl FnOnce(&mut RestoreOptions)) -> Result<Restored, BackupError> {
         let file = self.path("backup");
         fs::write(&file, bytes).unwrap();
@@ -35,11 +45,7 @@ impl Node {
 #[tokio::test]
 async fn p24_an_older_backup_brings_back_nothing_that_the_ledger_names() {
     let node = Node::new(None);
-    let path = node.path("nord.purges");
-    let config = node.dir.join("config.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    let named = format!("[backup]\nledger = {}", toml::Value::from(path.display().to_string()));
-    fs::write(&config, text.replace("[backup]", &named)).unwrap();
+    let path = node.name_ledger();
     node.receive(1, &[100, 700_000]).await;
     node.receive(2, &[60]).await;
     let (bytes, _) = node.back_up();
@@ -95,11 +101,7 @@ async fn p24_a_ledger_of_another_node_or_a_changed_one_stops_the_restore() {
 #[tokio::test]
 async fn p24_a_ledger_that_was_put_back_stops_the_restore() {
     let node = Node::new(None);
-    let path = node.path("nord.purges");
-    let config = node.dir.join("config.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    let named = format!("[backup]\nledger = {}", toml::Value::from(path.display().to_string()));
-    fs::write(&config, text.replace("[backup]", &named)).unwrap();
+    let path = node.name_ledger();
     let mut copies = Vec::new();
     for number in 1..=3 {
         node.receive(number, &[100]).await;
