@@ -25,9 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::AgreementRow;
 
-/// How long after the terms have run out a renewal that this side has signed can still come back over a lane.
-const RENEWAL_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
-/// How long after an end the door stays open for the end itself and for the receipts of what had left before.
+/// How long after an end, or after the terms have run out, the door stays open for the end itself, for a renewal, and for
+/// the receipts of what had left before.
 pub const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// How far an agreement is, whatever the clock shows.
@@ -235,9 +234,10 @@ impl Agreement {
         matches!(self.own.stated(), Stated::Ended(_))
     }
 
-    /// The next moment after `now` at which it begins or ends by date.
+    /// The next moment after `now` at which it begins or ends by date, or its door closes for good.
     pub fn next_date(&self, now: Time) -> Option<Time> {
-        [self.terms.valid_from, self.terms.valid_until].into_iter().filter(|at| *at > now).min()
+        let (from, until) = (self.terms.valid_from, self.terms.valid_until);
+        [from, until, until + END_OPEN_FOR].into_iter().filter(|at| *at > now).min()
     }
 
     /// Whether the counterpart's node has this transport key, or had it before it was replaced.
@@ -252,7 +252,7 @@ impl Agreement {
         }
         match self.standing {
             Standing::Proposed => now <= self.terms.accept_by,
-            Standing::Active => now < self.terms.valid_until || self.awaits_renewal(now),
+            Standing::Active => now < self.terms.valid_until || self.expiry_open(now),
             Standing::Ended => self.end_open(now),
         }
     }
@@ -267,21 +267,33 @@ impl Agreement {
         reason && self.can_dial()
     }
 
-    /// Whether the counterpart may be dialled at `now` for receipts alone: the agreement has ended not long ago.
+    /// Whether it is over, by an end or by its date, and not for long: receipts may be told and asked for at `now`.
+    pub fn is_settling(&self, now: Time) -> bool {
+        match self.standing {
+            Standing::Proposed => false,
+            Standing::Active => self.expiry_open(now),
+            Standing::Ended => self.end_open(now),
+        }
+    }
+
+    /// Whether the counterpart may be dialled at `now` for receipts alone.
     pub fn may_settle(&self, now: Time) -> bool {
-        self.standing == Standing::Ended && self.end_open(now) && self.can_dial()
+        self.is_settling(now) && self.can_dial()
     }
 
     fn can_dial(&self) -> bool {
         self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
     }
 
-    /// Whether its time is over, and this side's offer of later terms may have been accepted since: nothing but that is said
-    /// then, over the control lane alone.
+    /// Whether its time is over, and this side's offer of later terms may have been accepted since.
     pub fn awaits_renewal(&self, now: Time) -> bool {
-        let until = self.terms.valid_until;
         let may_count = self.offered.as_ref().is_some_and(|offered| offered.terms.valid_until > now);
-        may_count && self.footing(now) == Footing::Expired && now.since(until) < RENEWAL_OPEN_FOR
+        may_count && self.expiry_open(now)
+    }
+
+    /// Whether its time is over, but not for long: later terms and receipts may come, over the control lane alone.
+    fn expiry_open(&self, now: Time) -> bool {
+        self.footing(now) == Footing::Expired && now.since(self.terms.valid_until) < END_OPEN_FOR
     }
 
     fn end_open(&self, now: Time) -> bool {

@@ -15,8 +15,8 @@ async fn p1_strangers_replays_and_late_guests_stay_outside() {
     let a = a.restart();
     assert!(!a.admits(&flight).await, "a copy after a restart");
     assert!(!a.admits(&[7; 2048]).await);
-    let (flight, year) = (b.flight(&id).await, ambient::now() + 366 * DAY);
-    assert_eq!(a.book.admit_at(&flight, year).await, None, "the agreement is over");
+    let (flight, over) = (b.flight(&id).await, ambient::now() + 366 * DAY + END_OPEN_FOR);
+    assert_eq!(a.book.admit_at(&flight, over).await, None, "the agreement is over");
 
     let (proposal, text) = a.propose(&Node::new(3)).await;
     let c = Node::new(3);

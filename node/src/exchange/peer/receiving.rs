@@ -7,6 +7,7 @@ use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{ObjectEntry, Refusal};
 use pakt_protocol::message::{self, Message, Offer};
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
@@ -434,7 +435,8 @@ impl PeerActor {
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
-        if agreement.standing == Standing::Ended && !agreement.door_open(now()) {
+        let is_over = agreement.standing == Standing::Ended || agreement.footing(now()) == Footing::Expired;
+        if is_over && !agreement.door_open(now()) {
             self.forget_owed().await;
         }
         let rows = match self.context.mailroom.all_incoming(&self.entity) {

@@ -117,7 +117,7 @@ impl PeerActor {
     async fn opening(&self, agreement: &Agreement, version: u32, dialer: bool) -> Opening {
         let standing = match agreement.standing {
             Standing::Proposed => session::Standing::Awaiting,
-            Standing::Active if agreement.awaits_renewal(now()) => session::Standing::Renewing,
+            Standing::Active if agreement.footing(now()) == Footing::Expired => session::Standing::Expired,
             Standing::Active => session::Standing::Active,
             Standing::Ended => session::Standing::Ending,
         };
@@ -128,7 +128,7 @@ impl PeerActor {
             shown: self.shown_at_start(agreement, version),
             in_force: agreement.in_force(now()),
             // Whoever dials after an end has something to settle.
-            settling: standing == session::Standing::Ending && (!dialer || self.is_unsettled()),
+            settling: agreement.is_settling(now()) && (!dialer || self.is_unsettled()),
         }
     }
 
@@ -280,8 +280,11 @@ impl PeerActor {
         self.show_offline(why.to_owned());
         self.show_lanes();
         // Not at once: a counterpart that breaks a rule would be dialled in a circle.
-        let ended = self.agreement().is_some_and(|agreement| agreement.end_confirmed);
-        self.plan_dial(if ended { SETTLE_AGAIN } else { Duration::from_secs(10) });
+        let rests = self.agreement().is_some_and(|agreement| match agreement.standing {
+            Standing::Ended => agreement.end_confirmed,
+            _ => agreement.is_settling(now()) && !agreement.should_dial(now()) && !self.is_unsettled(),
+        });
+        self.plan_dial(if rests { SETTLE_AGAIN } else { Duration::from_secs(10) });
     }
 
     pub(super) async fn handle_roster_changed(&mut self) {

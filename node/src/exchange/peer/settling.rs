@@ -61,7 +61,7 @@ impl PeerActor {
         self.settling.asked.clear();
     }
 
-    /// The agreement has ended: nothing but receipts is left to be said.
+    /// The agreement has ended or is over: nothing but receipts is left to be said.
     pub(super) async fn settle_up(&mut self) {
         self.tell_owed().await;
         self.ask_more().await;
@@ -82,16 +82,23 @@ impl PeerActor {
         owes || self.deliveries.values().any(|delivery| delivery.record().left)
     }
 
-    /// After an end that both know, the session ends with the last receipt.
+    /// After an end that both know, the session ends with the last receipt; after the agreed time whoever dialled for
+    /// receipts alone ends it.
     pub(super) async fn end_if_settled(&mut self) {
-        let ended = |agreement: &crate::book::Agreement| agreement.standing == Standing::Ended;
-        let Some(agreement) = self.agreement().filter(|agreement| ended(agreement)) else { return };
+        let Some(agreement) = self.agreement() else { return };
+        let ended = agreement.standing == Standing::Ended;
+        if !ended && !agreement.is_settling(now()) {
+            return;
+        }
         self.write_held().await;
         if self.is_unsettled() {
             return self.ask_more().await;
         }
-        if agreement.end_confirmed {
+        let dialer = self.live.as_ref().is_some_and(|live| live.dialer);
+        if ended && agreement.end_confirmed {
             self.close_session("the agreement has ended").await;
+        } else if !ended && dialer && !agreement.should_dial(now()) {
+            self.close_session("the agreement has expired").await;
         }
     }
 

@@ -134,7 +134,7 @@ impl PeerActor {
         }
         self.follow_agreement().await;
         let is_renewed = self.agreement().is_some_and(|agreement| agreement.footing(now()) != Footing::Expired);
-        if is_renewed && self.live.as_ref().is_some_and(|live| live.machine.is_renewing()) {
+        if is_renewed && self.live.as_ref().is_some_and(|live| live.machine.is_expired()) {
             // What was not heard in this session is said in the next.
             self.close_session("the agreement was renewed").await;
             self.plan_dial(RENEWED_DIAL);
@@ -170,8 +170,9 @@ impl PeerActor {
                     self.note_expired(&agreement).await;
                 }
                 self.stop_traffic(Reason::AgreementExpired).await;
-                // A session in which nothing but the renewal is said has begun after the end.
-                if self.live.is_some() && (changed || !agreement.awaits_renewal(now())) {
+                // A session in which nothing but renewals and receipts are said has begun after the end.
+                let expired = self.live.as_ref().is_some_and(|live| live.machine.is_expired());
+                if self.live.is_some() && !(expired && agreement.door_open(now())) {
                     self.close_session("the agreement has expired").await;
                 }
             }
