@@ -13,10 +13,10 @@ use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
 use pakt_protocol::session::{self, Event, Input, Opening, Session};
+use pakt_protocol::settling::SETTLE_AGAIN;
 use pakt_protocol::time::Time;
 
 use super::lanes::BRIEF;
-use super::settling::SETTLE_AGAIN;
 use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
@@ -168,7 +168,7 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
@@ -275,7 +275,7 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         self.show_offline(why.to_owned());
         self.show_lanes();
