@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
+pub mod agreement;
 pub mod armour;
 pub mod audit;
 pub mod bulk;

@@ -64,23 +64,41 @@ impl Questions {
     }
 }
 
-/// How it goes on in a session after the agreement has ended.
+/// How an agreement came to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// One side has ended it.
+    Ended {
+        /// Both know.
+        confirmed: bool,
+    },
+    /// Its time is over.
+    Expired {
+        /// This side has dialled, and for receipts alone.
+        dialled: bool,
+    },
+}
+
+/// How a session goes on after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterEnd {
     /// There are receipts to come: ask for more of them.
     Ask,
-    /// Nothing but the end itself is to be confirmed.
+    /// The other side may have something to say.
     Wait,
     /// Nothing is left to be said.
-    Close,
+    Close(&'static str),
 }
 
-/// What follows once nothing is written that was confirmed: `unsettled` if receipts are owed, or lacking for what has left.
-pub fn after_end(unsettled: bool, end_confirmed: bool) -> AfterEnd {
-    match (unsettled, end_confirmed) {
-        (true, _) => AfterEnd::Ask,
-        (false, true) => AfterEnd::Close,
-        (false, false) => AfterEnd::Wait,
+/// What follows once everything is written that was confirmed: `unsettled` if receipts are owed, or lacking for what has
+/// left. After an end that both know, the session ends with the last receipt; after the agreed time whoever dialled for
+/// receipts alone ends it.
+pub fn after_end(over: Over, unsettled: bool) -> AfterEnd {
+    match over {
+        _ if unsettled => AfterEnd::Ask,
+        Over::Ended { confirmed: true } => AfterEnd::Close("the agreement has ended"),
+        Over::Expired { dialled: true } => AfterEnd::Close("the agreement has expired"),
+        Over::Ended { confirmed: false } | Over::Expired { dialled: false } => AfterEnd::Wait,
     }
 }
 
@@ -300,13 +318,13 @@ mod tests {
     #[test]
     fn after_the_end_a_session_lasts_until_the_last_receipt() {
         let rows = [
-            ((true, false), AfterEnd::Ask),
-            ((true, true), AfterEnd::Ask),
-            ((false, false), AfterEnd::Wait),
-            ((false, true), AfterEnd::Close),
+            (Over::Ended { confirmed: true }, AfterEnd::Close("the agreement has ended")),
+            (Over::Ended { confirmed: false }, AfterEnd::Wait),
+            (Over::Expired { dialled: true }, AfterEnd::Close("the agreement has expired")),
+            (Over::Expired { dialled: false }, AfterEnd::Wait),
         ];
-        for ((unsettled, confirmed), follows) in rows {
-            assert_eq!(after_end(unsettled, confirmed), follows);
+        for (over, follows) in rows {
+            assert_eq!((after_end(over, true), after_end(over, false)), (AfterEnd::Ask, follows));
         }
     }
 }

@@ -50,7 +50,7 @@ impl PeerActor {
 
     /// Receipts were signed here. After an end the counterpart is dialled for them.
     pub(super) async fn handle_owed(&mut self) {
-        if self.live.is_none() && self.agreement().is_some_and(|agreement| agreement.may_settle(now())) {
+        if self.live.is_none() && self.agreement().is_some_and(|agreement| agreement.view().may_settle(now())) {
             self.timers.set(Timer::Dial, now());
         }
         self.tell_owed().await;

@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 use super::sending::Kept;
 use super::{PeerActor, now};
 use crate::ambient;
-use crate::book::Standing;
 use crate::mailroom::MailError;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
 
@@ -36,7 +35,7 @@ impl PeerActor {
         self.questions.has_turn(delivery, now())
     }
 
-    /// The agreement has ended: nothing but receipts is left to be said.
+    /// The agreement has ended or is over: nothing but receipts is left to be said.
     pub(super) async fn settle_up(&mut self) {
         self.tell_owed().await;
         self.ask_more().await;
@@ -55,15 +54,17 @@ impl PeerActor {
         owes || self.deliveries.values().any(|delivery| delivery.record().left)
     }
 
-    /// After an end that both know, the session ends with the last receipt.
+    /// After an end that both know, the session ends with the last receipt; after the agreed time whoever dialled for
+    /// receipts alone ends it.
     pub(super) async fn end_if_settled(&mut self) {
-        let ended = |agreement: &crate::book::Agreement| agreement.standing == Standing::Ended;
-        let Some(agreement) = self.agreement().filter(|agreement| ended(agreement)) else { return };
+        let Some(agreement) = self.agreement() else { return };
+        let dialer = self.live.as_ref().is_some_and(|live| live.dialer);
+        let Some(over) = agreement.view().over(now(), dialer) else { return };
         self.write_held().await;
-        match settling::after_end(self.is_unsettled(), agreement.end_confirmed) {
+        match settling::after_end(over, self.is_unsettled()) {
             AfterEnd::Ask => self.ask_more().await,
             AfterEnd::Wait => {}
-            AfterEnd::Close => self.close_session("the agreement has ended").await,
+            AfterEnd::Close(why) => self.close_session(why).await,
         }
     }
 

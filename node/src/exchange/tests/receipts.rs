@@ -166,6 +166,36 @@ async fn p30_receipts_are_told_and_asked_for_after_the_agreement_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p30_receipts_are_told_and_asked_for_after_the_agreed_time() {
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    let mut draft = TermsDraft::standard(ambient::now());
+    draft.valid_until = ambient::now() + Duration::from_secs(8);
+    let (a, b, id) = pair_with(b, draft).await;
+    let envelope = a.send(&id, 1000).await;
+    until("delivered", || a.state(&envelope) == State::Delivered).await;
+    b.owes_nothing().await;
+    let offline = || !a.exchange.peer(&id).online && !b.exchange.peer(&id).online;
+    until("its time is over", || [&a, &b].iter().all(|node| !node.book.get(&id).unwrap().in_force(now()))).await;
+    until("offline", offline).await;
+    let open = a.left_open(&envelope, false).await;
+    until("in doubt", || a.mailroom.envelope(&open).unwrap().delivery.is_unconfirmed()).await;
+    // Somebody reads it only now: the counterpart is dialled for that alone, and asks what it lacks.
+    assert!(b.advance(&a, envelope, Stage::Released).await);
+    until("released", || a.state(&envelope) == State::Released).await;
+    until("settled", || a.state(&open) == State::Refused).await;
+    let row = a.mailroom.envelope(&open).unwrap();
+    assert_eq!((row.delivery.reason, a.verdicts(&open)), (Some(Reason::AgreementExpired), vec![Verdict::NotHeld]));
+    b.owes_nothing().await;
+    until("offline again", offline).await;
+    // No content goes under it.
+    let late = a.send(&id, 1000).await;
+    until("refused", || a.state(&late) == State::Refused).await;
+    assert!(b.mailroom.item(&late.0).is_err());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p4_a_receipt_about_another_core_or_for_another_entity_settles_nothing() {
     let (a, b, id) = pair().await;
     let envelope = a.send(&id, 1000).await;
