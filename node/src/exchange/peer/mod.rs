@@ -53,7 +53,7 @@ use tokio::task::JoinSet;
 use super::adapt::LaneCount;
 use super::errands::PageAnswer;
 use super::limit::PeerLimits;
-use super::memory::PeerMemory;
+use super::memory::{NodeMemory, PeerMemory};
 use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, Holding, LaneInfo, PeerState, lock, now};
@@ -258,7 +258,6 @@ pub(in crate::exchange) struct PeerActor {
     own_inbox: mpsc::Sender<Command>,
     shown: Arc<Mutex<Shown>>,
     shared: Arc<Shared>,
-    memory: Arc<PeerMemory>,
     meter: Arc<SendMeter>,
     limits: Arc<PeerLimits>,
     timers: Timers,
@@ -309,8 +308,8 @@ impl PeerActor {
     ) -> PeerActor {
         let lane_count = LaneCount::new(context.settings.bulk_lanes, BULK_LANES_MAX);
         let limits = PeerLimits::new(context.limits.clone());
-        let memory = PeerMemory::new(context.memory.clone());
-        let shared = Arc::new(Shared::new(memory.clone()));
+        let memory = |node: &Arc<NodeMemory>| PeerMemory::new(node.clone());
+        let shared = Arc::new(Shared::new(memory(&context.memory), memory(&context.leaving)));
         PeerActor {
             id: agreement.id,
             entity: agreement.counterpart().entity,
@@ -319,7 +318,6 @@ impl PeerActor {
             own_inbox,
             shown,
             shared,
-            memory,
             meter: Arc::default(),
             limits,
             timers: Timers::default(),
@@ -467,7 +465,7 @@ impl PeerActor {
     fn end_content(&mut self) {
         self.end_content_lanes();
         // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
-        self.shared = Arc::new(Shared::new(self.memory.clone()));
+        self.shared = Arc::new(Shared::new(self.shared.memory.clone(), self.shared.leaving.clone()));
         self.forget_receiving();
     }
 
