@@ -193,7 +193,7 @@ impl Pair {
 }
 
 #[test]
-fn p5_an_end_is_said_until_both_know_that_both_know() {
+fn p6_an_end_is_said_until_both_know_that_both_know() {
     let mut pair = Pair::new();
     let end = pair.state(0, Action::End);
     assert_eq!((pair.lives[0].standing, pair.lives[0].ended_at), (Standing::Ended, Some(NOW)));
@@ -221,7 +221,7 @@ fn p5_statements_that_were_missed_are_asked_for() {
 }
 
 #[test]
-fn p7_an_amendment_counts_once_both_have_signed() {
+fn an_amendment_counts_once_both_have_signed() {
     let mut pair = Pair::new();
     let offer = pair.amendment(0, |terms| terms.hold_seconds = 7200);
     pair.offer(0, &offer);
@@ -244,7 +244,7 @@ fn p7_an_amendment_counts_once_both_have_signed() {
 }
 
 #[test]
-fn p7_of_two_texts_under_one_version_the_lower_hash_counts_on_both_sides() {
+fn p5_of_two_texts_under_one_version_the_lower_hash_counts_on_both_sides() {
     let pair = Pair::new();
     let mut files = [7200, 7201].map(|hold| {
         let offer = pair.amendment(0, |terms| terms.hold_seconds = hold);
@@ -262,7 +262,7 @@ fn p7_of_two_texts_under_one_version_the_lower_hash_counts_on_both_sides() {
 }
 
 #[test]
-fn p7_what_cannot_be_accepted_any_more_is_not_kept() {
+fn p5_what_cannot_be_accepted_any_more_is_not_kept() {
     let mut pair = Pair::new();
     let offer = pair.amendment(0, |terms| terms.hold_seconds = 7200);
     let nothing = |pair: &mut Pair, file: &AgreementFile, why: &str| {

@@ -3,9 +3,12 @@
 //! ```text
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
-//! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
+//! What is said and when, machines of `pakt_protocol` decide; the files here drive them: they look things up, make them
+//! durable and hand messages on. `session` drives the session machine, `sending` those of deliveries and outgoing
+//! transfers, `early` offers what is still being read, `receiving` drives incoming transfers, `owed` tells receipts until they
+//! are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests,
+//! `records` takes in what is about the agreement itself, `standing` does what follows from that, `terms` keeps to what it
+//! says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
@@ -16,7 +19,6 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
-mod line;
 mod owed;
 mod pulling;
 mod recalling;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
+use pakt_protocol::line::Line;
 use pakt_protocol::message::{Message, WantReconcile};
 use pakt_protocol::owed::Owed;
 use pakt_protocol::pace::Pace;
@@ -66,7 +69,6 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
-use line::Line;
 use pulling::Pulling;
 use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use reconcile::Reconciling;

@@ -5,12 +5,12 @@ use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
 use pakt_protocol::controls::Control;
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ObjectEntry, Refusal};
-use pakt_protocol::message::{self, Message, Offer};
+use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
-use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
+use pakt_protocol::transfer::incoming::{Event, Fault, Incoming, Input, OpenRefusal, Persist};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -147,12 +147,14 @@ impl PeerActor {
             }
             Err(error) => {
                 tracing::error!(%envelope, %error, "an incoming envelope could not be kept");
-                let reason = match error {
-                    MailError::IdTaken => Refusal::Conflict,
-                    _ if is_full(&error) => Refusal::NoSpace,
-                    _ => Refusal::Busy,
+                let fault = match error {
+                    MailError::IdTaken => Fault::IdTaken,
+                    _ if is_full(&error) => Fault::Full,
+                    _ => Fault::Other,
                 };
-                Box::pin(self.refuse_receiving(envelope, reason)).await;
+                if let Some(receiving) = self.receiving.get_mut(&envelope) {
+                    receiving.machine.handle_input(Input::Failed(fault));
+                }
             }
         }
     }
@@ -275,19 +277,10 @@ impl PeerActor {
     /// Objects cannot be had: the session starts anew. They cannot be stored: the envelope is refused.
     pub(super) async fn handle_pull_failed(&mut self, envelope: EnvelopeId, full: bool) {
         if full {
-            self.refuse_receiving(envelope, Refusal::NoSpace).await;
+            self.input_receiving(envelope, Input::Failed(Fault::Full)).await;
         } else if self.receiving.contains_key(&envelope) {
             self.close_session("an object could not be had").await;
         }
-    }
-
-    async fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
-        if !self.receiving.contains_key(&envelope) {
-            return;
-        }
-        self.break_off_receiving(envelope).await;
-        self.drop_incoming(envelope).await;
-        self.transmit(message::Answer::Refuse { envelope, reason }.into());
     }
 
     pub(super) async fn drop_incoming(&mut self, envelope: EnvelopeId) {
@@ -307,9 +300,9 @@ impl PeerActor {
             let opened = tokio::task::spawn_blocking(move || {
                 let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
                 let verified = sealed.verify(&agreement.node, &context.entity.id());
-                let Ok(open) = verified else { return refused(Refusal::Forged) };
+                let Ok(open) = verified else { return OpenedContent::Refused(OpenRefusal::Forged) };
                 if open.core.agreement != id || open.core.agreement_version > agreement.terms.version {
-                    return refused(Refusal::Forged);
+                    return OpenedContent::Refused(OpenRefusal::Forged);
                 }
                 let open = Box::new(open);
                 let Some(epoch) = context.book.epoch_key(sealed.epoch()) else {
@@ -464,10 +457,6 @@ impl PeerActor {
 fn is_full(error: &MailError) -> bool {
     use crate::blob::BlobError;
     matches!(error, MailError::Store(StoreError::Full) | MailError::Blobs(BlobError::Full))
-}
-
-fn refused(reason: Refusal) -> OpenedContent {
-    OpenedContent::Refused(OpenRefusal::Refused(reason))
 }
 
 /// The sender is told no more than that; this node's operator reads why.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as DeliveryInput, Reason, Record};
 use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::line::Turn;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ObjectEntry, Refusal};
+use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer, ReceiptHeld};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict};
@@ -25,8 +26,6 @@ use crate::mailroom::outbox::Step;
 use crate::mailroom::rows::OutEnvelope;
 use crate::net::LaneKind;
 
-/// Envelopes of one counterpart that are offered at once; the rest waits here, most urgent first.
-const SENDING_MAX: usize = 16;
 /// Envelopes that are read at once when the queue is taken up.
 const LOAD_PAGE: usize = 256;
 /// What could not begin for a fault of this node is tried again after so long.
@@ -151,12 +150,14 @@ impl PeerActor {
         if !self.is_live() || !self.lets_go().await {
             return;
         }
-        while self.is_live() && self.sending.len() < SENDING_MAX {
-            let may_go = |envelope| self.may_go(envelope) && self.may_ask(envelope);
-            let next = self.waiting.iter().find(|(_, envelope)| may_go(envelope)).map(|(place, _)| *place);
-            let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else {
-                return self.hold_for_rate().await;
+        while self.is_live() {
+            let may_go = |envelope: &EnvelopeId| self.may_go(envelope) && self.may_ask(envelope);
+            let place = match self.waiting.turn(self.sending.len(), may_go) {
+                Turn::Next(place) => place,
+                Turn::Full => return,
+                Turn::Held => return self.hold_for_rate().await,
             };
+            let Some(envelope) = self.waiting.remove(&place) else { return };
             if self.early.contains(&envelope) {
                 Box::pin(self.start_early(envelope)).await;
             } else {
@@ -514,13 +515,12 @@ impl PeerActor {
             self.forget_given_up(envelope).await;
             return Box::pin(self.fill_places()).await;
         }
-        if input == DeliveryInput::Refused(Refusal::OtherVersion) {
-            self.show_current();
-        }
         let input = match input {
-            // Judged by upper bounds: tried again with what it really comes to.
-            DeliveryInput::Refused(Refusal::NoSpace | Refusal::TooLarge) if sending.offered_early => {
-                DeliveryInput::Refused(Refusal::Busy)
+            DeliveryInput::Refused(refusal) => {
+                if refusal.is_of_other_version() {
+                    self.show_current();
+                }
+                DeliveryInput::Refused(refusal.of_bounds(sending.offered_early))
             }
             input => input,
         };

@@ -209,7 +209,7 @@ async fn p4_a_receipt_about_another_core_or_for_another_entity_settles_nothing()
         (b.entity.id(), other_core, Late::Foreign),
         (a.entity.id(), taken.clone(), Late::Foreign),
         (b.entity.id(), unknown, Late::Unknown),
-        (b.entity.id(), taken, Late::Held),
+        (b.entity.id(), taken, Late::Keep),
     ];
     for (from, receipt, expected) in rows {
         assert_ne!(a.state(&envelope), State::Taken);
