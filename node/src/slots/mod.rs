@@ -11,24 +11,26 @@
 //! the old edition, so that traces of erased slots, wherever the file system or the drive kept them, open under no key
 //! that exists. Whatever call is the last before a crash, [`Slots::open`] finds one complete edition.
 //!
+//! Puts and erasures that come at once share one sync: whoever gets hold of the file does what all of them wait for.
+//!
 //! **Invariant:** [`Slots::put`] returns after the slot is durable, so that a row may refer to it.
 //! **Invariant:** after [`Slots::erase`] the key is gone, also after a crash; backups never hold this file.
 
-use std::collections::BTreeSet;
-use std::io;
+mod edition;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use pakt_keys::slots::{self, HEADER_BYTES, SLOT_BYTES, SLOT_PLAIN_BYTES_MAX, SlotError, SlotKey};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError};
 use crate::store::{Store, random};
-
-#[cfg(test)]
-mod tests;
+use edition::{Change, ChangeKind, Edition, seal_slot};
 
 /// Names one use of a slot; stays valid over rewrites, and does not open what is put there later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,17 +75,6 @@ impl SlotsError {
     }
 }
 
-/// One edition of the file.
-struct Edition {
-    file: Arc<dyn DiskFile>,
-    key: SlotKey,
-    /// The tag of each slot in use.
-    tags: Vec<Option<[u8; TAG_BYTES]>>,
-    /// The places among them that are free.
-    free: BTreeSet<usize>,
-    failed: bool,
-}
-
 /// The key slots; clones share them. All calls block on the disk.
 #[derive(Clone)]
 pub struct Slots {
@@ -95,12 +86,15 @@ struct Inner {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     edition: Mutex<Edition>,
-    /// Held for reading while a backup takes keys, so that none is erased between its row and its slot.
+    /// Changes that wait for the next sync; never more than threads that wait for theirs.
+    waiting: Mutex<Vec<Arc<Change>>>,
+    /// Held for reading by those who erase, for writing while a backup takes keys, so that none is erased between its row
+    /// and its slot.
     erasing: RwLock<()>,
 }
 
 /// While it lives nothing is erased; whoever wants to waits.
-pub(crate) struct NoErasure<'a>(#[expect(dead_code, reason = "its end is what counts")] RwLockReadGuard<'a, ()>);
+pub(crate) struct NoErasure<'a>(#[expect(dead_code, reason = "its end is what counts")] RwLockWriteGuard<'a, ()>);
 
 fn offset(index: usize) -> u64 {
     HEADER_BYTES as u64 + index as u64 * SLOT_BYTES as u64
@@ -160,140 +154,6 @@ fn create(disk: &dyn Disk, path: &Path, store: &Store) -> Result<(), DiskError> 
     disk.sync_dir(folder(path))
 }
 
-/// Tag and key material of a slot.
-type OpenSlot = ([u8; TAG_BYTES], Zeroizing<Vec<u8>>);
-
-fn open_slot(key: &SlotKey, index: usize, slot: &[u8]) -> Option<OpenSlot> {
-    let plain = slots::open_slot(key, index as u64, GENERATION, slot)?;
-    let (tag, secret) = plain.split_first_chunk()?;
-    Some((*tag, Zeroizing::new(secret.to_vec())))
-}
-
-fn seal_slot(key: &SlotKey, index: usize, tag: &[u8; TAG_BYTES], secret: &[u8]) -> Result<[u8; SLOT_BYTES], SlotError> {
-    let mut plain = Zeroizing::new(Vec::with_capacity(TAG_BYTES + secret.len()));
-    plain.extend_from_slice(tag);
-    plain.extend_from_slice(secret);
-    slots::seal_slot(key, index as u64, GENERATION, &plain, &mut random())
-}
-
-impl Edition {
-    fn read(store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
-        let bytes = file.len()?;
-        if bytes < HEADER_BYTES as u64 {
-            return Err(SlotError::Damaged.into());
-        }
-        let mut header = [0; HEADER_BYTES];
-        file.read_at(0, &mut header)?;
-        let key = slots::header_open(store.key(), &header)?;
-        // A slot that a crash cut short was never answered for; the next one takes its place.
-        let count = (bytes - HEADER_BYTES as u64) / SLOT_BYTES as u64;
-        let count = usize::try_from(count).map_err(|_| DiskError::Io(io::ErrorKind::FileTooLarge))?;
-        let mut edition = Edition { file, key, tags: Vec::with_capacity(count), free: BTreeSet::new(), failed: false };
-        edition.each_stride(count, |edition, first, bytes| {
-            for (at, opened) in edition.open_stride(first, bytes)?.into_iter().enumerate() {
-                edition.enter(first + at, opened.map(|(tag, _)| tag));
-            }
-            Ok(())
-        })?;
-        Ok(edition)
-    }
-
-    /// Opens the slots of a stride that was read. What does not open is read once more: taken for erased, a key would be
-    /// lost for good because one read of it went wrong.
-    fn open_stride(&self, first: usize, bytes: &[u8]) -> Result<Vec<Option<OpenSlot>>, SlotsError> {
-        let mut again: Option<Vec<u8>> = None;
-        let mut opened = Vec::with_capacity(bytes.len() / SLOT_BYTES);
-        for (at, slot) in bytes.chunks_exact(SLOT_BYTES).enumerate() {
-            let mut found = open_slot(&self.key, first + at, slot);
-            if found.is_none() {
-                if again.is_none() {
-                    let mut bytes = vec![0; bytes.len()];
-                    self.file.read_at(offset(first), &mut bytes)?;
-                    again = Some(bytes);
-                }
-                let place = at * SLOT_BYTES..(at + 1) * SLOT_BYTES;
-                let other = again.as_ref().map(|again| &again[place]).filter(|again| *again != slot);
-                found = other.and_then(|slot| open_slot(&self.key, first + at, slot));
-            }
-            opened.push(found);
-        }
-        Ok(opened)
-    }
-
-    /// Reads the first `count` slots in strides; `visit` gets the index of the first slot of each.
-    fn each_stride(
-        &mut self,
-        count: usize,
-        mut visit: impl FnMut(&mut Edition, usize, &[u8]) -> Result<(), SlotsError>,
-    ) -> Result<(), SlotsError> {
-        let mut buffer = vec![0; STRIDE.min(count) * SLOT_BYTES];
-        let mut first = 0;
-        while first < count {
-            let slots = STRIDE.min(count - first);
-            let bytes = &mut buffer[..slots * SLOT_BYTES];
-            self.file.read_at(offset(first), bytes)?;
-            visit(self, first, bytes)?;
-            first += slots;
-        }
-        Ok(())
-    }
-
-    /// Notes what a place holds; places up to it are free.
-    fn enter(&mut self, index: usize, tag: Option<[u8; TAG_BYTES]>) {
-        if self.tags.len() <= index {
-            self.free.extend(self.tags.len()..=index);
-            self.tags.resize(index + 1, None);
-        }
-        self.tags[index] = tag;
-        match tag {
-            Some(_) => self.free.remove(&index),
-            None => self.free.insert(index),
-        };
-    }
-
-    fn index_of(&self, id: SlotId) -> Option<usize> {
-        let index = usize::try_from(id.index).ok()?;
-        (self.tags.get(index).copied().flatten() == Some(id.tag)).then_some(index)
-    }
-
-    fn secret(&self, id: SlotId) -> Result<Option<Zeroizing<Vec<u8>>>, SlotsError> {
-        let Some(index) = self.index_of(id) else {
-            return Ok(None);
-        };
-        let mut slot = [0; SLOT_BYTES];
-        self.file.read_at(offset(index), &mut slot)?;
-        let opened = self.open_stride(index, &slot)?.pop().flatten().filter(|(tag, _)| *tag == id.tag);
-        Ok(opened.map(|(_, secret)| secret))
-    }
-
-    /// Writes the next edition of all slots in use to `file`.
-    fn copy_to(&mut self, store: &Store, file: Arc<dyn DiskFile>) -> Result<Edition, SlotsError> {
-        let count = self.tags.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        let key = SlotKey::generate(&mut random());
-        file.write_at(0, &slots::header_seal(store.key(), &key, &mut random()))?;
-        let mut next = Edition { file, key, tags: Vec::with_capacity(count), free: BTreeSet::new(), failed: false };
-        self.each_stride(count, |edition, first, bytes| {
-            let mut out = Vec::with_capacity(bytes.len());
-            for (at, opened) in edition.open_stride(first, bytes)?.into_iter().enumerate() {
-                let index = first + at;
-                let wanted = edition.tags[index];
-                let opened = opened.filter(|(tag, _)| Some(*tag) == wanted);
-                match &opened {
-                    Some((tag, secret)) => out.extend_from_slice(&seal_slot(&next.key, index, tag, secret)?),
-                    None => out.extend_from_slice(&slots::erased_slot(&mut random())),
-                }
-                if wanted.is_some() && opened.is_none() {
-                    tracing::error!("a key slot is damaged; what it kept cannot be opened any more");
-                }
-                next.enter(index, opened.map(|(tag, _)| tag));
-            }
-            Ok(next.file.write_at(offset(first), &out)?)
-        })?;
-        next.file.sync()?;
-        Ok(next)
-    }
-}
-
 impl Slots {
     /// Opens the slots at `path` (`DIR/keys/slots`), or makes them; they are sealed under the key of `store`, which also
     /// stops when the slots cannot be made durable.
@@ -307,7 +167,8 @@ impl Slots {
             create(&*disk, path, &store)?;
         }
         let edition = Mutex::new(Edition::read(&store, disk.open(path)?)?);
-        Ok(Slots { inner: Arc::new(Inner { store, disk, path: path.to_owned(), edition, erasing: RwLock::default() }) })
+        let (waiting, erasing) = (Mutex::default(), RwLock::default());
+        Ok(Slots { inner: Arc::new(Inner { store, disk, path: path.to_owned(), edition, waiting, erasing }) })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Edition) -> Result<T, SlotsError>) -> Result<T, SlotsError> {
@@ -328,17 +189,27 @@ impl Slots {
     /// # Errors
     /// [`SlotError::TooLong`] above [`KEY_BYTES_MAX`], or when the disk is full or fails.
     pub fn put(&self, secret: &[u8]) -> Result<SlotId, SlotsError> {
-        self.with(|edition| {
-            // The first free one, so that the file stays short.
-            let index = edition.free.first().copied().unwrap_or(edition.tags.len());
-            let mut tag = [0; TAG_BYTES];
-            random().fill_bytes(&mut tag);
-            let slot = seal_slot(&edition.key, index, &tag, secret)?;
-            edition.file.write_at(offset(index), &slot)?;
-            edition.file.sync()?;
-            edition.enter(index, Some(tag));
-            Ok(SlotId { index: index as u64, tag })
-        })
+        let put = self.change(ChangeKind::Put(Zeroizing::new(secret.to_vec())))?;
+        put.ok_or(SlotsError::Failed)
+    }
+
+    /// Makes a change durable, with all others that wait at the same time.
+    fn change(&self, kind: ChangeKind) -> Result<Option<SlotId>, SlotsError> {
+        let own = Arc::new(Change { kind, done: OnceLock::new() });
+        let waiting = || self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting().push(own.clone());
+        let applied = self.with(|edition| match own.done.get() {
+            Some(_) => Ok(()),
+            None => edition.apply(&std::mem::take(&mut *waiting())),
+        });
+        match own.done.get() {
+            Some(done) => done.clone(),
+            // Nothing was done: the slots had stopped before.
+            None => {
+                waiting().retain(|change| !Arc::ptr_eq(change, &own));
+                applied.and(Err(SlotsError::Failed))
+            }
+        }
     }
 
     /// The key material of a slot; `None` if it was erased or is damaged.
@@ -365,26 +236,13 @@ impl Slots {
     /// # Errors
     /// When the disk fails: the keys may or may not be gone, so erase them again.
     pub fn erase(&self, ids: &[SlotId]) -> Result<(), SlotsError> {
-        let _erasing = self.inner.erasing.write().unwrap_or_else(PoisonError::into_inner);
-        self.with(|edition| {
-            let indices: Vec<_> = ids.iter().filter_map(|id| edition.index_of(*id)).collect();
-            if indices.is_empty() {
-                return Ok(());
-            }
-            for index in &indices {
-                edition.file.write_at(offset(*index), &slots::erased_slot(&mut random()))?;
-            }
-            edition.file.sync()?;
-            for index in indices {
-                edition.enter(index, None);
-            }
-            Ok(())
-        })
+        let _erasing = self.inner.erasing.read().unwrap_or_else(PoisonError::into_inner);
+        self.change(ChangeKind::Erase(ids.to_vec())).map(|_| ())
     }
 
     /// Has erasures wait; only for as long as it takes to read some keys.
     pub(crate) fn no_erasure(&self) -> NoErasure<'_> {
-        NoErasure(self.inner.erasing.read().unwrap_or_else(PoisonError::into_inner))
+        NoErasure(self.inner.erasing.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts keys back under the names that they had in the file that was lost; on return they are durable.

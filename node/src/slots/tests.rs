@@ -160,3 +160,58 @@ fn a_foreign_or_damaged_file_is_refused() {
     let refused = Slots::open(store(&disk), disk.clone(), Path::new(PATH)).map(|_| ());
     assert!(matches!(refused, Err(SlotsError::Format(SlotError::Damaged))));
 }
+
+#[test]
+fn what_comes_at_once_is_synced_at_once_and_each_gets_its_own() {
+    const THREADS: u64 = 8;
+    let disk = FaultDisk::new();
+    let slots = open(&disk);
+    let old: Vec<SlotId> = (0..THREADS).map(|n| slots.put(&n.to_be_bytes()).unwrap()).collect();
+    let (held, before) = (slots.inner.edition.lock().unwrap(), disk.calls());
+    let (puts, erasures): (Vec<_>, Vec<_>) = (0..THREADS)
+        .map(|n| {
+            let (putting, erasing, id) = (slots.clone(), slots.clone(), old[n as usize]);
+            let put = std::thread::spawn(move || putting.put(&(100 + n).to_be_bytes()).unwrap());
+            (put, std::thread::spawn(move || erasing.erase(&[id]).unwrap()))
+        })
+        .unzip();
+    while slots.inner.waiting.lock().unwrap().len() < 2 * THREADS as usize {
+        std::thread::yield_now();
+    }
+    drop(held);
+    let new: Vec<SlotId> = puts.into_iter().map(|put| put.join().unwrap()).collect();
+    erasures.into_iter().for_each(|erasure| erasure.join().unwrap());
+    assert_eq!(disk.calls() - before, 2 * THREADS + 1, "a write each, and one sync");
+    let check_all = |slots: &Slots| {
+        for (n, (old, new)) in old.iter().zip(&new).enumerate() {
+            check(slots, *old, None);
+            check(slots, *new, Some(&(100 + n as u64).to_be_bytes()));
+        }
+    };
+    check_all(&slots);
+    drop(slots);
+    check_all(&open(&disk));
+}
+
+#[test]
+fn of_what_comes_at_once_each_fails_for_itself_or_all_with_the_sync() {
+    for (fault, fails) in [(Fault::FullOnce, 1), (Fault::SyncOnce, 2)] {
+        let disk = FaultDisk::new();
+        let slots = open(&disk);
+        let held = slots.inner.edition.lock().unwrap();
+        let putting = (0..2u8).map(|n| {
+            let slots = slots.clone();
+            std::thread::spawn(move || slots.put(&[n]))
+        });
+        let putting: Vec<_> = putting.collect();
+        while slots.inner.waiting.lock().unwrap().len() < 2 {
+            std::thread::yield_now();
+        }
+        disk.plan(FaultPlan { at: disk.calls() + 1, fault });
+        drop(held);
+        let put: Vec<_> = putting.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(put.iter().filter(|put| put.is_err()).count(), fails, "{fault:?}");
+        let kept = put.iter().flatten().map(|id| slots.get(*id).unwrap().is_some());
+        assert!(kept.into_iter().all(|kept| kept), "{fault:?}");
+    }
+}

@@ -137,7 +137,15 @@ impl Bench {
     /// # Errors
     /// Names what is there and what is needed.
     pub fn check_room(&self, bytes: u64) -> Result<()> {
-        files::check_free(self.dir(), bytes.saturating_mul(COPIES_MAX).saturating_add(SPARE_BYTES))
+        self.check_free(bytes.saturating_mul(COPIES_MAX))
+    }
+
+    /// Checks that so many bytes find room, and some more.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn check_free(&self, bytes: u64) -> Result<()> {
+        files::check_free(self.dir(), bytes.saturating_add(SPARE_BYTES))
     }
 
     /// The phantom study, written at the first call.

@@ -54,7 +54,7 @@ pub fn run(bench: &Bench, options: &MailboxCase) -> Result<Vec<Curve>> {
     begin("A node with very many messages");
     let most = bench.options.sized(options.messages, MESSAGES_QUICK);
     let rounds = if bench.options.quick { ROUNDS_QUICK } else { options.rounds as usize };
-    bench.check_room(most * MESSAGE_BYTES)?;
+    bench.check_free(most * MESSAGE_BYTES)?;
     let dir = bench.new_dir("mailbox")?;
     let curves = measure(bench, most, rounds, &dir);
     bench.remove(&dir)?;
