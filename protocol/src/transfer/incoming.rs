@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use crate::ids::{EnvelopeId, ObjectId};
+use crate::ids::{AgreementId, EnvelopeId, ObjectId};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
 use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
@@ -21,7 +21,7 @@ use crate::message::{
     Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage, Withdrawn,
 };
 use crate::record::Signed;
-use crate::record::envelope::{OpenEnvelope, SealedEnvelope};
+use crate::record::envelope::{EnvelopeCore, OpenEnvelope, SealedEnvelope};
 use crate::record::receipt::{Tier, Verdict};
 use crate::record::roster::Roster;
 use crate::time::Time;
@@ -98,6 +98,21 @@ pub enum OpenRefusal {
     Unopenable(Box<OpenEnvelope>),
     /// Its purpose is none that the agreement names: committed as a signed refusal.
     PurposeNotAgreed(Box<OpenEnvelope>),
+}
+
+/// Whether a signed envelope goes by an agreement of which this version counts here: it may have been sealed under an
+/// earlier one.
+///
+/// # Errors
+/// [`OpenRefusal::Forged`].
+pub fn check_agreement(core: &EnvelopeCore, agreement: &AgreementId, version: u32) -> Result<(), OpenRefusal> {
+    let is_right = core.agreement == *agreement && core.agreement_version <= version;
+    if is_right { Ok(()) } else { Err(OpenRefusal::Forged) }
+}
+
+/// Whether an agreement that names these purposes lets a message with this one in; without any it lets all in.
+pub fn is_for_agreed_purpose(agreed: &[String], purpose: Option<&String>) -> bool {
+    agreed.is_empty() || purpose.is_some_and(|purpose| agreed.contains(purpose))
 }
 
 /// What must be durable.

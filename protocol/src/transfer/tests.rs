@@ -505,3 +505,17 @@ fn what_cannot_be_kept_is_dropped_and_refused_once() {
         assert_eq!(outputs, [dropped, Output::Transmit(refusal), Output::Event(Event::Finished(false))]);
     }
 }
+
+#[test]
+fn an_envelope_goes_by_this_agreement_and_its_purposes() {
+    let core = core(2);
+    let check = |agreement, version| incoming::check_agreement(&core, &agreement, version).is_ok();
+    assert!(check(core.agreement, 1) && check(core.agreement, 2), "it was sealed before an amendment");
+    assert!(!check(core.agreement, 0) && !check(AgreementId([0; 32]), 1));
+    let (agreed, other) = (["radiology".to_owned()], "billing".to_owned());
+    let rows = [(&agreed[..], Some(&agreed[0]), true), (&agreed, Some(&other), false), (&agreed, None, false)];
+    for (agreed, purpose, lets_in) in rows {
+        assert_eq!(incoming::is_for_agreed_purpose(agreed, purpose), lets_in);
+        assert!(incoming::is_for_agreed_purpose(&[], purpose));
+    }
+}

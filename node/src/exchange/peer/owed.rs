@@ -2,7 +2,7 @@
 
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::ReceiptMessage;
+use pakt_protocol::message::{ReceiptHeld, ReceiptMessage};
 use pakt_protocol::owed::{Event, Input, Persist};
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
 
@@ -91,7 +91,7 @@ impl PeerActor {
     }
 
     /// The sender holds a receipt.
-    pub(super) async fn take_receipt_held(&mut self, held: pakt_protocol::message::ReceiptHeld) {
+    pub(super) async fn take_receipt_held(&mut self, held: ReceiptHeld) {
         self.input_owed(Input::Held(held)).await;
         self.end_if_settled().await;
     }

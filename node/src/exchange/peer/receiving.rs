@@ -10,7 +10,9 @@ use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
-use pakt_protocol::transfer::incoming::{Event, Fault, Incoming, Input, OpenRefusal, Persist};
+use pakt_protocol::transfer::incoming::{
+    Event, Fault, Incoming, Input, OpenRefusal, Persist, check_agreement, is_for_agreed_purpose,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -301,8 +303,8 @@ impl PeerActor {
                 let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
                 let verified = sealed.verify(&agreement.node, &context.entity.id());
                 let Ok(open) = verified else { return OpenedContent::Refused(OpenRefusal::Forged) };
-                if open.core.agreement != id || open.core.agreement_version > agreement.terms.version {
-                    return OpenedContent::Refused(OpenRefusal::Forged);
+                if let Err(refusal) = check_agreement(&open.core, &id, agreement.terms.version) {
+                    return OpenedContent::Refused(refusal);
                 }
                 let open = Box::new(open);
                 let Some(epoch) = context.book.epoch_key(sealed.epoch()) else {
@@ -499,8 +501,7 @@ fn read(
     if !check_table(&manifest, objects, &open.core.root_hash) {
         return unopenable(open, "its manifest names other objects than were announced");
     }
-    let agreed = &agreement.terms.purposes;
-    if !agreed.is_empty() && !manifest.head.purpose.as_ref().is_some_and(|purpose| agreed.contains(purpose)) {
+    if !is_for_agreed_purpose(&agreement.terms.purposes, manifest.head.purpose.as_ref()) {
         tracing::warn!(envelope = %open.core.envelope, peer = %open.core.sender, "its purpose is none that was agreed");
         return OpenedContent::Refused(OpenRefusal::PurposeNotAgreed(open));
     }
