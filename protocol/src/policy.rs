@@ -75,6 +75,13 @@ pub struct OfferView {
     pub incoming_objects: u64,
     /// Whether the agreed number of messages per hour is used up.
     pub rate_exceeded: bool,
+    /// Whether it goes on with an offer that was accepted before ([`Offer::resumes`]): it has its space already, at least in
+    /// part.
+    pub is_resumed: bool,
+    /// Whether it is one that this side had purged before it was restored from a backup: it is not taken in again.
+    pub is_purged: bool,
+    /// Whether its id names something else here.
+    pub is_id_taken: bool,
 }
 
 /// Accepts or refuses an offer before a byte of content moves.
@@ -84,6 +91,12 @@ pub struct OfferView {
 pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
     let objects_max = CHUNKS_MAX + CHUNKS_MAX / 64;
     let per_object = u64::try_from(OBJECT_BYTES_MAX).unwrap_or(u64::MAX);
+    if view.is_purged {
+        return Err(Refusal::Purged);
+    }
+    if view.is_id_taken {
+        return Err(Refusal::Conflict);
+    }
     view.footing.check()?;
     if offer.agreement_version != view.agreement_version {
         Err(Refusal::OtherVersion)
@@ -103,11 +116,16 @@ pub fn decide(offer: &Offer, view: &OfferView) -> Result<(), Refusal> {
         Err(Refusal::RateExceeded)
     } else if view.incoming >= INCOMING_MAX || !has_room_for_objects(offer, view) {
         Err(Refusal::Busy)
-    } else if offer.sealed_bytes > view.free_bytes {
+    } else if offer.sealed_bytes > view.free_bytes && !view.is_resumed {
         Err(Refusal::NoSpace)
     } else {
         Ok(())
     }
+}
+
+/// Whether this is an offer that what is only kept for later should make room for.
+pub fn lacks_only_room(offer: &Offer, view: &OfferView) -> bool {
+    decide(offer, view) == Err(Refusal::NoSpace)
 }
 
 /// More chunks and segments than this do not come of so many files and bytes.
@@ -154,6 +172,9 @@ mod tests {
             incoming: 0,
             incoming_objects: 0,
             rate_exceeded: false,
+            is_resumed: false,
+            is_purged: false,
+            is_id_taken: false,
         };
         assert_eq!(decide(&offer, &view), Ok(()));
         let rows = [
@@ -170,6 +191,8 @@ mod tests {
             (OfferView { incoming: INCOMING_MAX, ..view }, offer.clone(), Refusal::Busy),
             (OfferView { incoming_objects: OBJECTS_INCOMING_MAX - 1, ..view }, offer.clone(), Refusal::Busy),
             (OfferView { rate_exceeded: true, ..view }, offer.clone(), Refusal::RateExceeded),
+            (OfferView { is_purged: true, is_id_taken: true, ..view }, offer.clone(), Refusal::Purged),
+            (OfferView { is_id_taken: true, footing: Footing::None, ..view }, offer.clone(), Refusal::Conflict),
             (view, Offer { objects: 0, ..offer.clone() }, Refusal::TooLarge),
             (view, Offer { objects: 8_000, ..offer.clone() }, Refusal::TooLarge),
             (view, Offer { files: u64::MAX, ..offer.clone() }, Refusal::TooLarge),
@@ -178,6 +201,9 @@ mod tests {
         ];
         for (view, offer, refusal) in rows {
             assert_eq!(decide(&offer, &view), Err(refusal), "{offer:?} {view:?}");
+            assert_eq!(lacks_only_room(&offer, &view), refusal == Refusal::NoSpace);
+            let resumed = decide(&offer, &OfferView { is_resumed: true, ..view });
+            assert_eq!(resumed.is_ok(), refusal == Refusal::NoSpace, "what goes on has its space");
         }
     }
 
@@ -193,6 +219,9 @@ mod tests {
             incoming: 0,
             incoming_objects: 0,
             rate_exceeded: false,
+            is_resumed: false,
+            is_purged: false,
+            is_id_taken: false,
         };
         let check = |files: u64, plain_bytes: u64, objects: Option<u64>, expected: Result<(), Refusal>| {
             let bounds = Extent { files, folders: files, plain_bytes }.bounds(&ManifestHead::default());

@@ -97,10 +97,16 @@ pub enum Event {
     ContactConfirmed,
     /// Verify this roster and make it durable.
     TakeRoster(Box<Signed<Roster>>),
+    /// Tell the receipts that are owed, also while the agreement is suspended.
+    TellOwed,
     /// Both rosters are known: envelopes may be offered.
     Live,
     /// Say what is known about this offer.
     LookUp(Offer),
+    /// A duplicate of this envelope was offered: its sender may lack what was stated after the first receipt, too.
+    OweAgain(EnvelopeId),
+    /// The counterpart goes by an older version of the terms: show it those that count.
+    ShowCurrent,
     /// Start receiving.
     Receive(Offer),
     /// For the incoming transfer of this envelope; a withdrawal of one that is not under way is answered by
@@ -178,6 +184,7 @@ impl Session {
             }
             Input::RosterTaken(Ok(())) => {
                 self.roster_taken = true;
+                self.outputs.event(Event::TellOwed);
                 self.go_live();
             }
             Input::ContactTaken(Err(why), _) | Input::RosterTaken(Err(why)) => {
@@ -260,8 +267,15 @@ impl Session {
     }
 
     fn handle_found(&mut self, offer: Offer, view: &OfferView, receipt: Option<Vec<u8>>) {
-        let envelope = offer.envelope;
-        match (receipt, policy::decide(&offer, view)) {
+        let (envelope, decided) = (offer.envelope, policy::decide(&offer, view));
+        if receipt.is_some() {
+            self.outputs.event(Event::OweAgain(envelope));
+        }
+        let is_judged = receipt.is_some() || !(view.is_purged || view.is_id_taken);
+        if is_judged && offer.agreement_version < view.agreement_version {
+            self.outputs.event(Event::ShowCurrent);
+        }
+        match (receipt, decided) {
             (Some(receipt), _) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
             (None, Ok(())) => self.outputs.event(Event::Receive(offer)),
             (None, Err(reason)) => self.outputs.transmit(Answer::Refuse { envelope, reason }),
@@ -310,6 +324,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::offer::Refusal;
     use crate::message::{Amended, AskEnded, ReceiptHeld, WantStatements};
     use crate::policy::Footing;
     use crate::record::envelope::Priority;
@@ -353,6 +368,9 @@ mod tests {
             incoming: 0,
             incoming_objects: 0,
             rate_exceeded: false,
+            is_resumed: false,
+            is_purged: false,
+            is_id_taken: false,
         }
     }
 
@@ -473,11 +491,28 @@ mod tests {
         let denied = OfferView { footing: Footing::None, ..view() };
         session.handle_input(Input::Found(offer(), denied, Some(vec![7])), Time(1));
         let same = ReceiptMessage { envelope: offer().envelope, receipt: vec![7] };
-        assert_eq!(outputs(&mut session), [Output::Transmit(Message::Receipt(same))]);
+        let again = Output::Event(Event::OweAgain(offer().envelope));
+        assert_eq!(outputs(&mut session), [again, Output::Transmit(Message::Receipt(same))]);
         session.handle_input(Input::Found(offer(), denied, None), Time(1));
         assert!(matches!(outputs(&mut session)[..], [Output::Transmit(Message::Answer(Answer::Refuse { .. }))]));
         session.handle_input(Input::Found(offer(), view(), None), Time(1));
         assert_eq!(outputs(&mut session), [Output::Event(Event::Receive(offer()))]);
+    }
+
+    #[test]
+    fn whoever_goes_by_an_older_version_is_shown_the_newer_one() {
+        let mut session = session(Standing::Active);
+        let newer = OfferView { agreement_version: 2, ..view() };
+        let refused = |reason| Output::Transmit(Answer::Refuse { envelope: offer().envelope, reason }.into());
+        session.handle_input(Input::Found(offer(), newer, None), Time(1));
+        assert_eq!(outputs(&mut session), [Output::Event(Event::ShowCurrent), refused(Refusal::OtherVersion)]);
+        for (view, reason) in [
+            (OfferView { is_purged: true, is_id_taken: true, ..newer }, Refusal::Purged),
+            (OfferView { is_id_taken: true, ..newer }, Refusal::Conflict),
+        ] {
+            session.handle_input(Input::Found(offer(), view, None), Time(1));
+            assert_eq!(outputs(&mut session), [refused(reason)], "nothing of it is judged");
+        }
     }
 
     #[test]

@@ -90,6 +90,124 @@ fn keys_and_protocol_touch_nothing_outside() {
     report(broken);
 }
 
+/// Who speaks to counterparts in the node, and whose words those are. Nobody else does: a message is picked by a machine
+/// or a pure function of `protocol`, so that whatever else drives them, such as a simulation, says the same.
+const SPEAKERS: [(&str, &str); 19] = [
+    ("addresses", "a record of the book"),
+    ("directory", "records of the directory; answers by protocol::directory"),
+    ("early", "withdraws what was given up; the rest by transfer::outgoing"),
+    ("grants", "records of the book"),
+    ("heads", "heads of the log"),
+    ("introductions", "records of the introductions"),
+    ("lanes", "asks for content lanes"),
+    ("mod", "what another counterpart's actor wants said"),
+    ("owed", "protocol::owed, protocol::settling"),
+    ("recalling", "protocol::recalls"),
+    ("receiving", "transfer::incoming"),
+    ("reconcile", "protocol::reconcile"),
+    ("restored", "records of the book"),
+    ("seeking", "protocol::deposit"),
+    ("sending", "transfer::outgoing"),
+    ("session", "protocol::session"),
+    ("settling", "protocol::settling"),
+    ("standing", "protocol::agreement"),
+    ("terms", "protocol::controls"),
+];
+
+/// What says how something ends or whether it begins.
+const DECISIONS: [&str; 13] = [
+    "Refusal::",
+    "Verdict::",
+    "Answer::Accept",
+    "Answer::Refuse",
+    "Announce {",
+    "AskEnded {",
+    "EpochGone {",
+    "PurgedBefore {",
+    "Ready {",
+    "ReceiptHeld {",
+    "ReceiptMessage {",
+    "Withdraw {",
+    "Withdrawn {",
+];
+
+/// Where in the node such a word stands all the same, and why.
+const DECIDED_ELSEWHERE: [(&str, &str, &str); 12] = [
+    ("node/src/exchange/peer/session.rs", "Answer::Refuse", "counts what a machine refuses"),
+    (
+        "node/src/exchange/peer/early.rs",
+        "Withdraw {",
+        "the machine of what was given up is gone, at times since a restart",
+    ),
+    ("node/src/exchange/peer/settling.rs", "ReceiptMessage {", "carries the answer that settling::answer picked"),
+    ("node/src/exchange/peer/sending.rs", "ReceiptHeld {", "the machine is gone once its end is durable"),
+    ("node/src/exchange/peer/sending.rs", "Verdict::", "shows a message that is held as moved whole"),
+    ("node/src/exchange/peer/receiving.rs", "Verdict::", "never commits as held what it has not read"),
+    ("node/src/mailroom/outbox.rs", "Refusal::", "words for people"),
+    ("node/src/mailroom/outbox.rs", "Verdict::", "looks for a receipt of one kind"),
+    ("node/src/mailroom/journal.rs", "Verdict::", "counts what was stated"),
+    ("node/src/mailroom/purge.rs", "Verdict::", "names why a person or a request had something purged"),
+    ("node/src/mailroom/recall.rs", "Verdict::", "signs what recalls::Request says"),
+    ("node/src/mailroom/receipts.rs", "Verdict::", "the receipt of each stage that a message reaches"),
+];
+
+#[test]
+fn the_node_drives_machines_and_decides_nothing_that_counterparts_are_told() {
+    let mut broken = Vec::new();
+    let files = rust_files(&["node/src/exchange", "node/src/mailroom"]);
+    let for_tests: Vec<String> = files.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    let is_test = |path: &String| for_tests.contains(path) || path.contains("/tests/");
+    let code = |text: &str| source::without_tests(&source::code(text));
+    let files: BTreeMap<String, String> =
+        files.into_iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| (path, code(&text))).collect();
+    let speaks = |code: &str| code.contains(".transmit(") || code.contains("live.lane.send(");
+    for (path, code) in &files {
+        let listed = SPEAKERS.iter().any(|(name, _)| *path == format!("node/src/exchange/peer/{name}.rs"));
+        match (speaks(code), listed) {
+            (true, false) => broken.push(format!(
+                "{path}: speaks to a counterpart; let a machine in protocol/src pick the message, drive it from exchange/peer, and list the driver in SPEAKERS"
+            )),
+            (false, true) => broken.push(format!("{path}: says nothing any more; take it out of SPEAKERS")),
+            _ => {}
+        }
+        for word in DECISIONS {
+            let listed = DECIDED_ELSEWHERE.iter().any(|(file, listed, _)| file == path && *listed == word);
+            match (says(code, word), listed) {
+                (true, false) => broken.push(format!(
+                    "{path}: says {word}; decide it in a machine of protocol/src, with a test there, and hand the node what follows from it"
+                )),
+                (false, true) => broken.push(format!("{path}: does not say {word} any more; take it out of DECIDED_ELSEWHERE")),
+                _ => {}
+            }
+        }
+    }
+    assert!(files.len() > 30, "the node was read");
+    report(broken);
+}
+
+/// Whether `code` holds `word` as something that it makes or compares; what is only taken apart does not count.
+fn says(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = &code[..at];
+        let is_longer = before.chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !is_longer && !before.ends_with("let ")
+    })
+}
+
+#[test]
+fn decisions_are_found_and_what_is_taken_apart_is_none() {
+    let rows = [
+        ("self.transmit(ReceiptHeld { envelope, verdict }.into())", "ReceiptHeld {", true),
+        ("let ReceiptHeld { envelope, verdict } = held;", "ReceiptHeld {", false),
+        ("Message::ReceiptHeld(held) => self.take(held)", "ReceiptHeld {", false),
+        ("HelloRefusal::Malformed", "Refusal::", false),
+        ("offer::Refusal::Busy", "Refusal::", true),
+    ];
+    for (code, word, found) in rows {
+        assert_eq!(says(code, word), found, "{code}");
+    }
+}
+
 /// The files that `#[cfg(test)] mod name;` in `path` stands for.
 fn test_files(path: &str, text: &str) -> Vec<String> {
     let file = Path::new(path);

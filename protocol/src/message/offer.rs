@@ -29,6 +29,13 @@ pub struct Offer {
     pub seconds_left: u32,
 }
 
+impl Offer {
+    /// Whether it asks for no more than `earlier`, an offer of the same envelope that was accepted.
+    pub fn resumes(&self, earlier: &Offer) -> bool {
+        self.sealed_bytes <= earlier.sealed_bytes && self.objects <= earlier.objects
+    }
+}
+
 /// Why an offer or an envelope is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Refusal {
@@ -67,6 +74,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the sender should show the terms that count there: the two go by different versions.
+    pub fn is_of_other_version(self) -> bool {
+        self == Refusal::OtherVersion
+    }
+
+    /// What it means for a message that was offered `early`, by upper bounds: what these were too large for is tried again
+    /// with what it really comes to.
+    pub fn of_bounds(self, early: bool) -> Refusal {
+        match self {
+            Refusal::NoSpace | Refusal::TooLarge if early => Refusal::Busy,
+            refusal => refusal,
+        }
+    }
+
     /// Whether trying again later can help.
     pub fn is_transient(self) -> bool {
         use Refusal::*;

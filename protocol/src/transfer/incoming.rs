@@ -6,12 +6,14 @@
 //!     +-- refuse: done             withdraw, any time before Opening: Dropping +-- refused   +-- epoch gone: Ready
 //! ```
 //!
+//! What this side cannot keep, at any time: dropped and refused, done.
+//!
 //! **Invariants:** an object counts as held only when its owner says that it is durable; the receipt leaves only after
 //! content, key, message and receipt are durable in one commit; nothing is visible before that commit.
 
 use std::collections::HashMap;
 
-use crate::ids::{EnvelopeId, ObjectId};
+use crate::ids::{AgreementId, EnvelopeId, ObjectId};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
 use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
@@ -19,7 +21,7 @@ use crate::message::{
     Announce, Answer, Envelope, EpochGone, Message, Offer, Progress, Ready, ReceiptMessage, Withdrawn,
 };
 use crate::record::Signed;
-use crate::record::envelope::{OpenEnvelope, SealedEnvelope};
+use crate::record::envelope::{EnvelopeCore, OpenEnvelope, SealedEnvelope};
 use crate::record::receipt::{Tier, Verdict};
 use crate::record::roster::Roster;
 use crate::time::Time;
@@ -60,19 +62,57 @@ pub enum Input {
     Opened(Result<Box<OpenEnvelope>, OpenRefusal>),
     /// The last [`Persist`] is durable; after a commit these are the receipt's bytes.
     Persisted(Option<Vec<u8>>),
+    /// This side could not keep what it was to keep.
+    Failed(Fault),
+}
+
+/// Why this side could not keep something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no room.
+    Full,
+    /// The envelope's id names something else here.
+    IdTaken,
+    /// Anything else: it may be offered again.
+    Other,
+}
+
+impl Fault {
+    fn refusal(self) -> Refusal {
+        match self {
+            Fault::Full => Refusal::NoSpace,
+            Fault::IdTaken => Refusal::Conflict,
+            Fault::Other => Refusal::Busy,
+        }
+    }
 }
 
 /// Why an envelope was not opened.
 #[derive(Debug, Clone)]
 pub enum OpenRefusal {
-    /// Refused without a receipt.
-    Refused(Refusal),
+    /// Its signature or its parties do not hold: refused without a receipt.
+    Forged,
     /// The epoch's private half is gone: here is the current roster.
     EpochGone(Box<Signed<Roster>>),
     /// The content cannot be opened: committed as a signed `unopenable`.
     Unopenable(Box<OpenEnvelope>),
     /// Its purpose is none that the agreement names: committed as a signed refusal.
     PurposeNotAgreed(Box<OpenEnvelope>),
+}
+
+/// Whether a signed envelope goes by an agreement of which this version counts here: it may have been sealed under an
+/// earlier one.
+///
+/// # Errors
+/// [`OpenRefusal::Forged`].
+pub fn check_agreement(core: &EnvelopeCore, agreement: &AgreementId, version: u32) -> Result<(), OpenRefusal> {
+    let is_right = core.agreement == *agreement && core.agreement_version <= version;
+    if is_right { Ok(()) } else { Err(OpenRefusal::Forged) }
+}
+
+/// Whether an agreement that names these purposes lets a message with this one in; without any it lets all in.
+pub fn is_for_agreed_purpose(agreed: &[String], purpose: Option<&String>) -> bool {
+    agreed.is_empty() || purpose.is_some_and(|purpose| agreed.contains(purpose))
 }
 
 /// What must be durable.
@@ -151,6 +191,7 @@ impl Incoming {
     pub fn handle_input(&mut self, input: Input) {
         match (self.state, input) {
             (State::Done, _) => {}
+            (_, Input::Failed(fault)) => self.fail(fault),
             (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
             (State::Deciding, Input::Persisted(_)) => {
                 self.state = State::Naming;
@@ -268,7 +309,7 @@ impl Incoming {
             Ok(open) => self.commit(open, Verdict::Held(Tier::Delivered)),
             Err(OpenRefusal::Unopenable(open)) => self.commit(open, Verdict::Unopenable),
             Err(OpenRefusal::PurposeNotAgreed(open)) => self.commit(open, Verdict::PurposeNotAgreed),
-            Err(OpenRefusal::Refused(reason)) => self.refuse(reason),
+            Err(OpenRefusal::Forged) => self.refuse(Refusal::Forged),
             Err(OpenRefusal::EpochGone(roster)) => {
                 self.state = State::Ready;
                 self.outputs.transmit(EpochGone { envelope: self.offer.envelope, roster: *roster });
@@ -300,6 +341,12 @@ impl Incoming {
     fn refuse(&mut self, reason: Refusal) {
         self.outputs.transmit(Answer::Refuse { envelope: self.offer.envelope, reason });
         self.outputs.persist(Persist::Drop(self.offer.envelope));
+        self.finish(false);
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.outputs.persist(Persist::Drop(self.offer.envelope));
+        self.outputs.transmit(Answer::Refuse { envelope: self.offer.envelope, reason: fault.refusal() });
         self.finish(false);
     }
 

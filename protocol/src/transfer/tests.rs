@@ -489,3 +489,33 @@ fn however_many_objects_are_named_only_some_are_asked_for_at_a_time() {
     }
     assert_eq!((incoming.state(), held as u64, incoming.bytes_to_come()), (incoming::State::Ready, MANY, 0));
 }
+
+#[test]
+fn what_cannot_be_kept_is_dropped_and_refused_once() {
+    use incoming::{Event, Fault, Input, Persist};
+    let rows = [(Fault::Full, Refusal::NoSpace), (Fault::IdTaken, Refusal::Conflict), (Fault::Other, Refusal::Busy)];
+    for (fault, reason) in rows {
+        let mut machine = Incoming::new(offer(2), Time(1));
+        assert!(matches!(machine.poll_output(), Some(Output::Persist(Persist::Begin(..)))));
+        machine.handle_input(Input::Failed(fault));
+        machine.handle_input(Input::Failed(fault));
+        let outputs: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
+        let refusal = Answer::Refuse { envelope: ENVELOPE, reason }.into();
+        let dropped = Output::Persist(Persist::Drop(ENVELOPE));
+        assert_eq!(outputs, [dropped, Output::Transmit(refusal), Output::Event(Event::Finished(false))]);
+    }
+}
+
+#[test]
+fn an_envelope_goes_by_this_agreement_and_its_purposes() {
+    let core = core(2);
+    let check = |agreement, version| incoming::check_agreement(&core, &agreement, version).is_ok();
+    assert!(check(core.agreement, 1) && check(core.agreement, 2), "it was sealed before an amendment");
+    assert!(!check(core.agreement, 0) && !check(AgreementId([0; 32]), 1));
+    let (agreed, other) = (["radiology".to_owned()], "billing".to_owned());
+    let rows = [(&agreed[..], Some(&agreed[0]), true), (&agreed, Some(&other), false), (&agreed, None, false)];
+    for (agreed, purpose, lets_in) in rows {
+        assert_eq!(incoming::is_for_agreed_purpose(agreed, purpose), lets_in);
+        assert!(incoming::is_for_agreed_purpose(&[], purpose));
+    }
+}

@@ -261,7 +261,7 @@ fn this_build_receives_from_the_first_release() {
                 session::Event::Incoming(_, message) => {
                     transfer.as_mut().expect("it was offered").handle_input(incoming::Input::Message(message));
                 }
-                session::Event::Live => {}
+                session::Event::TellOwed | session::Event::Live => {}
                 other => panic!("{other:?}"),
             }
             events.extend(session_events(&mut session, &mut spoken));
@@ -336,6 +336,9 @@ fn view() -> OfferView {
         incoming: 0,
         incoming_objects: 0,
         rate_exceeded: false,
+        is_resumed: false,
+        is_purged: false,
+        is_id_taken: false,
     }
 }
 
@@ -373,7 +376,7 @@ fn this_build_sends_to_the_first_release() {
                 session::Event::Outgoing(_, message) => {
                     transfer.as_mut().expect("it was offered").handle_input(outgoing::Input::Message(message));
                 }
-                session::Event::OpenLanes(LaneKind::Bulk, 1) => {}
+                session::Event::TellOwed | session::Event::OpenLanes(LaneKind::Bulk, 1) => {}
                 other => panic!("{other:?}"),
             }
             events.extend(session_events(&mut session, &mut spoken));

@@ -55,7 +55,7 @@ async fn p4_only_the_roots_that_are_named_make_an_agreement() {
     let mut bent = good.clone();
     *bent.last_mut().unwrap() ^= 1;
     let row = b.book.inner.store.read(|tx| tx.get(&AGREEMENTS, &proposal.id)).unwrap().unwrap();
-    let mut forged = row.file.clone();
+    let mut forged = row.life.file.clone();
     forged.record = forged.record.countersign(&root(3));
     for file in [foreign.contact.as_deref().unwrap(), &bent, &forged.to_bytes(), b"", &good[..good.len() - 1]] {
         assert!(a.book.take_contact(&proposal.id, file).await.is_err());

@@ -16,6 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use pakt_protocol::content::extent::{Extent, ExtentBounds};
 use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::line::{EARLY_MAX, Place, early_place};
 use pakt_protocol::message::{Offer, Withdraw};
 use pakt_protocol::record::envelope::Priority;
 use pakt_protocol::record::roster::GroupId;
@@ -26,11 +27,6 @@ use super::sending::{Content, Sending, seconds_until};
 use super::{Command, PeerActor, lock};
 use crate::book::Standing;
 use crate::content::Follower;
-
-/// Envelopes of one counterpart that are offered early at once: what is complete finds places beside them.
-const EARLY_MAX: usize = 8;
-/// Early ones wait behind what is complete and equally urgent.
-const EARLY_SEQUENCE_FIRST: u64 = 1 << 63;
 
 /// An envelope whose message is being sealed.
 pub struct EarlyOffer {
@@ -69,7 +65,7 @@ impl EarlyOffer {
 /// Such an envelope at the actor.
 struct Early {
     offer: EarlyOffer,
-    sequence: u64,
+    place: Place,
     /// Whether it may have been offered, in this session or an earlier one.
     noted: bool,
 }
@@ -93,8 +89,8 @@ impl EarlyOffers {
     }
 
     /// Where an envelope stands among those that wait.
-    fn place(&self, envelope: &EnvelopeId) -> Option<(Priority, u64)> {
-        self.reading.get(envelope).map(|early| (early.offer.priority, early.sequence))
+    fn place(&self, envelope: &EnvelopeId) -> Option<Place> {
+        self.reading.get(envelope).map(|early| early.place)
     }
 }
 
@@ -120,9 +116,9 @@ impl PeerActor {
             drop(objects);
             let _ = actor.send(Command::EarlyEnded(envelope)).await;
         });
-        let sequence = EARLY_SEQUENCE_FIRST + self.early.count;
+        let place = early_place(offer.priority, self.early.count);
         self.early.count += 1;
-        self.early.reading.insert(envelope, Early { offer, sequence, noted: false });
+        self.early.reading.insert(envelope, Early { offer, place, noted: false });
         self.wait_early(envelope);
         self.fill_places().await;
     }
@@ -167,7 +163,7 @@ impl PeerActor {
     /// It is early no more. Gives whether it may have been offered; none if it was not early.
     pub(super) fn end_early(&mut self, envelope: &EnvelopeId) -> Option<bool> {
         let early = self.early.reading.remove(envelope)?;
-        self.waiting.remove(&(early.offer.priority, early.sequence));
+        self.waiting.remove(&early.place);
         Some(early.noted)
     }
 

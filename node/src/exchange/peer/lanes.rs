@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pakt_protocol::dialing::Backoff;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::message::WantLanes;
 use pakt_protocol::record::address::Address;
@@ -17,18 +18,6 @@ use crate::exchange::bulk;
 use crate::exchange::relay::{self, Hop};
 use crate::net::{DialError, DialTarget, Lane, LaneBytes, LaneKind};
 
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// After a session that was lost.
-const REDIAL: Duration = Duration::from_millis(200);
-/// A session that is over by then was none.
-pub(super) const BRIEF: Duration = Duration::from_secs(2);
-/// So many of these are put down to the line.
-const BRIEF_FREE: u32 = 3;
-const RETRY_MAX: Duration = Duration::from_secs(30);
-/// A counterpart that is back from a restart, however long a bad one takes, is connected within this time, also where
-/// only this side can dial.
-const RETRY_OFTEN: Duration = Duration::from_secs(10);
-const RETRY_OFTEN_FOR: Duration = Duration::from_secs(900);
 /// Content lanes that carry nothing for so long are closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Bulk lanes to one counterpart at the most.
@@ -49,9 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Dialing {
     control: bool,
     content: HashSet<(LaneKind, u8)>,
-    failures: u32,
-    /// Sessions in a row that were over as soon as they had begun.
-    brief: u32,
+    backoff: Backoff,
     /// When lanes of a kind were dialled or asked for last.
     asked_at: HashMap<LaneKind, Time>,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -67,7 +54,7 @@ impl Dialing {
 
     /// Failures so far count no more.
     pub(super) fn start_over(&mut self) {
-        self.failures = 0;
+        self.backoff.start_over();
     }
 
     /// One dial of this kind is over, whichever it was.
@@ -139,8 +126,7 @@ impl PeerActor {
             return;
         }
         lock(&self.shown).next_dial_at = None;
-        let settles = || agreement.may_settle(now()) && self.is_unsettled();
-        if !agreement.should_dial(now()) && !settles() {
+        if !agreement.view().dials(now(), || self.is_unsettled()) {
             self.explain_not_dialling(&agreement);
             return;
         }
@@ -159,7 +145,7 @@ impl PeerActor {
 
     /// Whether partners are asked in this attempt: once a direct dial has failed, or where there is none to be made.
     fn asks_partners(&self, agreement: &Agreement) -> bool {
-        let direct_failed = self.dialing.failures > 0 || agreement.addresses.is_empty();
+        let direct_failed = self.dialing.backoff.failures() > 0 || agreement.addresses.is_empty();
         direct_failed && self.live.is_none() && agreement.in_force(now())
     }
 
@@ -231,11 +217,9 @@ impl PeerActor {
             tracing::debug!(agreement = %self.id, %error, "cannot dial");
             self.show_offline(format!("{addr}: {error}"));
         }
-        let most = if self.lost_for() < RETRY_OFTEN_FOR { RETRY_OFTEN } else { RETRY_MAX };
-        let wait = (RETRY_FIRST * 2u32.pow(self.dialing.failures.min(5))).min(most);
-        self.dialing.failures += 1;
-        self.note_lost(self.dialing.failures);
-        self.plan_dial(jitter(wait));
+        let wait = self.dialing.backoff.failed(self.lost_for(), chance());
+        self.note_lost(self.dialing.backoff.failures());
+        self.plan_dial(wait);
     }
 
     /// Dials after `wait`, and says so.
@@ -247,16 +231,15 @@ impl PeerActor {
     /// A control lane is up: later failures start from the shortest wait again.
     pub(super) fn dialled(&mut self) {
         self.dialing.control = false;
-        self.dialing.failures = 0;
+        self.dialing.backoff.start_over();
         self.timers.clear(Timer::Dial);
         lock(&self.shown).next_dial_at = None;
     }
 
-    /// Dials again soon after a session was lost; less soon when several in a row were over as soon as they had begun.
+    /// Dials again after a session was lost that has `lasted` so long.
     pub(super) fn dial_again(&mut self, lasted: Duration) {
-        self.dialing.brief = if lasted < BRIEF { self.dialing.brief.saturating_add(1) } else { 0 };
-        let doublings = self.dialing.brief.saturating_sub(BRIEF_FREE).min(5);
-        self.plan_dial(jitter(REDIAL * 2u32.pow(doublings)));
+        let wait = self.dialing.backoff.lost(lasted, chance());
+        self.plan_dial(wait);
     }
 
     /// Sees to it that content of this kind has its lanes: dials them, or asks the side that can.
@@ -473,8 +456,7 @@ impl PeerActor {
     }
 }
 
-/// Between half of `wait` and all of it: nodes that lost each other together do not come back together.
-fn jitter(wait: Duration) -> Duration {
+fn chance() -> u8 {
     let [byte] = ambient::random::<1>();
-    wait.mul_f64(0.5 + f64::from(byte) / 510.0)
+    byte
 }

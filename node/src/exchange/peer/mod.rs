@@ -3,9 +3,12 @@
 //! ```text
 //! commands (lanes, frames, submissions, objects held) --> machines --> outputs: transmit, persist, do
 //! ```
-//! `session` turns the session machine's outputs into deeds, `sending` those of deliveries and outgoing transfers,
-//! `early` offers what is still being read, `receiving` those of incoming transfers, `owed` tells receipts until they are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests, `records` takes in what is about the
-//! agreement itself, `standing` does what follows from that, `terms` keeps to what it says, `lanes` keeps the connections up.
+//! What is said and when, machines of `pakt_protocol` decide; the files here drive them: they look things up, make them
+//! durable and hand messages on. `session` drives the session machine, `sending` those of deliveries and outgoing
+//! transfers, `early` offers what is still being read, `receiving` drives incoming transfers, `owed` tells receipts until they
+//! are held, `settling` asks for those that are lacking, `recalling` asks for what is wanted back and answers such requests,
+//! `records` takes in what is about the agreement itself, `standing` does what follows from that, `terms` keeps to what it
+//! says, `lanes` keeps the connections up.
 //!
 //! **Invariant:** everything about one counterpart happens in this one task, in order.
 
@@ -16,9 +19,7 @@ mod grants;
 mod heads;
 mod introductions;
 mod lanes;
-mod line;
 mod owed;
-mod pace;
 mod pulling;
 mod recalling;
 mod receiving;
@@ -40,9 +41,14 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
+use pakt_protocol::line::Line;
 use pakt_protocol::message::{Message, WantReconcile};
+use pakt_protocol::owed::Owed;
+use pakt_protocol::pace::Pace;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::recalls::Recalls;
 use pakt_protocol::record::address::Address;
+use pakt_protocol::settling::Questions;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -63,18 +69,13 @@ pub use early::EarlyOffer;
 use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
-use line::Line;
-use owed::Owed;
-use pace::Pace;
 use pulling::Pulling;
-use recalling::Recalling;
 use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use reconcile::Reconciling;
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
-use settling::Settling;
 use terms::Terms;
 
 /// What an actor is told.
@@ -290,9 +291,11 @@ pub(in crate::exchange) struct PeerActor {
     asking: Asking,
     passing: Passing,
     owed: Owed,
-    settling: Settling,
+    questions: Questions,
     reconciling: Reconciling,
-    recalling: Recalling,
+    recalls: Recalls,
+    /// Why the last record of a delivery that could not be kept was not.
+    unkept: Option<MailError>,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -343,9 +346,10 @@ impl PeerActor {
             asking: Asking::default(),
             passing: Passing::default(),
             owed: Owed::default(),
-            settling: Settling::default(),
+            questions: Questions::default(),
             reconciling: Reconciling::default(),
-            recalling: Recalling::default(),
+            recalls: Recalls::default(),
+            unkept: None,
         }
     }
 
@@ -441,7 +445,7 @@ impl PeerActor {
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
-                Timer::Held => self.write_held().await,
+                Timer::Held => self.tick_owed().await,
                 Timer::Reconcile => self.tick_reconciling().await,
                 Timer::Recalls => self.send_recalls().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,

@@ -5,13 +5,14 @@ use pakt_protocol::content::manifest::{Bounds, ManifestHead, ManifestKey};
 use pakt_protocol::controls::Control;
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ObjectEntry, Refusal};
-use pakt_protocol::message::{self, Message, Offer};
-use pakt_protocol::policy::Footing;
+use pakt_protocol::message::offer::ObjectEntry;
+use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
-use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
+use pakt_protocol::transfer::incoming::{
+    Event, Fault, Incoming, Input, OpenRefusal, Persist, check_agreement, is_for_agreed_purpose,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -148,12 +149,14 @@ impl PeerActor {
             }
             Err(error) => {
                 tracing::error!(%envelope, %error, "an incoming envelope could not be kept");
-                let reason = match error {
-                    MailError::IdTaken => Refusal::Conflict,
-                    _ if is_full(&error) => Refusal::NoSpace,
-                    _ => Refusal::Busy,
+                let fault = match error {
+                    MailError::IdTaken => Fault::IdTaken,
+                    _ if is_full(&error) => Fault::Full,
+                    _ => Fault::Other,
                 };
-                Box::pin(self.refuse_receiving(envelope, reason)).await;
+                if let Some(receiving) = self.receiving.get_mut(&envelope) {
+                    receiving.machine.handle_input(Input::Failed(fault));
+                }
             }
         }
     }
@@ -276,19 +279,10 @@ impl PeerActor {
     /// Objects cannot be had: the session starts anew. They cannot be stored: the envelope is refused.
     pub(super) async fn handle_pull_failed(&mut self, envelope: EnvelopeId, full: bool) {
         if full {
-            self.refuse_receiving(envelope, Refusal::NoSpace).await;
+            self.input_receiving(envelope, Input::Failed(Fault::Full)).await;
         } else if self.receiving.contains_key(&envelope) {
             self.close_session("an object could not be had").await;
         }
-    }
-
-    async fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
-        if !self.receiving.contains_key(&envelope) {
-            return;
-        }
-        self.break_off_receiving(envelope).await;
-        self.drop_incoming(envelope).await;
-        self.transmit(message::Answer::Refuse { envelope, reason }.into());
     }
 
     pub(super) async fn drop_incoming(&mut self, envelope: EnvelopeId) {
@@ -308,9 +302,9 @@ impl PeerActor {
             let opened = tokio::task::spawn_blocking(move || {
                 let Some(agreement) = context.book.get(&id) else { return OpenedContent::Fault };
                 let verified = sealed.verify(&agreement.node, &context.entity.id());
-                let Ok(open) = verified else { return refused(Refusal::Forged) };
-                if open.core.agreement != id || open.core.agreement_version > agreement.terms.version {
-                    return refused(Refusal::Forged);
+                let Ok(open) = verified else { return OpenedContent::Refused(OpenRefusal::Forged) };
+                if let Err(refusal) = check_agreement(&open.core, &id, agreement.terms.version) {
+                    return OpenedContent::Refused(refusal);
                 }
                 let open = Box::new(open);
                 let Some(epoch) = context.book.epoch_key(sealed.epoch()) else {
@@ -435,8 +429,7 @@ impl PeerActor {
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
-        let is_over = agreement.standing == Standing::Ended || agreement.footing(now()) == Footing::Expired;
-        if is_over && !agreement.door_open(now()) {
+        if agreement.view().forgets_owed(now()) {
             self.forget_owed().await;
         }
         let rows = match self.context.mailroom.all_incoming(&self.entity) {
@@ -466,10 +459,6 @@ impl PeerActor {
 fn is_full(error: &MailError) -> bool {
     use crate::blob::BlobError;
     matches!(error, MailError::Store(StoreError::Full) | MailError::Blobs(BlobError::Full))
-}
-
-fn refused(reason: Refusal) -> OpenedContent {
-    OpenedContent::Refused(OpenRefusal::Refused(reason))
 }
 
 /// The sender is told no more than that; this node's operator reads why.
@@ -512,8 +501,7 @@ fn read(
     if !check_table(&manifest, objects, &open.core.root_hash) {
         return unopenable(open, "its manifest names other objects than were announced");
     }
-    let agreed = &agreement.terms.purposes;
-    if !agreed.is_empty() && !manifest.head.purpose.as_ref().is_some_and(|purpose| agreed.contains(purpose)) {
+    if !is_for_agreed_purpose(&agreement.terms.purposes, manifest.head.purpose.as_ref()) {
         tracing::warn!(envelope = %open.core.envelope, peer = %open.core.sender, "its purpose is none that was agreed");
         return OpenedContent::Refused(OpenRefusal::PurposeNotAgreed(open));
     }

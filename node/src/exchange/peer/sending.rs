@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use pakt_protocol::delivery::{Delivery, Event as DeliveryEvent, Input as DeliveryInput, Reason, Record};
 use pakt_protocol::ids::EnvelopeId;
+use pakt_protocol::line::Turn;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ObjectEntry, Refusal};
+use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer, ReceiptHeld};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict};
+use pakt_protocol::settling::{Late, stated_about};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist};
 
@@ -21,12 +23,9 @@ use crate::content::Follower;
 use crate::exchange::Progress;
 use crate::mailroom::MailError;
 use crate::mailroom::outbox::Step;
-use crate::mailroom::receipts::Settled;
 use crate::mailroom::rows::OutEnvelope;
 use crate::net::LaneKind;
 
-/// Envelopes of one counterpart that are offered at once; the rest waits here, most urgent first.
-const SENDING_MAX: usize = 16;
 /// Envelopes that are read at once when the queue is taken up.
 const LOAD_PAGE: usize = 256;
 /// What could not begin for a fault of this node is tried again after so long.
@@ -151,12 +150,14 @@ impl PeerActor {
         if !self.is_live() || !self.lets_go().await {
             return;
         }
-        while self.is_live() && self.sending.len() < SENDING_MAX {
-            let may_go = |envelope| self.may_go(envelope) && self.may_ask(envelope);
-            let next = self.waiting.iter().find(|(_, envelope)| may_go(envelope)).map(|(place, _)| *place);
-            let Some(envelope) = next.and_then(|place| self.waiting.remove(&place)) else {
-                return self.hold_for_rate().await;
+        while self.is_live() {
+            let may_go = |envelope: &EnvelopeId| self.may_go(envelope) && self.may_ask(envelope);
+            let place = match self.waiting.turn(self.sending.len(), may_go) {
+                Turn::Next(place) => place,
+                Turn::Full => return,
+                Turn::Held => return self.hold_for_rate().await,
             };
+            let Some(envelope) = self.waiting.remove(&place) else { return };
             if self.early.contains(&envelope) {
                 Box::pin(self.start_early(envelope)).await;
             } else {
@@ -280,7 +281,7 @@ impl PeerActor {
             Ok(false) => Written::Overtaken,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
-                self.recalling.unkept = Some(error);
+                self.unkept = Some(error);
                 Written::Failed
             }
         }
@@ -293,7 +294,7 @@ impl PeerActor {
             self.waiting.forget(&envelope);
         }
         self.timers.clear(Timer::Delivery(envelope));
-        self.settled(&envelope);
+        self.questions.ended(&envelope);
         self.shared.stop_serving(&envelope);
         lock(&self.context.progress).remove(&envelope);
         // Not here: what waits may end as well, and would call this again from within.
@@ -436,9 +437,8 @@ impl PeerActor {
                 self.sample_wire();
                 let Some(sending) = self.sending.get_mut(&envelope) else { return };
                 let Content::Whole(whole) = &sending.content else { return };
-                let ours = receipt.core == EnvelopeCore::hash_of(&whole.row.core);
                 let stated = receipt.verdict;
-                let verdict = if ours { stated } else { Verdict::Conflict };
+                let verdict = stated_about(EnvelopeCore::hash_of(&whole.row.core), &receipt);
                 if matches!(verdict, Verdict::Held(_)) {
                     sending.progress.durable_bytes = whole.core.counts.sealed_bytes;
                 }
@@ -462,14 +462,13 @@ impl PeerActor {
         envelope: EnvelopeId,
         bytes: Vec<u8>,
         receipt: Receipt,
-    ) -> Result<Settled, MailError> {
+    ) -> Result<Late, MailError> {
         let row = self.context.mailroom.envelope(&envelope)?;
-        let ours = receipt.core == EnvelopeCore::hash_of(&row.core);
-        let verdict = if ours { receipt.verdict } else { Verdict::Conflict };
+        let verdict = stated_about(EnvelopeCore::hash_of(&row.core), &receipt);
         let kept = Kept { receipt: Some((bytes, receipt)), steps: Vec::new() };
         self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), kept).await;
         // What could not be kept is told again.
-        if self.is_settled(&envelope) { Ok(Settled::Held) } else { Err(MailError::Missing) }
+        if self.is_settled(&envelope) { Ok(Late::Held) } else { Err(MailError::Missing) }
     }
 
     async fn do_for_sending(&mut self, envelope: EnvelopeId, event: Event) {
@@ -516,13 +515,12 @@ impl PeerActor {
             self.forget_given_up(envelope).await;
             return Box::pin(self.fill_places()).await;
         }
-        if input == DeliveryInput::Refused(Refusal::OtherVersion) {
-            self.show_current();
-        }
         let input = match input {
-            // Judged by upper bounds: tried again with what it really comes to.
-            DeliveryInput::Refused(Refusal::NoSpace | Refusal::TooLarge) if sending.offered_early => {
-                DeliveryInput::Refused(Refusal::Busy)
+            DeliveryInput::Refused(refusal) => {
+                if refusal.is_of_other_version() {
+                    self.show_current();
+                }
+                DeliveryInput::Refused(refusal.of_bounds(sending.offered_early))
             }
             input => input,
         };

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pakt_protocol::agreement::CLOSED_AGAIN;
+use pakt_protocol::dialing::{self, Candidate};
 use pakt_protocol::hello::Hello;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{Answer, Refusal};
+use pakt_protocol::message::offer::Answer;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::session::{self, Event, Input, Opening, Session};
+use pakt_protocol::session::{Event, Input, Opening, Session};
 use pakt_protocol::time::Time;
 
-use super::lanes::BRIEF;
-use super::settling::SETTLE_AGAIN;
 use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
@@ -36,9 +36,6 @@ pub(super) struct Live {
     since: Time,
 }
 
-/// Two lanes that come up within this time were dialled by both sides at once.
-const TOGETHER: Duration = Duration::from_secs(5);
-
 impl PeerActor {
     /// Takes a control lane into use, unless the one that is up is to stay.
     pub(super) async fn take_control(&mut self, lane: Lane) {
@@ -50,22 +47,16 @@ impl PeerActor {
         if !self.note_contact(&lane.peer.hello).await || !self.shows_current_keys(&lane) {
             tracing::info!(agreement = %self.id, peer = %self.entity, "a connection shows keys that were replaced");
             if self.live.is_none() {
-                self.dial_again(BRIEF);
+                self.dial_again(dialing::BRIEF);
             }
             return;
         }
         let renewed = known != self.agreement().map(|agreement| agreement.node.transport);
         if let Some(live) = &self.live {
-            // Dialled by both at once, the lane of the lower entity stays; otherwise the counterpart, or this side,
-            // knows better than the old lane that it is gone.
-            let lower = self.context.entity.id() < self.entity;
-            let together = now().since(live.since) < TOGETHER;
-            // A direct lane is better than a forwarded one, whoever dialled it.
-            let stays = match (live.via, lane.via) {
-                (None, Some(_)) => true,
-                (Some(_), None) => false,
-                _ => together && live.dialer != lane.dialer && live.dialer == lower,
-            };
+            let is_lower = self.context.entity.id() < self.entity;
+            let up = Candidate { dialer: live.dialer, forwarded: live.via.is_some() };
+            let other = Candidate { dialer: lane.dialer, forwarded: lane.via.is_some() };
+            let stays = dialing::stays(up, live.since, other, is_lower, now());
             if stays && !renewed {
                 return;
             }
@@ -115,20 +106,15 @@ impl PeerActor {
     }
 
     async fn opening(&self, agreement: &Agreement, version: u32, dialer: bool) -> Opening {
-        let standing = match agreement.standing {
-            Standing::Proposed => session::Standing::Awaiting,
-            Standing::Active if agreement.footing(now()) == Footing::Expired => session::Standing::Expired,
-            Standing::Active => session::Standing::Active,
-            Standing::Ended => session::Standing::Ending,
-        };
+        let view = agreement.view();
         Opening {
-            standing,
+            standing: view.at_session(now()),
             contact: agreement.contact.clone(),
             roster: self.own_roster().await,
             shown: self.shown_at_start(agreement, version),
             in_force: agreement.in_force(now()),
             // Whoever dials after an end has something to settle.
-            settling: agreement.is_settling(now()) && (!dialer || self.is_unsettled()),
+            settling: view.is_settling(now()) && (!dialer || self.is_unsettled()),
         }
     }
 
@@ -168,7 +154,7 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
@@ -218,12 +204,11 @@ impl PeerActor {
             }
             Event::TakeRoster(roster) => {
                 let taken = self.context.book.take_roster(&self.id, &roster).await;
-                // Receipts are told while the agreement is suspended, too.
-                if taken.is_ok() {
-                    self.tell_owed().await;
-                }
                 self.tell_session(Input::RosterTaken(taken)).await;
             }
+            Event::TellOwed => self.tell_owed().await,
+            Event::OweAgain(envelope) => self.owe_again(envelope).await,
+            Event::ShowCurrent => self.show_current(),
             Event::Live => {
                 self.tell_restored().await;
                 self.attest().await;
@@ -275,16 +260,12 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         self.show_offline(why.to_owned());
         self.show_lanes();
-        // Not at once: a counterpart that breaks a rule would be dialled in a circle.
-        let rests = self.agreement().is_some_and(|agreement| match agreement.standing {
-            Standing::Ended => agreement.end_confirmed,
-            _ => agreement.is_settling(now()) && !agreement.should_dial(now()) && !self.is_unsettled(),
-        });
-        self.plan_dial(if rests { SETTLE_AGAIN } else { Duration::from_secs(10) });
+        let wait = self.agreement().map(|it| it.view().dials_after_close(now(), || self.is_unsettled()));
+        self.plan_dial(wait.unwrap_or(CLOSED_AGAIN));
     }
 
     pub(super) async fn handle_roster_changed(&mut self) {
@@ -303,30 +284,15 @@ impl PeerActor {
     async fn look_up(&mut self, offer: Offer) {
         self.terms.forget(now());
         let mut found = self.find(&offer);
-        if matches!(found, Ok((_, None))) && self.was_purged(&offer.envelope) {
-            return self.transmit(Answer::Refuse { envelope: offer.envelope, reason: Refusal::Purged }.into());
-        }
-        if matches!(found, Ok((_, None))) && self.is_id_taken(&offer.envelope) {
-            tracing::warn!(envelope = %offer.envelope, peer = %self.entity, "it offers what another entity's message is named by");
-            return self.transmit(Answer::Refuse { envelope: offer.envelope, reason: Refusal::Conflict }.into());
-        }
         if let Ok((view, None)) = &found
-            && lacks_only_room(view, &offer)
+            && policy::lacks_only_room(&offer, view)
         {
             let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
             let made = self.context.mailroom.blobs.make_room(promised.saturating_add(offer.sealed_bytes)).await;
             found = made.map_err(Into::into).and_then(|()| self.find(&offer));
         }
         match found {
-            Ok((view, receipt)) => {
-                if receipt.is_some() {
-                    self.owe_again(offer.envelope).await;
-                }
-                if offer.agreement_version < view.agreement_version {
-                    self.show_current();
-                }
-                self.tell_session(Input::Found(offer, view, receipt)).await;
-            }
+            Ok((view, receipt)) => self.tell_session(Input::Found(offer, view, receipt)).await,
             Err(error) => {
                 tracing::error!(agreement = %self.id, %error, "an offer could not be judged");
                 self.close_session("a fault of this node").await;
@@ -344,17 +310,21 @@ impl PeerActor {
 
     /// Whether an id that this counterpart picked names something else here; a commit looks again.
     fn is_id_taken(&self, envelope: &EnvelopeId) -> bool {
-        self.context.mailroom.is_id_taken(&(self.entity, *envelope)).unwrap_or_else(|error| {
+        let taken = self.context.mailroom.is_id_taken(&(self.entity, *envelope)).unwrap_or_else(|error| {
             tracing::error!(%envelope, %error, "the names of what is here could not be read");
             false
-        })
+        });
+        if taken {
+            tracing::warn!(%envelope, peer = %self.entity, "it offers what another entity's message is named by");
+        }
+        taken
     }
 
     fn find(&self, offer: &Offer) -> Result<(OfferView, Option<Vec<u8>>), crate::mailroom::MailError> {
         let mailroom = &self.context.mailroom;
         let settled = mailroom.settled(&self.entity, &offer.envelope)?;
         let earlier = mailroom.incoming(&self.entity, &offer.envelope)?.map(|row| row.offer);
-        let resumed = earlier.is_some_and(|row| offer.sealed_bytes <= row.sealed_bytes && offer.objects <= row.objects);
+        let is_new = settled.is_none();
         let agreement = self.agreement();
         let promised = self.context.promised.load(std::sync::atomic::Ordering::Relaxed);
         let room = mailroom.blobs.room()?.saturating_sub(promised);
@@ -364,11 +334,13 @@ impl PeerActor {
             message_bytes_max: agreement.as_ref().map_or(0, |agreement| agreement.terms.message_bytes_max),
             hold_seconds: agreement.as_ref().map_or(0, |agreement| agreement.terms.hold_seconds),
             group_shown: self.context.book.shown_to(&offer.group, &self.entity),
-            // What was accepted before has its space already, at least in part.
-            free_bytes: if resumed { u64::MAX } else { room },
+            free_bytes: room,
+            is_resumed: earlier.is_some_and(|earlier| offer.resumes(&earlier)),
             incoming: self.receiving.len(),
             incoming_objects: self.incoming_objects(&offer.envelope),
             rate_exceeded: !self.terms.may_come(&offer.envelope, self.rate_limit()),
+            is_purged: is_new && self.was_purged(&offer.envelope),
+            is_id_taken: is_new && self.is_id_taken(&offer.envelope),
         };
         Ok((view, settled.map(|settled| settled.receipt)))
     }
@@ -387,10 +359,4 @@ impl PeerActor {
             Err(error) => tracing::error!(%error, "a withdrawn envelope could not be looked up"),
         }
     }
-}
-
-/// Whether this is an offer that what is only kept for later should make room for.
-fn lacks_only_room(view: &OfferView, offer: &Offer) -> bool {
-    let with_room = OfferView { free_bytes: u64::MAX, ..*view };
-    offer.sealed_bytes > view.free_bytes && policy::decide(offer, &with_room).is_ok()
 }

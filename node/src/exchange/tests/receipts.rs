@@ -5,9 +5,10 @@ use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::record::envelope::CORE_BYTES_MAX;
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, read};
+use pakt_protocol::settling::Late;
 
 use super::*;
-use crate::mailroom::receipts::{self, Settled};
+use crate::mailroom::receipts;
 use crate::mailroom::rows::Stage;
 use crate::store::tables::OWED;
 
@@ -205,10 +206,10 @@ async fn p4_a_receipt_about_another_core_or_for_another_entity_settles_nothing()
     let other_core = Receipt { core: pakt_protocol::ids::CoreHash([7; 32]), ..taken.clone() };
     let unknown = Receipt { envelope: EnvelopeId([7; 16]), ..taken.clone() };
     let rows = [
-        (b.entity.id(), other_core, Settled::Foreign),
-        (a.entity.id(), taken.clone(), Settled::Foreign),
-        (b.entity.id(), unknown, Settled::Unknown),
-        (b.entity.id(), taken, Settled::Held),
+        (b.entity.id(), other_core, Late::Foreign),
+        (a.entity.id(), taken.clone(), Late::Foreign),
+        (b.entity.id(), unknown, Late::Unknown),
+        (b.entity.id(), taken, Late::Keep),
     ];
     for (from, receipt, expected) in rows {
         assert_ne!(a.state(&envelope), State::Taken);

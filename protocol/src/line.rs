@@ -1,19 +1,45 @@
 //! Envelopes of one counterpart that wait for a place, in the order in which they go.
 //!
 //! However many wait, taking one out costs a look-up, and those that joined since all were told why they wait are known.
+//!
+//! **Invariant:** the most urgent goes first, and of these the one that was submitted first; whoever may not go lets the
+//! next one pass.
 
 use std::collections::{BTreeMap, HashMap};
 
-use pakt_protocol::delivery::Reason;
-use pakt_protocol::ids::EnvelopeId;
-use pakt_protocol::record::envelope::Priority;
+use crate::delivery::Reason;
+use crate::ids::EnvelopeId;
+use crate::record::envelope::Priority;
+
+/// Envelopes of one counterpart that are offered at once; the rest waits, most urgent first.
+pub const UNDER_WAY_MAX: usize = 16;
+/// Of these, those whose content is still being read: what is complete finds places beside them.
+pub const EARLY_MAX: usize = 8;
+/// Those wait behind what is complete and equally urgent.
+const EARLY_FIRST: u64 = 1 << 63;
 
 /// The most urgent first, and of these the oldest.
-type Place = (Priority, u64);
+pub type Place = (Priority, u64);
+
+/// Where the `count`th envelope waits whose content is still being read.
+pub fn early_place(priority: Priority, count: u64) -> Place {
+    (priority, EARLY_FIRST + count)
+}
+
+/// Who goes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The envelope at this place.
+    Next(Place),
+    /// Nobody: as many are under way as may be.
+    Full,
+    /// Nobody: none waits that may go.
+    Held,
+}
 
 /// The line.
-#[derive(Default)]
-pub(super) struct Line {
+#[derive(Debug, Default)]
+pub struct Line {
     order: BTreeMap<Place, EnvelopeId>,
     places: HashMap<EnvelopeId, Place>,
     /// Why all waited when they were told last.
@@ -24,7 +50,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Lines an envelope up.
-    pub(super) fn insert(&mut self, place: Place, envelope: EnvelopeId) {
+    pub fn insert(&mut self, place: Place, envelope: EnvelopeId) {
         if let Some(earlier) = self.places.insert(envelope, place) {
             self.order.remove(&earlier);
         }
@@ -35,33 +61,40 @@ impl Line {
     }
 
     /// Takes out whatever has this place.
-    pub(super) fn remove(&mut self, place: &Place) -> Option<EnvelopeId> {
+    pub fn remove(&mut self, place: &Place) -> Option<EnvelopeId> {
         let envelope = self.order.remove(place)?;
         self.places.remove(&envelope);
         Some(envelope)
     }
 
     /// Takes an envelope out, wherever it stands.
-    pub(super) fn forget(&mut self, envelope: &EnvelopeId) {
+    pub fn forget(&mut self, envelope: &EnvelopeId) {
         if let Some(place) = self.places.remove(envelope) {
             self.order.remove(&place);
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Place, &EnvelopeId)> {
-        self.order.iter()
+    /// Who goes next while so many are `under_way`.
+    pub fn turn(&self, under_way: usize, may_go: impl Fn(&EnvelopeId) -> bool) -> Turn {
+        if under_way >= UNDER_WAY_MAX {
+            return Turn::Full;
+        }
+        let next = self.order.iter().find(|(_, envelope)| may_go(envelope));
+        next.map_or(Turn::Held, |(place, _)| Turn::Next(*place))
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &EnvelopeId> {
+    /// All who wait, in order.
+    pub fn values(&self) -> impl Iterator<Item = &EnvelopeId> {
         self.order.values()
     }
 
     /// Those that do not know yet that they wait for `reason`: all at first, later those that joined since.
-    pub(super) fn untold(&mut self, reason: Reason) -> Vec<EnvelopeId> {
+    pub fn untold(&mut self, reason: Reason) -> Vec<EnvelopeId> {
         let fresh = std::mem::take(&mut self.fresh);
         if self.told.replace(reason) == Some(reason) {
             return fresh.into_iter().filter(|envelope| self.places.contains_key(envelope)).collect();
@@ -70,7 +103,7 @@ impl Line {
     }
 
     /// What they waited for is over.
-    pub(super) fn let_go(&mut self) {
+    pub fn let_go(&mut self) {
         self.told = None;
         self.fresh = Vec::new();
     }
@@ -102,6 +135,21 @@ mod tests {
         assert_eq!(line.remove(&(Priority::Normal, 3)), Some(envelope(3)));
         assert_eq!(line.remove(&(Priority::Normal, 3)), None);
         assert_eq!(order(&line), [1]);
+    }
+
+    #[test]
+    fn whoever_may_not_go_lets_the_next_one_pass() {
+        let mut line = Line::default();
+        assert_eq!(line.turn(0, |_| true), Turn::Held);
+        let (early, late) = (early_place(Priority::Normal, 0), (Priority::Normal, u64::MAX >> 1));
+        for (n, place) in [(1, early), (2, late), (3, (Priority::Bulk, 1)), (4, (Priority::Urgent, 5))] {
+            line.insert(place, envelope(n));
+        }
+        assert_eq!(order(&line), [4, 2, 1, 3], "what is complete goes before what is being read");
+        assert_eq!(line.turn(UNDER_WAY_MAX - 1, |_| true), Turn::Next((Priority::Urgent, 5)));
+        assert_eq!(line.turn(UNDER_WAY_MAX, |_| true), Turn::Full);
+        assert_eq!(line.turn(0, |waits| waits.0[0] < 3), Turn::Next(late));
+        assert_eq!(line.turn(0, |_| false), Turn::Held);
     }
 
     #[test]
