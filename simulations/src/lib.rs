@@ -5,3 +5,5 @@
 
 pub mod bench;
 pub mod link;
+pub mod outcome;
+pub mod scenario;
