@@ -6,4 +6,6 @@
 pub mod bench;
 pub mod link;
 pub mod outcome;
+pub mod real;
+pub mod records;
 pub mod scenario;
