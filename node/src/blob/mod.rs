@@ -339,6 +339,11 @@ impl Blobs {
         self.inner.warm.put(origin, objects);
     }
 
+    /// Lets go of objects in memory that came in before this was called last; the files stay.
+    pub fn cool(&self) {
+        self.inner.warm.cool();
+    }
+
     /// As [`Blobs::read`], and compares the hash of the bytes with the id.
     ///
     /// # Errors

@@ -33,7 +33,8 @@ impl Shared {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start() -> anyhow::Result<Shared> {
-        let (content, checks) = (ContentPool::start()?, ContentPool::start_low()?);
+        // One thread in the background, which is enough for one node, would never get through what hundreds receive.
+        let (content, checks) = (ContentPool::start()?, ContentPool::start()?);
         Ok(Shared { content, checks, writers: Writers::start()? })
     }
 }

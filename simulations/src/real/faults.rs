@@ -61,7 +61,8 @@ impl Act {
     pub(super) async fn apply(self, mesh: &mut Mesh, events: &mut Events<'_>) -> Result<Option<(Duration, Act)>> {
         match self {
             Act::Fault(fault) => {
-                events.now(node_of(&fault.what), What::FaultBegan { fault: (*fault).clone() });
+                let node = fault.what.node().or(fault.what.pair().map(|(a, _)| a)).unwrap_or(0);
+                events.now(node, What::FaultBegan { fault: (*fault).clone() });
                 begin(fault, mesh, events).await
             }
             Act::StartAgain(fault, node) => {
@@ -98,7 +99,11 @@ async fn begin(fault: Box<Fault>, mesh: &mut Mesh, events: &mut Events<'_>) -> R
             let id = mesh.agreements[place].clone();
             let request = SignedRequest { signing: Signing::default() };
             match fault.what {
-                FaultKind::Suspend { .. } => node.suspend(id).await?,
+                FaultKind::Suspend { .. } => {
+                    node.suspend(id).await?;
+                    let resume = Fault { at: fault.at, for_: None, what: FaultKind::Resume { a, b } };
+                    return Ok(fault.for_.map(|after| (after, Act::Fault(Box::new(resume)))));
+                }
                 FaultKind::Resume { .. } => node.resume(id, request).await?,
                 _ => node.end(id, request).await?,
             };
@@ -106,12 +111,4 @@ async fn begin(fault: Box<Fault>, mesh: &mut Mesh, events: &mut Events<'_>) -> R
         _ => bail!("a fault that was not refused before the start"),
     }
     Ok(None)
-}
-
-fn node_of(what: &FaultKind) -> usize {
-    match what {
-        FaultKind::Suspend { a, .. } | FaultKind::Resume { a, .. } | FaultKind::End { a, .. } => *a,
-        FaultKind::Crash { node, .. } | FaultKind::RotateKeys { node } => *node,
-        _ => 0,
-    }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use pakt_node::api::types::{EnvelopeState, InboxDetail, InboxItem, InboxKind, ListQuery};
 use pakt_node::service::Node;
+use pakt_protocol::delivery::Reason;
 
 use super::events::Events;
 use super::ledger::{Ledger, Tracked};
@@ -134,8 +135,20 @@ async fn report(
     let Some(one) = ledger.envelopes.get(about).filter(|one| one.message.from == index) else {
         return Ok(Some(("stranger", "a report about a message of somebody else".into(), vec![index])));
     };
-    let what = item.subject.split(": ").next().unwrap_or_default().to_owned();
+    let what = report_of(&item.subject);
     let at = item.received_at.parse().unwrap_or_else(|_| Timestamp::now());
     events.record(index, (one.message.number, index, one.to), (at, Record::Report(what)));
     Ok(None)
+}
+
+/// What a report says, in the words of the virtual mesh where it has one for it.
+fn report_of(subject: &str) -> String {
+    let what = subject.split(": ").next().unwrap_or_default();
+    let word = match what {
+        "Delayed" => "late",
+        "Recalled" | "Delivered after all" => "resolved",
+        "Not confirmed, may have been delivered" => Reason::NotConfirmed.as_str(),
+        other => other,
+    };
+    word.to_owned()
 }

@@ -16,11 +16,9 @@
 //! ```no_run
 //! use pakt_simulations::{real, scenario::Scenario};
 //! # fn main() -> anyhow::Result<()> {
-//! # let scenario: Scenario = toml_of_somebody()?;
-//! let outcome = real::run(&scenario, 7, &real::Options::default(), &mut ())?;
+//! let outcome = real::run(&Scenario::named("pair")?, 7, &real::Options::default(), &mut ())?;
 //! println!("{:?}: {:#?}", outcome.verdict, outcome.found);
 //! # Ok(()) }
-//! # fn toml_of_somebody() -> anyhow::Result<Scenario> { anyhow::bail!("none") }
 //! ```
 
 mod content;
@@ -48,7 +46,7 @@ use self::events::{Events, Pace};
 use self::mesh::Mesh;
 use self::report::{Phases, Usage};
 use crate::outcome::{Outcome, Watch};
-use crate::scenario::{Fault, Scenario, Submission};
+use crate::scenario::Scenario;
 
 /// Threads for what blocks on the disk, of all nodes together.
 const BLOCKING_MAX: usize = 64;
@@ -91,45 +89,19 @@ impl Default for Options {
     }
 }
 
-/// What is played, whatever it was drawn from.
-struct Plan<'a> {
-    nodes: usize,
-    links: Vec<(usize, usize)>,
-    hold: Duration,
-    duration: Duration,
-    faults: &'a [Fault],
-    submissions: Box<dyn Iterator<Item = Submission> + 'a>,
-}
-
 /// Runs a scenario with complete nodes. It blocks, on a runtime of its own.
 ///
 /// # Errors
 /// If the scenario needs what such a mesh does not have (faults of lines, disks and clocks), this machine does not let it run, or it
 /// was interrupted.
-#[cfg(any())]
 pub fn run(scenario: &Scenario, seed: u64, options: &Options, watch: &mut dyn Watch) -> Result<Outcome> {
     faults::check(scenario)?;
-    let links = scenario.topology.links(seed);
-    let plan = Plan {
-        nodes: scenario.topology.nodes(),
-        hold: scenario.terms.hold,
-        duration: scenario.duration,
-        faults: &scenario.faults,
-        submissions: Box::new(scenario.submissions(&links, seed)),
-        links: links.clone(),
-    };
-    let outcome = play_plan(plan, seed, options, watch)?;
-    let mut found = report::unlike(scenario);
-    found.extend(outcome.found);
-    Ok(Outcome { scenario: scenario.name.clone(), found, ..outcome })
-}
-
-fn play_plan(plan: Plan<'_>, seed: u64, options: &Options, watch: &mut dyn Watch) -> Result<Outcome> {
-    if plan.nodes > NODES_MAX {
-        bail!("{} nodes are too many for one process, at most {NODES_MAX}: run it in the virtual mesh", plan.nodes);
+    let (nodes, links) = (scenario.topology.nodes(), scenario.topology.links(seed));
+    if nodes > NODES_MAX {
+        bail!("{nodes} nodes are too many for one process, at most {NODES_MAX}: run it in the virtual mesh");
     }
     let options = Options { content_bytes_max: options.content_bytes_max.min(CONTENT_BYTES_MAX), ..options.clone() };
-    measure::allow_files(plan.nodes)?;
+    measure::allow_files(nodes)?;
     let mut folder = tempfile::Builder::new();
     folder.prefix("pakt-mesh-");
     let folder = match &options.folder {
@@ -140,10 +112,10 @@ fn play_plan(plan: Plan<'_>, seed: u64, options: &Options, watch: &mut dyn Watch
     let runtime =
         tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_MAX).enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let mut mesh = Mesh::new(folder.path().to_owned(), plan.links.clone())?;
+        let mut mesh = Mesh::new(folder.path().to_owned(), links)?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let outcome = tokio::select! {
-            outcome = live(&mut mesh, plan, (seed, &options), watch) => outcome,
+            outcome = live(&mut mesh, scenario, (seed, &options), watch) => outcome,
             _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
             _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         };
@@ -160,22 +132,26 @@ fn play_plan(plan: Plan<'_>, seed: u64, options: &Options, watch: &mut dyn Watch
 /// The life of a mesh, until it is stopped.
 async fn live(
     mesh: &mut Mesh,
-    plan: Plan<'_>,
+    scenario: &Scenario,
     (seed, options): (u64, &Options),
     watch: &mut dyn Watch,
 ) -> Result<Outcome> {
     let (begun, mut phases) = (Instant::now(), Phases::default());
-    let speed = (plan.duration.as_secs_f64() / options.real_time.as_secs_f64().max(1e-3)).max(1.0);
-    phases.started = Usage::of(mesh.start(plan.nodes)).await?;
-    phases.agreed = Usage::of(mesh.agree(plan.hold.clamp(HOLD.0, HOLD.1))).await?;
+    let speed = (scenario.duration.as_secs_f64() / options.real_time.as_secs_f64().max(1e-3)).max(1.0);
+    phases.started = Usage::of(mesh.start(scenario.topology.nodes())).await?;
+    phases.agreed = Usage::of(mesh.agree(scenario.terms.hold.clamp(HOLD.0, HOLD.1))).await?;
     let (mut missing, online) = (0, mesh.online(options.online));
     phases.online = Usage::of(async { online.await.map(|offline| missing = offline) }).await?;
     phases.idle = Usage::of(async { Ok(tokio::time::sleep(options.idle).await) }).await?;
     let mut events = Events::new(watch, Pace::begin(speed));
     let mut played = None;
-    let playing = play::play(mesh, &mut events, plan, (seed, options));
+    let playing = play::play(mesh, &mut events, scenario, (seed, options));
     phases.played = Usage::of(async { playing.await.map(|day| played = Some(day)) }).await?;
     let played = played.context("a day that was played has an outcome")?;
     let judged = judge::judge(mesh, &played.ledger, &mut events).await?;
-    Ok(report::outcome(mesh, &events, report::Day { seed, missing, phases, played, judged, wall: begun.elapsed() }))
+    Ok(report::outcome(
+        mesh,
+        (scenario, &events),
+        report::Day { seed, missing, phases, played, judged, wall: begun.elapsed() },
+    ))
 }

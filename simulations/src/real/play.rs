@@ -14,20 +14,20 @@ use pakt_node::service::Node;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::Options;
 use super::content::Content;
 use super::events::Events;
 use super::faults::{self, Act};
 use super::ledger::{Ledger, Message};
 use super::measure::Memory;
 use super::mesh::{Mesh, index_of};
-use super::{Options, Plan};
 use crate::outcome::{Frame, LinkState, Record, Sample, What};
-use crate::scenario::{Priority, Submission};
+use crate::scenario::{Priority, Scenario, Submission};
 
 /// Messages that are being sealed at once.
 const SUBMITTING_MAX: usize = 16;
 /// Envelopes that are looked at in one round, and how many of them at once.
-const LOOKED_AT_MAX: usize = 1_000;
+const LOOKED_AT_MAX: usize = 200;
 const LOOKING_MAX: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Later than this is told as late.
@@ -68,11 +68,11 @@ struct Day<'a, 'w> {
     played: Played,
 }
 
-/// Plays the plan on a mesh that is online.
+/// Plays the day on a mesh that is online.
 pub(super) async fn play(
     mesh: &mut Mesh,
     events: &mut Events<'_>,
-    plan: Plan<'_>,
+    scenario: &Scenario,
     (seed, options): (u64, &Options),
 ) -> Result<Played> {
     let mut day = Day {
@@ -86,19 +86,19 @@ pub(super) async fn play(
         recalls: BTreeMap::new(),
         played: Played::default(),
     };
-    for (at, act) in faults::acts(plan.faults) {
+    for (at, act) in faults::acts(&scenario.faults) {
         day.schedule(at, act);
     }
-    day.run(plan).await?;
+    day.run(scenario).await?;
     Ok(day.played)
 }
 
 impl Day<'_, '_> {
-    async fn run(&mut self, plan: Plan<'_>) -> Result<()> {
-        let mut due = plan.submissions.peekable();
+    async fn run(&mut self, scenario: &Scenario) -> Result<()> {
+        let mut due = scenario.submissions(&self.mesh.links, self.seed).peekable();
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let every = plan.duration.div_f64(self.events.pace.speed) / SAMPLES;
+        let every = scenario.duration.div_f64(self.events.pace.speed) / SAMPLES;
         let (every, mut sampled) = (every.max(SAMPLE_EVERY_MIN), None::<Instant>);
         let mut deadline = None;
         loop {

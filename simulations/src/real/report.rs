@@ -52,9 +52,10 @@ pub(super) struct Day {
     pub(super) wall: Duration,
 }
 
-pub(super) fn outcome(mesh: &Mesh, events: &Events<'_>, day: Day) -> Outcome {
+pub(super) fn outcome(mesh: &Mesh, (scenario, events): (&Scenario, &Events<'_>), day: Day) -> Outcome {
     let nodes = mesh.sites.len();
-    let found = found(mesh, events, &day);
+    let mut found = found(mesh, events, &day);
+    found.extend(unlike(scenario));
     let simulated = events.pace.now();
     let finding = finding(&day, simulated);
     let Day { seed, phases, played, judged, wall, .. } = day;
@@ -65,7 +66,7 @@ pub(super) fn outcome(mesh: &Mesh, events: &Events<'_>, day: Day) -> Outcome {
     };
     let link_bytes = link_bytes(mesh, &played);
     Outcome {
-        scenario: String::new(),
+        scenario: scenario.name.clone(),
         engine: Engine::Real,
         suite: Suite::Full,
         seed,
@@ -86,7 +87,7 @@ pub(super) fn outcome(mesh: &Mesh, events: &Events<'_>, day: Day) -> Outcome {
         memory_per_node: phases.played.memory.now / nodes.max(1) as u64,
         version: env!("CARGO_PKG_VERSION").into(),
         found,
-        faults: Vec::new(),
+        faults: scenario.faults.clone(),
     }
 }
 
@@ -179,7 +180,7 @@ fn found(mesh: &Mesh, events: &Events<'_>, day: &Day) -> Vec<String> {
 }
 
 /// What of a scenario has no part in a mesh of complete nodes.
-pub(super) fn unlike(scenario: &Scenario) -> Vec<String> {
+fn unlike(scenario: &Scenario) -> Vec<String> {
     let mut found = vec!["the lines of the scenario have no part: the nodes talk over memory".to_owned()];
     if scenario.terms.scan {
         found.push("no malware scanner runs beside these nodes: messages were checked, but not scanned".to_owned());

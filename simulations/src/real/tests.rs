@@ -3,7 +3,7 @@
 use super::*;
 use crate::outcome::{Record, Verdict};
 use crate::records::Records;
-use crate::scenario::{Kind, Priority};
+use crate::scenario::{Curve, Kind, Message, Priority, Topology, Traffic};
 
 /// Nodes in a ring, or a denser one: each with the next `reach` nodes.
 fn ring(nodes: usize, reach: usize) -> Vec<(usize, usize)> {
@@ -17,40 +17,27 @@ fn ring(nodes: usize, reach: usize) -> Vec<(usize, usize)> {
     links
 }
 
+/// So many nodes and agreements of each, and a day without messages.
+fn day(nodes: usize, reach: usize) -> Scenario {
+    let topology = Topology::Links { nodes, links: ring(nodes, reach) };
+    Scenario::new("ring", topology, Duration::from_secs(86_400))
+}
+
 /// `count` messages of every node in turn, to its counterparts in turn.
-fn messages(links: &[(usize, usize)], nodes: usize, count: u64, duration: Duration) -> Vec<Submission> {
+fn messages(scenario: &Scenario, count: usize) -> Vec<Message> {
+    let (nodes, links) = (scenario.topology.nodes(), scenario.topology.links(0));
     let counterparts = |node| -> Vec<usize> {
         let other = |(a, b): &(usize, usize)| if *a == node { Some(*b) } else { (*b == node).then_some(*a) };
         links.iter().filter_map(other).collect()
     };
-    let all = count * nodes as u64;
-    let one = |number: u64| {
-        let from = (number % nodes as u64) as usize;
+    let one = |number: usize| {
+        let (from, kind) = (number % nodes, [Kind::LabResult, Kind::Letter, Kind::Mr][number % 3]);
         let to = counterparts(from);
-        let to = vec![to[(number / nodes as u64) as usize % to.len()]];
-        let kind = [Kind::LabResult, Kind::Letter, Kind::Mr][(number % 3) as usize];
-        Submission {
-            at: duration.mul_f64(number as f64 / all as f64),
-            from,
-            to,
-            kind,
-            priority: kind.priority(),
-            bytes: kind.bytes(),
-            files: kind.files(),
-            recall_after: None,
-            number,
-        }
+        let to = vec![to[number / nodes % to.len()]];
+        let at = scenario.duration.mul_f64(number as f64 / (count * nodes) as f64);
+        Message { at, from, to, kind, priority: None, bytes: None, recall_after: None }
     };
-    (0..all).map(one).collect()
-}
-
-fn run_ring((nodes, reach, count): (usize, usize, u64), options: &Options, watch: &mut dyn Watch) -> Outcome {
-    let (links, duration) = (ring(nodes, reach), Duration::from_secs(86_400));
-    let submissions = messages(&links, nodes, count, duration);
-    let hold = Duration::from_secs(3_600);
-    let submissions = Box::new(submissions.into_iter());
-    let plan = Plan { nodes, links, hold, duration, faults: &[], submissions };
-    play_plan(plan, 7, options, watch).expect("this machine lets a mesh run")
+    (0..count * nodes).map(one).collect()
 }
 
 #[test]
@@ -64,7 +51,9 @@ fn five_nodes_in_a_ring_deliver_what_they_are_given() {
         ..Options::default()
     };
     let mut records = Records::default();
-    let outcome = run_ring((5, 1, 20), &options, &mut records);
+    let mut scenario = day(5, 1);
+    scenario.messages = messages(&scenario, 20);
+    let outcome = run(&scenario, 7, &options, &mut records).expect("this machine lets a mesh run");
     assert_eq!((outcome.verdict, &outcome.finding), (Verdict::Pass, &None));
     assert_eq!((outcome.messages.submitted, outcome.messages.released), (100, 100), "{outcome:?}");
     assert_eq!((outcome.nodes, outcome.links), (5, 5));
@@ -80,24 +69,27 @@ fn five_nodes_in_a_ring_deliver_what_they_are_given() {
     assert_eq!(left, 0, "nothing is left behind");
 }
 
-/// `PAKT_MESH_NODES=300 PAKT_MESH_REACH=17 PAKT_MESH_MESSAGES=24 cargo test --release -p pakt-simulations -- --ignored --nocapture
-/// a_mesh_as_large_as_told`: 300 nodes with 34 agreements each, 24 messages of every node.
+/// 300 nodes with 34 agreements each (`PAKT_MESH_NODES`, `PAKT_MESH_REACH` to each side), and a working day of them:
+///
+/// `cargo test --release -p pakt-simulations --lib -- --ignored --nocapture a_mesh_as_large_as_told`
 #[test]
 #[ignore = "takes minutes and gigabytes; run it by command"]
 #[expect(clippy::print_stdout, reason = "a measurement is read by people")]
 fn a_mesh_as_large_as_told() {
     let told =
         |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
-    let nodes = told("PAKT_MESH_NODES", 300) as usize;
-    let reach = told("PAKT_MESH_REACH", 17) as usize;
+    let mut scenario = day(told("PAKT_MESH_NODES", 300) as usize, told("PAKT_MESH_REACH", 17) as usize);
+    let office = |kind, rate| Traffic { curve: Curve::Office, ..Traffic::of(kind, rate) };
+    scenario.traffic =
+        vec![office(Kind::Letter, 1.0), office(Kind::LabResult, 1.0), office(Kind::Mr, 0.15), office(Kind::Ct, 0.1)];
     let options = Options {
         real_time: Duration::from_secs(told("PAKT_MESH_SECONDS", 120)),
         content_bytes_max: told("PAKT_MESH_BYTES", 1_000_000),
         idle: Duration::from_secs(told("PAKT_MESH_IDLE", 20)),
         ..Options::default()
     };
-    let outcome = run_ring((nodes, reach, told("PAKT_MESH_MESSAGES", 24)), &options, &mut ());
-    println!("{nodes} nodes, {} links: {:?} {:?}", outcome.links, outcome.verdict, outcome.finding);
+    let outcome = run(&scenario, 7, &options, &mut ()).expect("this machine lets a mesh run");
+    println!("{} nodes, {} links: {:?} {:?}", outcome.nodes, outcome.links, outcome.verdict, outcome.finding);
     println!("{:?}\n{:#?}\n{:#?}", outcome.messages, outcome.latency, outcome.found);
     assert_eq!(outcome.verdict, Verdict::Pass);
 }
