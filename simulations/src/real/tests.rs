@@ -79,9 +79,10 @@ fn a_mesh_as_large_as_told() {
     let told =
         |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
     let mut scenario = day(told("PAKT_MESH_NODES", 300) as usize, told("PAKT_MESH_REACH", 17) as usize);
+    // The studies of `teleradiology-310`, and letters and results about as many.
     let office = |kind, rate| Traffic { curve: Curve::Office, ..Traffic::of(kind, rate) };
-    scenario.traffic =
-        vec![office(Kind::Letter, 1.0), office(Kind::LabResult, 1.0), office(Kind::Mr, 0.15), office(Kind::Ct, 0.1)];
+    let studies = Traffic { bytes: Some(150_000_000), ..office(Kind::Mr, 0.1344) };
+    scenario.traffic = vec![studies, office(Kind::Letter, 0.1), office(Kind::LabResult, 0.1)];
     let options = Options {
         real_time: Duration::from_secs(told("PAKT_MESH_SECONDS", 120)),
         content_bytes_max: told("PAKT_MESH_BYTES", 1_000_000),
