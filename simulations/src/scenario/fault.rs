@@ -1,5 +1,6 @@
 //! What befalls a mesh.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error};
@@ -227,6 +228,53 @@ impl FaultKind {
             Self::RotateKeys { .. } => FaultName::RotateKeys,
             Self::Hostile { .. } => FaultName::Hostile,
         }
+    }
+
+    /// The one node that it befalls.
+    pub fn node(&self) -> Option<usize> {
+        match self {
+            Self::Isolate { node }
+            | Self::Clog { node }
+            | Self::Crash { node, .. }
+            | Self::Restore { node, .. }
+            | Self::DiskFull { node }
+            | Self::ClockStep { node, .. }
+            | Self::ClockSkew { node, .. }
+            | Self::RotateKeys { node }
+            | Self::Hostile { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// The two nodes between which it happens.
+    pub fn pair(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Line { a, b, .. }
+            | Self::Partition { a, b, .. }
+            | Self::Suspend { a, b }
+            | Self::Resume { a, b }
+            | Self::End { a, b }
+            | Self::Expire { a, b } => Some((*a, *b)),
+            _ => None,
+        }
+    }
+
+    /// Whether `for` says something: how long it lasts, or how long the node stays away.
+    pub fn can_last(&self) -> bool {
+        !matches!(
+            self,
+            Self::Resume { .. }
+                | Self::End { .. }
+                | Self::Expire { .. }
+                | Self::ClockStep { .. }
+                | Self::RotateKeys { .. }
+        )
+    }
+}
+
+impl fmt::Display for FaultName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

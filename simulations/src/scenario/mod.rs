@@ -8,19 +8,24 @@
 //!
 //! Start reading at [`Scenario`].
 
+mod check;
 pub mod fault;
+mod file;
 pub mod text;
 pub mod topology;
 pub mod traffic;
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+pub use check::{LINKS_MAX, NODES_MAX, SUBMISSIONS_MAX};
 pub use fault::{Fault, FaultKind, FaultName, HostileKind, RandomFaults};
+pub use file::{SHIPPED, ScenarioError};
 pub use pakt_protocol::record::envelope::Priority;
-pub use topology::Topology;
-pub use traffic::{Curve, Kind, Submission, Traffic};
+pub use topology::{Link, Topology};
+pub use traffic::{Curve, Kind, Message, Submission, Submissions, Traffic};
 
 /// One mesh, its traffic and its faults. Time counts from a Monday, 00:00.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +42,9 @@ pub struct Scenario {
     /// How long after the last fault and submission everything must have come to its final state.
     #[serde(with = "text::duration", default = "settle_default")]
     pub settle: Duration,
+    /// What chance is drawn from, unless the run says otherwise; the shrinker writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Whether messages are really sealed and opened.
     #[serde(default)]
     pub suite: Suite,
@@ -49,8 +57,11 @@ pub struct Scenario {
     #[serde(default)]
     pub terms: Terms,
     /// Who sends what.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<Traffic>,
+    /// Messages at times of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
     /// Faults at times of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
@@ -61,6 +72,56 @@ pub struct Scenario {
 
 fn settle_default() -> Duration {
     Duration::from_secs(15 * 60)
+}
+
+impl Scenario {
+    /// A mesh where nobody sends and nothing happens, to be filled.
+    pub fn new(name: &str, topology: Topology, duration: Duration) -> Self {
+        Self {
+            name: name.into(),
+            about: String::new(),
+            duration,
+            settle: settle_default(),
+            seed: None,
+            suite: Suite::default(),
+            topology,
+            line: Line::default(),
+            terms: Terms::default(),
+            traffic: Vec::new(),
+            messages: Vec::new(),
+            faults: Vec::new(),
+            random_faults: None,
+        }
+    }
+
+    /// All submissions of a run in order of time, drawn one by one. `links` are those of the topology and the same seed.
+    pub fn submissions(&self, links: &[Link], seed: u64) -> Submissions {
+        Submissions::new(self, links, seed)
+    }
+
+    /// Which cryptography a run of it uses: never [`Suite::Auto`].
+    pub fn suite_chosen(&self) -> Suite {
+        match self.suite {
+            Suite::Auto if self.topology.nodes() > SUITE_FULL_NODES_MAX => Suite::Model,
+            Suite::Auto => Suite::Full,
+            chosen => chosen,
+        }
+    }
+}
+
+/// Above so many nodes, [`Suite::Auto`] is the model: the arithmetic of so many would take most of the time.
+const SUITE_FULL_NODES_MAX: usize = 1_000;
+
+/// The chance of one part of a run: parts do not disturb each other.
+fn chance(seed: u64, part: &str, numbers: &[u64]) -> Rng {
+    let mut hasher = blake3::Hasher::new_derive_key("pakt simulation chance v1");
+    hasher.update(&seed.to_le_bytes()).update(part.as_bytes());
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    let mut seed = [0; 8];
+    hasher.finalize_xof().fill(&mut seed);
+    Rng::with_seed(u64::from_le_bytes(seed))
 }
 
 /// Which cryptography a run uses.
