@@ -5,5 +5,6 @@
 
 pub mod bench;
 pub mod link;
+pub mod mesh;
 pub mod outcome;
 pub mod scenario;

@@ -12,6 +12,7 @@ use pakt_protocol::reconcile::ranges::Ranges;
 use pakt_protocol::record::envelope::{EnvelopeCore, SUITE};
 use pakt_protocol::record::receipt::{Tier, Verdict};
 use pakt_protocol::record::roster::GroupId;
+use pakt_protocol::record::statement::Stated;
 
 use super::agreement::Agreement;
 use super::line::Line;
@@ -56,6 +57,8 @@ impl Node {
             incarnation: 0,
             is_dark: false,
             dies: false,
+            dying_of: None,
+            hostile: None,
             group: group_of(index),
             disk_chance,
         };
@@ -344,6 +347,16 @@ impl Node {
 }
 
 impl Peer {
+    /// Whether this side has suspended the agreement, and can take that back.
+    pub(crate) fn can_resume(&self) -> bool {
+        matches!(self.agreement.row.own.stated(), Stated::Suspended(_)) && !self.agreement.row.unconfirmed
+    }
+
+    /// Whether messages wait or are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+
     /// What a dead process knew.
     fn forget(&mut self) {
         self.timers = Timers::default();

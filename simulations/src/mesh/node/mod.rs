@@ -35,6 +35,7 @@ use super::event::Due;
 use super::network::{Flight, Side};
 use super::suite::Identity;
 pub(crate) use agreement::Agreement;
+pub(crate) use life::{A_YEAR, Introduction, group_of, parts_of};
 use line::Line;
 use owed::Owed;
 use receiving::Receiving;
@@ -64,6 +65,8 @@ pub(crate) struct Home {
     pub(crate) is_dark: bool,
     /// The fault that a commit has run into.
     pub(crate) dies: bool,
+    pub(crate) dying_of: Option<usize>,
+    pub(crate) hostile: Option<crate::scenario::HostileKind>,
     pub(crate) group: pakt_protocol::record::roster::GroupId,
     disk_chance: fastrand::Rng,
 }
@@ -254,6 +257,11 @@ impl Actor<'_> {
         }
     }
 
+    /// The clock goes at another speed.
+    pub(crate) fn look_again(&mut self) {
+        self.peer.wake_at = None;
+    }
+
     /// The planned look at the timers.
     pub(crate) fn wake(&mut self, at: Micros) {
         if self.peer.wake_at == Some(at) {
@@ -281,6 +289,7 @@ impl Home {
         shared.trace.persisted(self.index, self.disk.commits(), what, now);
         if committed.dies {
             self.dies = true;
+            shared.dying.push(self.index);
         }
         Ok(committed.durable_at)
     }

@@ -153,6 +153,8 @@ impl Actor<'_> {
     /// A frame of the counterpart.
     pub(crate) fn handle_frame(&mut self, lane: u32, message: Message) {
         if self.peer.live.as_ref().is_some_and(|live| live.lane == lane) {
+            let parties = (self.home.index, self.peer.other);
+            self.shared.judge.heard(parties, &message, self.home.disk.full);
             self.tell_session(Input::Message(message));
         }
     }
