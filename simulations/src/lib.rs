@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod link;
+pub mod mesh;
 pub mod outcome;
 pub mod report;
 pub mod run;
