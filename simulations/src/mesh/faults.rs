@@ -25,7 +25,8 @@ pub(super) fn all(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> V
     all.extend(draw(scenario, links, seed));
     for fault in &mut all {
         // What has no end of its own lasts until the people go home.
-        let stays = matches!(fault.what, FaultKind::Suspend { .. } | FaultKind::Crash { .. } | FaultKind::Restore { .. });
+        let stays =
+            matches!(fault.what, FaultKind::Suspend { .. } | FaultKind::Crash { .. } | FaultKind::Restore { .. });
         if fault.for_.is_none() && fault.what.can_last() && !stays {
             fault.for_ = Some(scenario.duration.saturating_sub(fault.at));
         }

@@ -15,8 +15,8 @@ use super::suite::Suite;
 use super::trace::Trace;
 use super::{Options, Shared, faults, is_full};
 use crate::outcome::{
-    Engine, FRAMES_MAX, FRAMES_NODES_MAX, Frame, LinkState, LinkUse, Outcome, Percentiles, SAMPLES_MAX, Sample, Verdict,
-    Watch,
+    Engine, FRAMES_MAX, FRAMES_NODES_MAX, Frame, LinkState, LinkUse, Outcome, Percentiles, SAMPLES_MAX, Sample,
+    Verdict, Watch,
 };
 use crate::scenario::{Fault, FaultKind, Scenario, Submission, Submissions};
 
@@ -347,8 +347,14 @@ impl World {
             links.filter(|(link, _)| is_cut(*link)).map(|(_, link)| (link.nodes[0], link.nodes[1])).collect()
         };
         let down: Vec<bool> = self.nodes.iter().map(|node| !node.home.running || node.home.disk.full).collect();
-        let suspended: Vec<(usize, usize)> = self.shared.network.links.iter().map(|link| (link.nodes[0], link.nodes[1]))
-            .filter(|(a, b)| self.shared.judge.is_suspended(*a, *b)).collect();
+        let suspended: Vec<(usize, usize)> = self
+            .shared
+            .network
+            .links
+            .iter()
+            .map(|link| (link.nodes[0], link.nodes[1]))
+            .filter(|(a, b)| self.shared.judge.is_suspended(*a, *b))
+            .collect();
         let excuses = |a: usize, b: usize| {
             let pair = (a.min(b), a.max(b));
             cut.contains(&pair) || down[a] || down[b] || suspended.binary_search(&pair).is_ok()

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use anyhow::{Result, bail};
 
 use super::options::EngineName;
+use crate::mesh;
 use crate::outcome::{Outcome, Watch};
 use crate::scenario::Scenario;
 
@@ -16,15 +17,24 @@ pub(super) enum Ran {
     Panicked(String),
 }
 
+/// What a run is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) engine: EngineName,
+    pub(super) scenario: &'a Scenario,
+    /// Whether every frame and every commit is an event of its own; the event hash is the same.
+    pub(super) details: bool,
+}
+
 /// Runs one seed.
 ///
 /// # Errors
 /// If the engine cannot run such a scenario.
-pub(super) fn execute(engine: EngineName, scenario: &Scenario, seed: u64, watch: &mut dyn Watch) -> Result<Ran> {
+pub(super) fn execute(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Ran> {
     // Nothing is used afterwards that a panic may have left half done: `watch` only counts and writes.
-    let ran = panic::catch_unwind(AssertUnwindSafe(|| match engine {
-        EngineName::Virtual => virtually(scenario, seed, watch),
-        EngineName::Real => really(scenario, seed, watch),
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| match wanted.engine {
+        EngineName::Virtual => Ok(virtually(wanted, seed, watch)),
+        EngineName::Real => really(wanted, seed, watch),
     }));
     match ran {
         Ok(outcome) => Ok(Ran::Finished(Box::new(outcome?))),
@@ -32,16 +42,17 @@ pub(super) fn execute(engine: EngineName, scenario: &Scenario, seed: u64, watch:
     }
 }
 
+fn virtually(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Outcome {
+    let options = mesh::Options { details: wanted.details, ..mesh::Options::default() };
+    mesh::run(wanted.scenario, seed, &options, watch)
+}
+
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no words").into()
 }
 
-fn virtually(_: &Scenario, _: u64, _: &mut dyn Watch) -> Result<Outcome> {
-    bail!("this build has no virtual engine")
-}
-
-fn really(_: &Scenario, _: u64, _: &mut dyn Watch) -> Result<Outcome> {
+fn really(_: Wanted<'_>, _: u64, _: &mut dyn Watch) -> Result<Outcome> {
     bail!("this build has no real engine")
 }
 

@@ -23,7 +23,7 @@ use serde::Serialize;
 pub use compare::{CompareArguments, compare};
 pub use options::{EngineName, RunArguments, Seeds};
 
-use self::engine::Ran;
+use self::engine::{Ran, Wanted};
 use self::progress::Progress;
 use self::seeds::Tally;
 use crate::outcome::{Outcome, Verdict};
@@ -48,7 +48,7 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
 fn one(arguments: &RunArguments, scenario: &Scenario, seed: u64) -> Result<u8> {
     let progress = Progress::new(scenario, 1, arguments.json);
     let mut events = events::Events::create(arguments.events.as_deref(), progress.watch())?;
-    let ran = engine::execute(arguments.engine, scenario, seed, &mut events)?;
+    let ran = engine::execute(wanted(arguments, scenario), seed, &mut events)?;
     progress.finish();
     events.finish()?;
     let outcome = match ran {
@@ -73,7 +73,7 @@ fn one(arguments: &RunArguments, scenario: &Scenario, seed: u64) -> Result<u8> {
 fn several(arguments: &RunArguments, scenario: &Scenario, range: std::ops::Range<u64>) -> Result<u8> {
     let progress = Progress::new(scenario, range.end - range.start, arguments.json);
     let mut tally = Tally::new(scenario, &range);
-    seeds::each(range, arguments.engine, scenario, &progress, |seed, ran| {
+    seeds::each(range, wanted(arguments, scenario), &progress, |seed, ran| {
         let line = tally.add(seed, ran);
         progress.note(&line, !arguments.json)
     })?;
@@ -90,6 +90,10 @@ fn several(arguments: &RunArguments, scenario: &Scenario, range: std::ops::Range
         print(&tally.text())?
     }
     Ok(tally.exit_code())
+}
+
+fn wanted<'a>(arguments: &RunArguments, scenario: &'a Scenario) -> Wanted<'a> {
+    Wanted { engine: arguments.engine, scenario, details: arguments.events.is_some() }
 }
 
 fn write_page(arguments: &RunArguments, scenario: &Scenario, outcome: &Outcome) -> Result<()> {

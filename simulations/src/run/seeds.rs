@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::engine::{self, Ran};
+use super::engine::{self, Ran, Wanted};
 use super::options::EngineName;
 use super::progress::Progress;
 use crate::outcome::{Counts, Finding, Outcome, Verdict};
@@ -24,15 +24,15 @@ use crate::scenario::Scenario;
 /// The first that an engine or `each` returns; no further seed is begun then.
 pub(super) fn each(
     range: Range<u64>,
-    engine: EngineName,
-    scenario: &Scenario,
+    wanted: Wanted<'_>,
     progress: &Progress,
     mut each: impl FnMut(u64, Ran) -> io::Result<()>,
 ) -> Result<()> {
     let next = AtomicU64::new(range.start);
     let is_over = AtomicBool::new(false);
     // Complete nodes use all cores already.
-    let threads = if engine == EngineName::Real { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+    let threads =
+        if wanted.engine == EngineName::Real { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(threads);
         for _ in 0..threads {
@@ -43,7 +43,7 @@ pub(super) fn each(
                     if seed >= range.end {
                         return;
                     }
-                    let ran = engine::execute(engine, scenario, seed, &mut progress.watch());
+                    let ran = engine::execute(wanted, seed, &mut progress.watch());
                     if sender.send((seed, ran)).is_err() {
                         return;
                     }

@@ -5,11 +5,11 @@
 //! **Invariant:** whatever leaves for a counterpart leaves after everything that was committed for it before is durable.
 
 mod agreement;
-mod line;
 mod life;
+mod line;
 mod owed;
-mod receiving;
 mod recalling;
+mod receiving;
 mod reconciling;
 mod sending;
 mod session;
@@ -38,8 +38,8 @@ pub(crate) use agreement::Agreement;
 pub(crate) use life::{A_YEAR, Introduction, group_of, parts_of};
 use line::Line;
 use owed::Owed;
-use receiving::Receiving;
 use recalling::Recalling;
+use receiving::Receiving;
 use reconciling::Reconciling;
 use sending::Sending;
 

@@ -53,7 +53,8 @@ impl Actor<'_> {
     pub(crate) fn handle_recall(&mut self, envelope: EnvelopeId) {
         if self.peer.deliveries.contains_key(&envelope) {
             self.tell_delivery(envelope, DeliveryInput::Recall, None);
-            let is_kept = self.out(&envelope).is_some_and(|row| row.delivery.recalling || !row.delivery.state.is_open());
+            let is_kept =
+                self.out(&envelope).is_some_and(|row| row.delivery.recalling || !row.delivery.state.is_open());
             if let Some(delivery) = self.peer.deliveries.get_mut(&envelope).filter(|_| !is_kept) {
                 delivery.forget_recall();
             }

@@ -16,7 +16,7 @@ use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Per
 use super::{Actor, FIRST, LAST, Timer};
 use crate::mesh::Defect;
 use crate::mesh::clock::{Micros, SECOND};
-use crate::mesh::disk::rows::{IncomingRow, InboxRow, SettledRow, Stage};
+use crate::mesh::disk::rows::{InboxRow, IncomingRow, SettledRow, Stage};
 use crate::mesh::disk::{Change, Full, Key, Value};
 use crate::mesh::event::{Deed, Due};
 

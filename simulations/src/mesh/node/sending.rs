@@ -399,7 +399,6 @@ impl Actor<'_> {
         self.peer.sending.remove(&envelope);
         self.tell_delivery(envelope, DeliveryInput::Stopped(reason), None);
     }
-
 }
 
 /// What the group is told of an event of the machine, if anything.
@@ -433,4 +432,3 @@ fn shrink(row: &mut OutRow) {
     }
     row.receipts.shrink_to_fit();
 }
-

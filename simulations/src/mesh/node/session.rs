@@ -345,5 +345,4 @@ impl Actor<'_> {
     pub(super) fn refuse(&mut self, envelope: pakt_protocol::ids::EnvelopeId, reason: Refusal) {
         self.transmit(Answer::Refuse { envelope, reason });
     }
-
 }

@@ -265,7 +265,9 @@ impl Actor<'_> {
 
     /// The operator confirms what came out of a backup.
     pub(crate) fn confirm(&mut self) {
-        if self.peer.agreement.row.unconfirmed && self.keep_agreement("confirmed", |row| row.unconfirmed = false).is_ok() {
+        if self.peer.agreement.row.unconfirmed
+            && self.keep_agreement("confirmed", |row| row.unconfirmed = false).is_ok()
+        {
             self.follow_agreement();
             let now = self.now();
             self.peer.timers.set(Timer::Dial, now);
