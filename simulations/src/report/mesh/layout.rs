@@ -21,10 +21,13 @@ pub(super) fn layout(nodes: usize, links: &[Link]) -> Vec<Point> {
         agreements[*a] += 1.0;
         agreements[*b] += 1.0;
     }
-    let mut points = ring(&agreements);
     if nodes <= 2 {
         return (0..nodes).map(|node| Point { x: node as f64, y: 0.0 }).collect();
     }
+    if let Some(middle) = middle_of_star(nodes, links) {
+        return star(nodes, middle);
+    }
+    let mut points = ring(&agreements);
     // In a mesh of many links, each pulls less: all together they would draw everything into one spot.
     let pull = 1.0 / (2.0 * links.len() as f64 / nodes as f64).max(1.0).sqrt();
     for round in 0..ROUNDS {
@@ -36,6 +39,24 @@ pub(super) fn layout(nodes: usize, links: &[Link]) -> Vec<Point> {
             point.x += force.x * step;
             point.y += force.y * step;
         }
+    }
+    points
+}
+
+/// The node that all links have in common.
+fn middle_of_star(nodes: usize, links: &[Link]) -> Option<usize> {
+    let (first, second) = *links.first()?;
+    let is_middle = |node: &usize| links.iter().all(|(a, b)| a == node || b == node);
+    [first, second].into_iter().find(is_middle).filter(|_| links.len() == nodes - 1)
+}
+
+/// One circle around it: where forces alone decide, sites stand behind each other.
+fn star(nodes: usize, middle: usize) -> Vec<Point> {
+    let mut points = vec![Point::default(); nodes];
+    let around = (0..nodes).filter(|node| *node != middle);
+    for (place, node) in around.enumerate() {
+        let angle = place as f64 / (nodes - 1) as f64 * std::f64::consts::TAU;
+        points[node] = Point { x: angle.sin(), y: -angle.cos() };
     }
     points
 }

@@ -44,8 +44,8 @@ pub(super) fn section(outcome: &Outcome) -> String {
         })
         .collect();
     format!(
-        "<section><h2>Time to delivery</h2><p class=\"quiet\">From submission to the receipt that says it is durable, with the \
-         time that the recipient could not be reached.</p>{}<div class=\"wide\"><table><tr><th></th><th>delivered</th>\
+        "<section><h2>Time to delivery</h2><p class=\"quiet\">From submission to the receipt that says it is durable; the time \
+         in which the recipient could not be reached is part of it.</p>{}<div class=\"wide\"><table><tr><th></th><th>delivered</th>\
          <th>half within</th><th>90 %</th><th>99 %</th><th>all</th></tr>{table}</table></div></section>",
         plot(&rows)
     )
