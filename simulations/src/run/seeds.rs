@@ -220,3 +220,43 @@ fn line(brief: &Brief) -> String {
 pub(super) fn again_with(path: &Path) -> String {
     format!("cargo run --release -p pakt-simulations -- run {}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::made_up;
+
+    fn tally(verdicts: &[Option<Verdict>]) -> Tally {
+        let mut scenario = Scenario::named("pair").unwrap();
+        scenario.traffic.truncate(1);
+        let mut tally = Tally::new(&scenario, &(5..5 + verdicts.len() as u64));
+        for (seed, verdict) in (5..).zip(verdicts) {
+            let ran = match verdict {
+                Some(verdict) => Ran::Finished(Box::new(Outcome { verdict: *verdict, ..made_up(&scenario, seed) })),
+                None => Ran::Panicked("a word".into()),
+            };
+            assert!(tally.add(seed, ran).starts_with(&format!("seed {seed}")));
+        }
+        tally
+    }
+
+    #[test]
+    fn many_seeds_end_as_the_first_that_failed() {
+        let check = |verdicts: &[Option<Verdict>], code: u8, seed: u64, shown: Option<u64>| {
+            let tally = tally(verdicts);
+            let summary = serde_json::to_value(tally.summary()).unwrap();
+            assert_eq!((tally.exit_code(), summary["seed"].as_u64()), (code, Some(seed)), "{verdicts:?}");
+            assert_eq!(tally.worth_showing().map(|outcome| outcome.seed), shown, "{verdicts:?}");
+            let failed = verdicts.iter().filter(|verdict| **verdict != Some(Verdict::Pass)).count();
+            assert_eq!(summary["failed"], failed);
+            assert_eq!(summary["runs"].as_array().unwrap().len(), verdicts.len());
+        };
+        let [pass, crash, wrong, stuck] = [Verdict::Pass, Verdict::Crash, Verdict::Wrong, Verdict::Stuck].map(Some);
+        check(&[pass, pass], 0, 6, Some(5));
+        check(&[pass, stuck, wrong, pass], 12, 6, Some(6));
+        check(&[wrong, crash], 11, 5, Some(5));
+        check(&[pass, crash], 10, 6, Some(6));
+        check(&[None, wrong], 10, 5, Some(6));
+        check(&[None], 10, 5, None);
+    }
+}
