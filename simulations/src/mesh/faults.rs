@@ -35,7 +35,7 @@ pub(super) fn all(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> V
 }
 
 /// The random faults of a scenario for this seed, as scripted ones.
-pub fn draw(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> Vec<Fault> {
+pub(super) fn draw(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> Vec<Fault> {
     let Some(random) = &scenario.random_faults else { return Vec::new() };
     let mut chance = chance(seed, "faults");
     let (mut faults, mut at) = (Vec::new(), 0.0);
@@ -215,9 +215,13 @@ fn begin(world: &mut World, number: usize, fault: &Fault) {
 
 fn end(world: &mut World, number: usize, fault: &Fault) {
     match fault.what {
-        FaultKind::Line { a, b, .. } => {
-            if let Some(link) = link_of(world, a, b) {
-                world.shared.network.mend(link, number);
+        FaultKind::Line { a, b, reorder_percent, duplicate_percent, .. } => {
+            let Some(link) = link_of(world, a, b) else { return };
+            world.shared.network.mend(link, number);
+            // No lane that keeps its order does this: what it has left hanging is cleared by the next session alone.
+            if reorder_percent > 0.0 || duplicate_percent > 0.0 {
+                let super::Shared { network, plans, .. } = &mut world.shared;
+                network.cut(link, plans);
             }
         }
         FaultKind::Partition { a, b, one_way } => {

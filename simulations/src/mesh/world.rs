@@ -347,8 +347,12 @@ impl World {
             links.filter(|(link, _)| is_cut(*link)).map(|(_, link)| (link.nodes[0], link.nodes[1])).collect()
         };
         let down: Vec<bool> = self.nodes.iter().map(|node| !node.home.running || node.home.disk.full).collect();
-        let suspended: Vec<(usize, usize)> = self.shared.network.links.iter().map(|link| (link.nodes[0], link.nodes[1]))
-            .filter(|(a, b)| self.shared.judge.is_suspended(*a, *b)).collect();
+        let links = self.shared.network.links.iter().map(|link| (link.nodes[0], link.nodes[1]));
+        let waits = |(a, b): &(usize, usize)| {
+            // Nothing is said under an agreement that is over by date, not even how envelopes ended.
+            self.shared.judge.is_suspended(*a, *b) || self.shared.judge.has_expired(*a, *b, now)
+        };
+        let suspended: Vec<(usize, usize)> = links.filter(waits).collect();
         let excuses = |a: usize, b: usize| {
             let pair = (a.min(b), a.max(b));
             cut.contains(&pair) || down[a] || down[b] || suspended.binary_search(&pair).is_ok()

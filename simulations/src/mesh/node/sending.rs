@@ -103,7 +103,6 @@ impl Actor<'_> {
         if !self.is_live() || !self.peer.agreement.in_force(now) {
             return;
         }
-        self.peer.waiting.let_go();
         while self.is_live() && self.peer.sending.len() < SENDING_MAX {
             let next = self.peer.waiting.iter().find(|(_, envelope)| self.may_ask(envelope)).map(|(place, _)| *place);
             let Some(envelope) = next.and_then(|place| self.peer.waiting.remove(&place)) else { return };
