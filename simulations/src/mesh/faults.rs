@@ -13,8 +13,6 @@ use crate::scenario::{Fault, FaultKind, FaultName, Scenario};
 
 /// A node that dies and comes back at once needs so long.
 const RESTART: Micros = SECOND;
-/// The operator confirms what came out of a backup so long after the start.
-const CONFIRMS: Micros = 240 * SECOND;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
@@ -25,7 +23,8 @@ pub(super) fn all(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> V
     all.extend(draw(scenario, links, seed));
     for fault in &mut all {
         // What has no end of its own lasts until the people go home.
-        let stays = matches!(fault.what, FaultKind::Suspend { .. } | FaultKind::Crash { .. } | FaultKind::Restore { .. });
+        let stays =
+            matches!(fault.what, FaultKind::Suspend { .. } | FaultKind::Crash { .. } | FaultKind::Restore { .. });
         if fault.for_.is_none() && fault.what.can_last() && !stays {
             fault.for_ = Some(scenario.duration.saturating_sub(fault.at));
         }
@@ -296,7 +295,6 @@ fn crash(world: &mut World, node: usize, lose_unsynced: bool, number: usize, las
 fn start(world: &mut World, node: usize, fault: usize) {
     let backup = world.backups.remove(&fault);
     let World { nodes, shared, .. } = world;
-    let is_restored = backup.is_some();
     if let Some((copy, made_at)) = backup {
         if nodes[node].home.running {
             nodes[node].crash(true, shared);
@@ -307,10 +305,6 @@ fn start(world: &mut World, node: usize, fault: usize) {
         return;
     }
     nodes[node].start(shared);
-    if is_restored {
-        let at = shared.plans.now() + CONFIRMS;
-        shared.plans.plan(at, Due::Confirm { node, incarnation: nodes[node].home.incarnation });
-    }
 }
 
 fn skew(world: &mut World, node: usize, ppm: i64) {

@@ -101,12 +101,6 @@ impl Judge {
         [(a, b), (b, a)].iter().any(|pair| self.known.get(pair).is_some_and(waits))
     }
 
-    /// Whether it is over by date.
-    pub(crate) fn has_expired(&self, a: usize, b: usize, now: Micros) -> bool {
-        let over = |known: &super::Known| known.until.is_some_and(|until| now >= until) && !known.ended;
-        [(a, b), (b, a)].iter().any(|pair| self.known.get(pair).is_some_and(over))
-    }
-
     /// Whether it is over.
     pub(crate) fn is_over(&self, a: usize, b: usize, now: Micros) -> bool {
         let over = |known: &super::Known| known.ended || known.until.is_some_and(|until| now >= until);

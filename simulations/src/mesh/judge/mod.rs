@@ -72,8 +72,8 @@ struct Letter {
     is_forgotten: bool,
     is_excused: bool,
     has_left: bool,
-    /// The first bytes of the hash of each receipt that was told, by its place.
-    receipts: Vec<(u8, u32)>,
+    /// The first bytes of the hash of each receipt that was told, by its place, and when it left first.
+    receipts: Vec<(u8, u32, Micros)>,
 }
 
 /// The judge of one run.

@@ -73,7 +73,16 @@ impl Network {
     ) {
         let number = self.flows.next;
         self.flows.next += 1;
-        let flow = Flow { link, lane, to, envelope, priority, entries: entries.into_iter(), batch: Vec::new(), is_planned: false };
+        let flow = Flow {
+            link,
+            lane,
+            to,
+            envelope,
+            priority,
+            entries: entries.into_iter(),
+            batch: Vec::new(),
+            is_planned: false,
+        };
         self.flows.by_number.insert(number, flow);
         self.links[link as usize].flows.push(number);
         let asks = self.round_trip(link) * if connects { 6 } else { 1 } / 2;

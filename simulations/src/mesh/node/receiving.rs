@@ -16,7 +16,7 @@ use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Per
 use super::{Actor, FIRST, LAST, Timer};
 use crate::mesh::Defect;
 use crate::mesh::clock::{Micros, SECOND};
-use crate::mesh::disk::rows::{IncomingRow, InboxRow, SettledRow, Stage};
+use crate::mesh::disk::rows::{InboxRow, IncomingRow, SettledRow, Stage};
 use crate::mesh::disk::{Change, Full, Key, Value};
 use crate::mesh::event::{Deed, Due};
 
@@ -294,7 +294,7 @@ impl Actor<'_> {
         let now = self.now();
         self.peer.timers.set(Timer::Stale, now + STALE_EVERY);
         let (slot, is_ended) = (self.peer.slot, self.peer.agreement.row.ended);
-        if is_ended && !self.peer.agreement.door_open(now) {
+        if self.peer.agreement.view().forgets_owed(now) {
             self.forget_owed();
         }
         let wall = self.wall();
