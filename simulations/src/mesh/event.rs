@@ -36,8 +36,6 @@ pub(crate) enum Due {
     FaultEnds(usize),
     /// A part of a fault that goes link by link.
     Clog { link: u32, stops: bool },
-    /// A node is about to die within its commit.
-    Dies { node: usize, fault: usize },
     /// A node starts.
     Start { node: usize, fault: usize },
     /// The operator confirms what came out of a backup.

@@ -13,8 +13,6 @@ use crate::scenario::{Fault, FaultKind, FaultName, Scenario};
 
 /// A node that dies and comes back at once needs so long.
 const RESTART: Micros = SECOND;
-/// The operator confirms what came out of a backup so long after the start.
-const CONFIRMS: Micros = 240 * SECOND;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
@@ -36,7 +34,7 @@ pub(super) fn all(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> V
 }
 
 /// The random faults of a scenario for this seed, as scripted ones.
-pub fn draw(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> Vec<Fault> {
+pub(super) fn draw(scenario: &Scenario, links: &[(usize, usize)], seed: u64) -> Vec<Fault> {
     let Some(random) = &scenario.random_faults else { return Vec::new() };
     let mut chance = chance(seed, "faults");
     let (mut faults, mut at) = (Vec::new(), 0.0);
@@ -216,9 +214,13 @@ fn begin(world: &mut World, number: usize, fault: &Fault) {
 
 fn end(world: &mut World, number: usize, fault: &Fault) {
     match fault.what {
-        FaultKind::Line { a, b, .. } => {
-            if let Some(link) = link_of(world, a, b) {
-                world.shared.network.mend(link, number);
+        FaultKind::Line { a, b, reorder_percent, duplicate_percent, .. } => {
+            let Some(link) = link_of(world, a, b) else { return };
+            world.shared.network.mend(link, number);
+            // No lane that keeps its order does this: what it has left hanging is cleared by the next session alone.
+            if reorder_percent > 0.0 || duplicate_percent > 0.0 {
+                let super::Shared { network, plans, .. } = &mut world.shared;
+                network.cut(link, plans);
             }
         }
         FaultKind::Partition { a, b, one_way } => {
@@ -293,7 +295,6 @@ fn crash(world: &mut World, node: usize, lose_unsynced: bool, number: usize, las
 fn start(world: &mut World, node: usize, fault: usize) {
     let backup = world.backups.remove(&fault);
     let World { nodes, shared, .. } = world;
-    let is_restored = backup.is_some();
     if let Some((copy, made_at)) = backup {
         if nodes[node].home.running {
             nodes[node].crash(true, shared);
@@ -304,10 +305,6 @@ fn start(world: &mut World, node: usize, fault: usize) {
         return;
     }
     nodes[node].start(shared);
-    if is_restored {
-        let at = shared.plans.now() + CONFIRMS;
-        shared.plans.plan(at, Due::Confirm { node, incarnation: nodes[node].home.incarnation });
-    }
 }
 
 fn skew(world: &mut World, node: usize, ppm: i64) {

@@ -47,7 +47,6 @@ pub struct Options {
 
 /// What can be wrong with the nodes, so that the judge must find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only tests break a node"))]
 pub(crate) enum Defect {
     AcknowledgeEarly,
     SkipPersist,

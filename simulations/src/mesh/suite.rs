@@ -17,7 +17,9 @@ use pakt_protocol::ids::{AgreementId, CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::message::Message;
 use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::envelope::{CORE_BYTES_MAX, Counts, EnvelopeCore, OpenEnvelope, SealedEnvelope};
-use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes, verify_from};
+use pakt_protocol::record::receipt::{
+    RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Verdict, receipt_bytes, verify_from,
+};
 use pakt_protocol::record::{Record, Signed};
 use pakt_protocol::time::Time;
 use rand_core::{TryCryptoRng, TryRng};
@@ -62,10 +64,6 @@ impl Suite {
         let contact = Rc::new(ContactKey::from_bytes(&secret(seed, 0, "model contact", 0)));
         let no_chain = CertificateChain { links: Vec::new(), certificate: Signed::from_parts(Vec::new(), Vec::new()) };
         Suite { seed, full, contact, epoch, no_chain }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
     }
 
     /// A new entity.
@@ -210,7 +208,8 @@ impl Suite {
     /// What a receipt states, whoever signed it: for the judge.
     pub(crate) fn stated(&self, bytes: &[u8]) -> Option<(EnvelopeId, Verdict)> {
         if self.full {
-            let receipt = pakt_protocol::record::receipt::read(bytes).ok()?;
+            let signed: SignedReceipt = codec::decode(1, bytes, RECEIPT_FILE_BYTES_MAX).ok()?;
+            let receipt = signed.peek().ok()?;
             return Some((receipt.envelope, receipt.verdict));
         }
         let model: ModelReceipt = codec::decode(1, bytes, bytes.len()).ok()?;

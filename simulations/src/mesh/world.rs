@@ -104,6 +104,7 @@ impl World {
             }
         }
         for node in 0..self.nodes.len() {
+            self.nodes[node].home.disk.keep_unsynced(0);
             self.nodes[node].home.running = false;
             let at = self.shared.chance.u64(0..STARTS);
             self.shared.plans.plan(at, Due::Start { node, fault: usize::MAX });
@@ -255,7 +256,7 @@ impl World {
         };
         let home = &self.nodes[node].home;
         let service = home.clock.service(self.shared.plans.now());
-        let is_open = self.nodes[node].peers[slot as usize].agreement.door_open(service);
+        let is_open = self.nodes[node].peers[slot as usize].agreement.view().door_open(service);
         let (running, is_dark) = (home.running, home.is_dark);
         let Shared { network, plans, .. } = &mut self.shared;
         match running && is_open {
@@ -347,14 +348,9 @@ impl World {
             links.filter(|(link, _)| is_cut(*link)).map(|(_, link)| (link.nodes[0], link.nodes[1])).collect()
         };
         let down: Vec<bool> = self.nodes.iter().map(|node| !node.home.running || node.home.disk.full).collect();
-        let suspended: Vec<(usize, usize)> = self
-            .shared
-            .network
-            .links
-            .iter()
-            .map(|link| (link.nodes[0], link.nodes[1]))
-            .filter(|(a, b)| self.shared.judge.is_suspended(*a, *b))
-            .collect();
+        let links = self.shared.network.links.iter().map(|link| (link.nodes[0], link.nodes[1]));
+        let waits = links.filter(|(a, b)| self.shared.judge.is_suspended(*a, *b));
+        let suspended: Vec<(usize, usize)> = waits.collect();
         let excuses = |a: usize, b: usize| {
             let pair = (a.min(b), a.max(b));
             cut.contains(&pair) || down[a] || down[b] || suspended.binary_search(&pair).is_ok()

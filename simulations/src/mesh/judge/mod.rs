@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use pakt_protocol::delivery::State;
 use pakt_protocol::ids::EnvelopeId;
-use pakt_protocol::record::envelope::Priority;
 
 use super::clock::{Micros, micros};
 use super::disk::rows::Stage;
@@ -59,9 +58,7 @@ impl Known {
 struct Letter {
     from: u32,
     to: u32,
-    priority: Priority,
     submitted_at: Micros,
-    durable_at: Micros,
     state: State,
     stage: Option<Stage>,
     stage_at: Micros,
@@ -75,8 +72,8 @@ struct Letter {
     is_forgotten: bool,
     is_excused: bool,
     has_left: bool,
-    /// The first bytes of the hash of each receipt that was told, by its place.
-    receipts: Vec<(u8, u32)>,
+    /// The first bytes of the hash of each receipt that was told, by its place, and when it left first.
+    receipts: Vec<(u8, u32, Micros)>,
 }
 
 /// The judge of one run.
@@ -136,9 +133,7 @@ impl Judge {
         let letter = Letter {
             from: u32::try_from(from).unwrap_or(u32::MAX),
             to: u32::try_from(to).unwrap_or(u32::MAX),
-            priority: submission.priority,
             submitted_at,
-            durable_at,
             state: State::Queued,
             stage: None,
             stage_at: 0,

@@ -177,15 +177,16 @@ impl Judge {
     }
 
     /// Rows are as they were before: what was written last was not durable.
-    pub(crate) fn undone(&mut self, node: usize, keys: &[Key], disk: &Disk) {
+    pub(crate) fn undone(&mut self, node: usize, keys: &[Key], disk: &Disk, now: Micros) {
         for key in keys {
             match key {
                 Key::Out(envelope) => self.look_at_out(envelope, disk),
                 Key::Inbox(_, envelope) => self.look_at_inbox(*key, envelope, disk),
                 Key::Agreement(slot) => self.look_at_agreement(node, *slot, disk),
                 Key::Settled(_, envelope) => {
-                    if let Some(letter) = self.letters.get_mut(envelope).filter(|_| disk.get(key).is_none()) {
-                        letter.receipts.clear();
+                    // What would have left later never did.
+                    if let Some(letter) = self.letters.get_mut(envelope) {
+                        letter.receipts.retain(|(.., left_at)| *left_at <= now);
                     }
                 }
                 _ => {}
@@ -331,13 +332,13 @@ impl Judge {
         }
         let hash = *blake3::hash(bytes).as_bytes();
         let short = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        match letter.receipts.iter().find(|(place, _)| *place == verdict.place()) {
-            Some((_, first)) if *first != short => {
+        match letter.receipts.iter().find(|(place, ..)| *place == verdict.place()) {
+            Some((_, first, _)) if *first != short => {
                 let what = format!("{envelope}: the receipt {} has other bytes than before", verdict.as_str());
                 self.find("two-receipts", seen.at, what, &[node, other]);
             }
             Some(_) => {}
-            None => letter.receipts.push((verdict.place(), short)),
+            None => letter.receipts.push((verdict.place(), short, seen.leaves_at)),
         }
     }
 

@@ -59,7 +59,6 @@ pub(crate) struct Batch {
     pub(crate) to: Side,
     pub(crate) envelope: EnvelopeId,
     pub(crate) ids: Vec<ObjectId>,
-    pub(crate) bytes: u64,
 }
 
 impl Network {
@@ -154,11 +153,11 @@ impl Network {
             self.flows.by_number.get_mut(&number)?.batch = batch;
             return None;
         }
-        let bytes = batch.iter().map(|entry| u64::from(entry.bytes)).sum();
+        let bytes: u64 = batch.iter().map(|entry| u64::from(entry.bytes)).sum();
         self.bytes += bytes;
         self.links[link as usize].bytes += bytes;
         self.next_batch(number, 0, plans);
-        Some(Batch { link, lane, to, envelope, ids: batch.into_iter().map(|entry| entry.id).collect(), bytes })
+        Some(Batch { link, lane, to, envelope, ids: batch.into_iter().map(|entry| entry.id).collect() })
     }
 
     pub(super) fn resume_flows(&mut self, link: u32, at: Micros, plans: &mut Plans) {

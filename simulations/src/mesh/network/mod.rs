@@ -272,6 +272,16 @@ impl Network {
         link.lanes.retain(|lane| lane.open != [false; 2]);
     }
 
+    /// Every lane of a link is cut: both ends hear of it.
+    pub(crate) fn cut(&mut self, link: u32, plans: &mut Plans) {
+        let at = plans.now() + self.round_trip(link);
+        for side in 0..2 {
+            for lane in self.open_lanes(link, side) {
+                plans.plan(at, Due::LaneGone { link, lane, side });
+            }
+        }
+    }
+
     /// The machine at this end dies: all its lanes end; the other ends are told only if its system still runs.
     pub(crate) fn kill(&mut self, link: u32, side: Side, is_silent: bool, plans: &mut Plans) {
         let (now, numbers) = (plans.now(), self.open_lanes(link, side));

@@ -1,18 +1,16 @@
-//! One agreement as its node sees it: the decisions of `node::book::agreement` over the row on the disk.
+//! One agreement as its node keeps it; what follows from that, [`AgreementView`] decides.
 
 use std::rc::Rc;
-use std::time::Duration;
 
+use pakt_protocol::agreement::{AgreementView, Standing};
 use pakt_protocol::policy::Footing;
-use pakt_protocol::record::statement::{Action, Stated, StatementChain};
+use pakt_protocol::record::statement::{Action, StatementChain};
 use pakt_protocol::time::Time;
 
+use crate::mesh::clock::EPOCH;
 use crate::mesh::disk::rows::AgreementRow;
 
-/// How long after an end the door stays open for the end itself and for receipts.
-const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
-
-/// An agreement and what follows from it.
+/// The row of an agreement, at hand.
 #[derive(Debug, Clone)]
 pub(crate) struct Agreement {
     pub(crate) row: Rc<AgreementRow>,
@@ -39,56 +37,31 @@ impl Agreement {
         Agreement { row: Rc::new(row) }
     }
 
-    /// Whether anything may be exchanged now, and if not, why.
-    pub(crate) fn footing(&self, now: Time) -> Footing {
-        let stated = [self.row.own.stated(), self.row.peer.stated()];
-        if self.row.ended || stated.iter().any(|stated| matches!(stated, Stated::Ended(_))) {
-            Footing::None
-        } else if self.row.unconfirmed {
-            Footing::Unconfirmed
-        } else if now >= self.row.valid_until {
-            Footing::Expired
-        } else if stated.iter().any(|stated| matches!(stated, Stated::Suspended(_))) {
-            Footing::Suspended
-        } else {
-            Footing::InForce
+    /// What decides what it allows.
+    pub(crate) fn view(&self) -> AgreementView {
+        let row = &self.row;
+        AgreementView {
+            standing: if row.ended { Standing::Ended } else { Standing::Active },
+            is_complete: true,
+            own: row.own.stated(),
+            peer: row.peer.stated(),
+            held_back: row.unconfirmed,
+            accept_by: row.valid_until,
+            valid_from: EPOCH,
+            valid_until: row.valid_until,
+            offered_until: None,
+            ended_at: row.ended_at,
+            end_confirmed: row.end_confirmed,
+            holds_grant: true,
         }
+    }
+
+    pub(crate) fn footing(&self, now: Time) -> Footing {
+        self.view().footing(now)
     }
 
     pub(crate) fn in_force(&self, now: Time) -> bool {
         self.footing(now) == Footing::InForce
-    }
-
-    /// Whether the counterpart may come in.
-    pub(crate) fn door_open(&self, now: Time) -> bool {
-        if self.row.unconfirmed {
-            return false;
-        }
-        if self.row.ended { self.end_open(now) } else { now < self.row.valid_until }
-    }
-
-    /// Whether this node has a reason to dial the counterpart.
-    pub(crate) fn should_dial(&self, now: Time) -> bool {
-        let ended_here = matches!(self.row.own.stated(), Stated::Ended(_));
-        let reason = match self.row.ended {
-            false => now < self.row.valid_until,
-            true => ended_here && !self.row.end_confirmed && self.end_open(now),
-        };
-        reason && !self.row.unconfirmed
-    }
-
-    /// Whether the counterpart may be dialled for receipts alone.
-    pub(crate) fn may_settle(&self, now: Time) -> bool {
-        self.row.ended && self.end_open(now) && !self.row.unconfirmed
-    }
-
-    fn end_open(&self, now: Time) -> bool {
-        self.row.ended_at.is_some_and(|at| now.distance(at) < END_OPEN_FOR)
-    }
-
-    /// When it ends by date, if that lies ahead.
-    pub(crate) fn next_date(&self, now: Time) -> Option<Time> {
-        Some(self.row.valid_until).filter(|at| *at > now)
     }
 }
 

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
+use pakt_protocol::owed::Owed;
+use pakt_protocol::pace::Pace;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::recalls::Recalls;
 use pakt_protocol::reconcile::Known;
 use pakt_protocol::reconcile::ranges::Ranges;
 use pakt_protocol::record::envelope::{EnvelopeCore, SUITE};
 use pakt_protocol::record::receipt::{Tier, Verdict};
 use pakt_protocol::record::roster::GroupId;
 use pakt_protocol::record::statement::Stated;
+use pakt_protocol::settling::Questions;
 
 use super::agreement::Agreement;
 use super::line::Line;
-use super::owed::Owed;
-use super::recalling::Recalling;
 use super::receiving::STALE_FIRST;
 use super::reconciling::Reconciling;
 use super::{Actor, Dialing, FIRST, Home, LAST, Node, Peer, Timer, Timers};
@@ -34,6 +36,8 @@ use crate::scenario::Submission;
 const JUMP_MIN_MICROS: u64 = 3_600 * SECOND;
 /// Somebody takes a message after at least so long, and at most.
 const TAKES: (Micros, Micros) = (30 * SECOND, 600 * SECOND);
+/// The operator confirms what came out of a backup so long after the start.
+const CONFIRMS: Micros = 240 * SECOND;
 /// Epochs whose private half is kept.
 const EPOCHS_KEPT: u64 = 4;
 
@@ -95,9 +99,10 @@ impl Node {
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
             owed: Owed::default(),
-            asked: Default::default(),
+            questions: Questions::default(),
             reconciling: Reconciling::new(Known::default(), EPOCH),
-            recalling: Recalling::default(),
+            recalls: Recalls::default(),
+            pace: Pace::new(EPOCH),
             warm_until: 0,
         });
     }
@@ -120,7 +125,7 @@ impl Node {
         }
         if lose_unsynced {
             let undone = self.home.disk.lose_unsynced(now);
-            shared.judge.undone(self.home.index, &undone, &self.home.disk);
+            shared.judge.undone(self.home.index, &undone, &self.home.disk, now);
         } else {
             self.home.disk.keep_unsynced(now);
         }
@@ -145,6 +150,9 @@ impl Node {
         }
         self.home.is_dark = false;
         shared.plans.plan(now + 86_400 * SECOND, Due::Daily { node: self.home.index, incarnation });
+        if self.peers.iter().any(|peer| peer.agreement.row.unconfirmed) {
+            shared.plans.plan(now + CONFIRMS, Due::Confirm { node: self.home.index, incarnation });
+        }
     }
 
     /// Works off what the wall clock did while the node was down, before anything looks at a deadline.
@@ -180,6 +188,7 @@ impl Node {
     /// world stood still.
     pub(crate) fn restore(&mut self, copy: BTreeMap<Key, Value>, made_at: Micros, shared: &mut Shared) {
         let now = shared.plans.now();
+        self.home.disk.full = false;
         let before = self.home.disk.restore(copy, now);
         shared.judge.restored(self.home.index, &before, &self.home.disk, now);
         self.home.clock.restart(now);
@@ -369,8 +378,8 @@ impl Peer {
         self.sending.clear();
         self.receiving.clear();
         self.owed = Owed::default();
-        self.asked.clear();
-        self.recalling = Recalling::default();
+        self.questions = Questions::default();
+        self.recalls = Recalls::default();
         self.warm_until = 0;
         self.barrier = 0;
     }
@@ -383,6 +392,7 @@ impl Actor<'_> {
             self.peer.agreement = Agreement { row: row.clone() };
         }
         self.peer.barrier = self.home.disk.durable_at();
+        self.peer.pace = Pace::new(self.now());
         self.load_reconciliation();
         let slot = self.peer.slot;
         let rows = self.home.disk.range(Key::Out(FIRST), Key::Out(LAST));

@@ -23,9 +23,13 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::message::Message;
+use pakt_protocol::owed::Owed;
+use pakt_protocol::pace::Pace;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::recalls::Recalls;
 use pakt_protocol::record::chain::CertifiedNode;
 use pakt_protocol::session::Session;
+use pakt_protocol::settling::Questions;
 use pakt_protocol::time::Time;
 
 use super::Shared;
@@ -37,8 +41,6 @@ use super::suite::Identity;
 pub(crate) use agreement::Agreement;
 pub(crate) use life::{A_YEAR, Introduction, group_of, parts_of};
 use line::Line;
-use owed::Owed;
-use recalling::Recalling;
 use receiving::Receiving;
 use reconciling::Reconciling;
 use sending::Sending;
@@ -95,9 +97,10 @@ pub(crate) struct Peer {
     sending: BTreeMap<EnvelopeId, Sending>,
     receiving: BTreeMap<EnvelopeId, Receiving>,
     owed: Owed,
-    asked: BTreeSet<EnvelopeId>,
+    questions: Questions,
     reconciling: Reconciling,
-    recalling: Recalling,
+    recalls: Recalls,
+    pace: Pace,
     /// Content lanes are up until then.
     warm_until: Micros,
 }
@@ -239,7 +242,7 @@ impl Actor<'_> {
                 Timer::Stale => self.forget_stale(),
                 Timer::Gate => self.fill_places(),
                 Timer::Terms => self.enforce_terms(),
-                Timer::Held => self.write_held(),
+                Timer::Held => self.tick_owed(),
                 Timer::Reconcile => self.tick_reconciling(),
                 Timer::Recalls => self.send_recalls(),
                 Timer::Delivery(envelope) => self.tick_delivery(envelope),

@@ -1,52 +1,20 @@
 //! Recalls: asking for what has left, answering what is asked for, and showing a restored counterpart what it had purged.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use pakt_protocol::delivery::{Delivery, Input as DeliveryInput};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::recall::PURGED_BEFORE_MAX;
 use pakt_protocol::message::{PurgedBefore, Recall};
+use pakt_protocol::recalls::{self, Repeated, Request, repeated};
 use pakt_protocol::record::envelope::Counts;
 use pakt_protocol::record::recall::RecallRequest;
-use pakt_protocol::record::receipt::{Receipt, Tier, Verdict};
-use pakt_protocol::time::Time;
+use pakt_protocol::record::receipt::{Receipt, Verdict};
 
 use super::sending::told_of;
 use super::{Actor, FIRST, LAST, Timer};
 use crate::mesh::disk::rows::{OutRow, SettledRow, Stage};
 use crate::mesh::disk::{Change, Full, Key, Value};
-
-/// Requests that are sent at once.
-const ASK_AT_ONCE: usize = 32;
-/// The next ones follow after so long.
-const ASK_EVERY: Duration = Duration::from_secs(20);
-/// And what is not answered is asked for again in the same session after so long.
-const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
-
-/// What is asked for, and what is shown.
-#[derive(Default)]
-pub(crate) struct Recalling {
-    asked: BTreeMap<EnvelopeId, Time>,
-    shown: Option<u64>,
-    since: Option<Time>,
-    used: usize,
-}
-
-impl Recalling {
-    fn left(&mut self, now: Time) -> usize {
-        if self.since.is_none_or(|since| now >= since + ASK_EVERY) {
-            (self.since, self.used) = (Some(now), 0);
-        }
-        ASK_AT_ONCE.saturating_sub(self.used)
-    }
-
-    fn next_at(&self, now: Time) -> Time {
-        self.since.unwrap_or(now) + ASK_EVERY
-    }
-}
 
 impl Actor<'_> {
     /// Somebody here wants an envelope back.
@@ -61,7 +29,7 @@ impl Actor<'_> {
         } else if let Some(row) = self.out(&envelope) {
             self.want_back(envelope, &row);
         }
-        self.peer.recalling.asked.remove(&envelope);
+        self.peer.recalls.wanted(&envelope);
         self.send_recalls();
     }
 
@@ -110,22 +78,16 @@ impl Actor<'_> {
             return;
         }
         let now = self.now();
+        if let Err(next) = self.peer.recalls.may_ask(now) {
+            return self.peer.timers.set(Timer::Recalls, next);
+        }
         let open = self.open_recalls();
-        if open.is_empty() {
-            return;
+        let ids: Vec<EnvelopeId> = open.iter().map(|(envelope, _)| *envelope).collect();
+        let (due, next) = self.peer.recalls.ask(&ids, now);
+        if let Some(next) = next {
+            self.peer.timers.set(Timer::Recalls, next);
         }
-        let left = self.peer.recalling.left(now);
-        if left == 0 {
-            return self.peer.timers.set(Timer::Recalls, self.peer.recalling.next_at(now));
-        }
-        let asked = &self.peer.recalling.asked;
-        let is_due = |envelope: &EnvelopeId| asked.get(envelope).is_none_or(|at| now.since(*at) >= ASK_AGAIN);
-        let due: Vec<_> = open.into_iter().filter(|(envelope, _)| is_due(envelope)).collect();
-        let next = if due.len() > left { self.peer.recalling.next_at(now) } else { now + ASK_AGAIN };
-        self.peer.timers.set(Timer::Recalls, next);
-        for (envelope, row) in due.into_iter().take(left) {
-            self.peer.recalling.used += 1;
-            self.peer.recalling.asked.insert(envelope, now);
+        for (envelope, row) in open.into_iter().filter(|(envelope, _)| due.contains(envelope)) {
             let request = RecallRequest {
                 sender: self.home.identity.entity,
                 recipient: self.peer.entity,
@@ -142,8 +104,7 @@ impl Actor<'_> {
 
     /// The session is over: the next one asks again.
     pub(super) fn forget_recalls(&mut self) {
-        self.peer.recalling.asked.clear();
-        self.peer.recalling.shown = None;
+        self.peer.recalls.lost();
         self.peer.timers.clear(Timer::Recalls);
     }
 
@@ -163,16 +124,21 @@ impl Actor<'_> {
         };
         self.write_held();
         let (slot, envelope) = (self.peer.slot, request.envelope);
-        let answered = match self.row(&Key::Settled(slot, envelope)) {
-            Some(Value::Settled(row)) if row.core != request.core => {
-                return self.close_session("a recall of what it did not send");
-            }
-            Some(Value::Settled(row)) => self.recall_settled(envelope, &row.clone()),
-            _ => self.never_held(&request),
+        let settled = match self.row(&Key::Settled(slot, envelope)) {
+            Some(Value::Settled(row)) => Some(row.clone()),
+            _ => None,
+        };
+        let now = self.now();
+        if !Request::may_follow(settled.is_some(), &mut self.peer.pace, now) {
+            return;
+        }
+        let answered = match (Request::judge(request.core, settled.as_ref().map(|row| row.core)), settled) {
+            (Request::OtherCore, _) => return self.close_session("a recall of what it did not send"),
+            (Request::Came, Some(row)) => self.recall_settled(envelope, &row),
+            (Request::Came | Request::NeverCame, _) => self.never_held(&request),
         };
         if answered.is_ok() {
-            self.owe_anew(&envelope);
-            self.tell_owed();
+            self.owe_anew(envelope);
         }
     }
 
@@ -227,9 +193,15 @@ impl Actor<'_> {
             changes.extend(self.later_receipt(envelope, row, Verdict::Recalled, true));
             return self.commit("purged", changes);
         }
-        let ends = [Verdict::Recalled, Verdict::Returned, Verdict::Held(Tier::Taken)];
-        let stated = row.later.iter().rev().find(|(verdict, _)| ends.contains(verdict));
-        let (verdict, bytes) = stated.unwrap_or(&row.first);
+        let stated: Vec<Verdict> = row.later.iter().map(|(verdict, _)| *verdict).collect();
+        let (verdict, bytes) = match repeated(&stated, row.purged) {
+            Repeated::Later(place) => &row.later[place],
+            Repeated::State(verdict) => {
+                let changes = self.later_receipt(envelope, row, verdict, true);
+                return self.commit("answered", changes);
+            }
+            Repeated::First => &row.first,
+        };
         self.commit("answered", vec![(Key::Owed(slot, envelope, verdict.place()), Some(Value::Owed(bytes.clone())))])
     }
 
@@ -272,7 +244,7 @@ impl Actor<'_> {
 
     /// A counterpart that was restored is shown what it had purged, by its own receipts, once in a session.
     pub(super) fn show_purges(&mut self, generation: u64) {
-        if self.peer.recalling.shown.replace(generation) == Some(generation) {
+        if !self.peer.recalls.shows(generation) {
             return;
         }
         let places = [Verdict::Recalled.place(), Verdict::Returned.place()];
@@ -287,19 +259,19 @@ impl Actor<'_> {
             .filter(|(place, ..)| places.contains(place))
             .map(|(_, _, bytes)| bytes.to_vec())
             .collect();
-        for receipts in receipts.chunks(PURGED_BEFORE_MAX) {
-            self.transmit(PurgedBefore { receipts: receipts.to_vec() });
-        }
+        let (notices, _) = recalls::notices(&receipts);
+        notices.into_iter().for_each(|notice| self.transmit(notice));
     }
 
     /// What this side had purged before it was restored goes again.
     pub(super) fn take_purged_before(&mut self, message: PurgedBefore) {
-        if message.receipts.len() > PURGED_BEFORE_MAX {
-            return self.close_session("more receipts at once than are shown");
-        }
+        let receipts = match recalls::noticed(message) {
+            Ok(receipts) => receipts,
+            Err(why) => return self.close_session(why),
+        };
         let identity = &self.home.identity;
         let (node, sender) = (identity.certified.clone(), self.peer.entity);
-        for bytes in message.receipts {
+        for bytes in receipts {
             let receipt = self.shared.suite.verify_receipt(&bytes, &node, &sender);
             let is_purge = |receipt: &Receipt| matches!(receipt.verdict, Verdict::Recalled | Verdict::Returned);
             let Some(receipt) = receipt.filter(is_purge) else {

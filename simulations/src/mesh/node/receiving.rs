@@ -294,7 +294,7 @@ impl Actor<'_> {
         let now = self.now();
         self.peer.timers.set(Timer::Stale, now + STALE_EVERY);
         let (slot, is_ended) = (self.peer.slot, self.peer.agreement.row.ended);
-        if is_ended && !self.peer.agreement.door_open(now) {
+        if self.peer.agreement.view().forgets_owed(now) {
             self.forget_owed();
         }
         let wall = self.wall();

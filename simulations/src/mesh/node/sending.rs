@@ -11,12 +11,13 @@ use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer, ReceiptHeld};
 use pakt_protocol::record::envelope::Counts;
 use pakt_protocol::record::receipt::{Receipt, Verdict};
+use pakt_protocol::settling::{Late, stated_about};
 use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist};
 
 use super::{Actor, Timer};
 use crate::mesh::Defect;
 use crate::mesh::disk::rows::{OutRow, Standing, Told};
-use crate::mesh::disk::{Change, Key, Value};
+use crate::mesh::disk::{Change, Full, Key, Value};
 
 /// Envelopes of one counterpart that are offered at once.
 const SENDING_MAX: usize = 16;
@@ -103,7 +104,6 @@ impl Actor<'_> {
         if !self.is_live() || !self.peer.agreement.in_force(now) {
             return;
         }
-        self.peer.waiting.let_go();
         while self.is_live() && self.peer.sending.len() < SENDING_MAX {
             let next = self.peer.waiting.iter().find(|(_, envelope)| self.may_ask(envelope)).map(|(place, _)| *place);
             let Some(envelope) = next.and_then(|place| self.peer.waiting.remove(&place)) else { return };
@@ -243,7 +243,7 @@ impl Actor<'_> {
             self.peer.waiting.forget(&envelope);
         }
         self.peer.timers.clear(Timer::Delivery(envelope));
-        self.peer.asked.remove(&envelope);
+        self.peer.questions.ended(&envelope);
         if !self.peer.waiting.is_empty() {
             let now = self.now();
             self.peer.timers.set(Timer::Gate, now);
@@ -325,7 +325,7 @@ impl Actor<'_> {
             Persist::Receipt(_, bytes, receipt) => {
                 let Some(sending) = self.peer.sending.get(&envelope) else { return };
                 let stated = receipt.verdict;
-                let verdict = if receipt.core == sending.row.hash { stated } else { Verdict::Conflict };
+                let verdict = stated_about(sending.row.hash, &receipt);
                 self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), Some((bytes.into(), receipt)));
                 if self.is_settled(&envelope) {
                     self.transmit(ReceiptHeld { envelope, verdict: stated });
@@ -339,12 +339,13 @@ impl Actor<'_> {
         self.out(envelope).is_some_and(|row| !row.delivery.state.is_open())
     }
 
-    /// Takes a receipt about an envelope that waits for its next attempt; whether it is kept.
-    pub(super) fn settle_waiting(&mut self, envelope: EnvelopeId, bytes: Vec<u8>, receipt: Receipt) -> bool {
-        let Some(row) = self.out(&envelope) else { return false };
-        let verdict = if receipt.core == row.hash { receipt.verdict } else { Verdict::Conflict };
+    /// Takes a receipt about an envelope that waits for its next attempt.
+    pub(super) fn settle_waiting(&mut self, envelope: EnvelopeId, bytes: Vec<u8>, receipt: Receipt) -> Result<Late, Full> {
+        let Some(row) = self.out(&envelope) else { return Err(Full) };
+        let verdict = stated_about(row.hash, &receipt);
         self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), Some((bytes.into(), Box::new(receipt))));
-        self.is_settled(&envelope)
+        // What could not be kept is told again.
+        if self.is_settled(&envelope) { Ok(Late::Held) } else { Err(Full) }
     }
 
     fn do_for_sending(&mut self, envelope: EnvelopeId, event: Event) {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::{Answer, Refusal};
 use pakt_protocol::message::{Heartbeat, Message, Offer};
+use pakt_protocol::owed;
 use pakt_protocol::policy::OfferView;
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::chain::CertifiedNode;
 use pakt_protocol::record::roster::{Roster, RosterGroup};
-use pakt_protocol::session::{self, Event, HEARTBEAT_EVERY, Input, Opening, Session};
+use pakt_protocol::session::{Event, HEARTBEAT_EVERY, Input, Opening, Session};
 
-use super::settling::SETTLE_AGAIN;
 use super::{Actor, Dialing, Live, Timer};
 use crate::mesh::clock::Micros;
 use crate::mesh::disk::{Key, Value};
@@ -38,8 +38,7 @@ impl Actor<'_> {
             return;
         }
         let now = self.now();
-        let settles = self.peer.agreement.may_settle(now) && self.is_unsettled();
-        if !self.peer.agreement.should_dial(now) && !settles {
+        if !self.peer.agreement.view().dials(now, || self.is_unsettled()) {
             return;
         }
         self.peer.dialing.is_under_way = true;
@@ -89,7 +88,7 @@ impl Actor<'_> {
         if is_dialer {
             self.dialled();
         }
-        if !self.peer.agreement.door_open(self.now()) || shown.serial < self.peer.certified.serial {
+        if !self.peer.agreement.view().door_open(self.now()) || shown.serial < self.peer.certified.serial {
             self.drop_lane(lane);
             if self.peer.live.is_none() {
                 self.dial_again(BRIEF);
@@ -123,16 +122,15 @@ impl Actor<'_> {
     }
 
     fn opening(&mut self, is_dialer: bool) -> Opening {
-        let row = self.peer.agreement.row.clone();
-        let standing = if row.ended { session::Standing::Ending } else { session::Standing::Active };
-        let shown = if row.end_confirmed { Vec::new() } else { self.shown_at_start() };
+        let (view, now) = (self.peer.agreement.view(), self.now());
+        let shown = if view.end_confirmed { Vec::new() } else { self.shown_at_start() };
         Opening {
-            standing,
+            standing: view.at_session(now),
             contact: None,
             roster: Some(self.own_roster()),
             shown,
-            in_force: self.peer.agreement.in_force(self.now()),
-            settling: row.ended && (!is_dialer || self.is_unsettled()),
+            in_force: self.peer.agreement.in_force(now),
+            settling: view.is_settling(now) && (!is_dialer || self.is_unsettled()),
         }
     }
 
@@ -152,11 +150,15 @@ impl Actor<'_> {
 
     /// A frame of the counterpart.
     pub(crate) fn handle_frame(&mut self, lane: u32, message: Message) {
-        if self.peer.live.as_ref().is_some_and(|live| live.lane == lane) {
-            let parties = (self.home.index, self.peer.other);
-            self.shared.judge.heard(parties, &message, self.home.disk.full);
-            self.tell_session(Input::Message(message));
+        if self.peer.live.as_ref().is_none_or(|live| live.lane != lane) {
+            return;
         }
+        if !self.peer.pace.allows(&message, self.now()) {
+            return self.close_session("more records than a counterpart needs");
+        }
+        let parties = (self.home.index, self.peer.other);
+        self.shared.judge.heard(parties, &message, self.home.disk.full);
+        self.tell_session(Input::Message(message));
     }
 
     /// The other end of this lane has closed it.
@@ -181,7 +183,7 @@ impl Actor<'_> {
         self.shared.trace.closed(self.home.index, self.peer.other, why);
         self.drop_lane(live.lane);
         self.forget_session();
-        let wait = if self.peer.agreement.row.end_confirmed { SETTLE_AGAIN } else { Duration::from_secs(10) };
+        let wait = self.peer.agreement.view().dials_after_close(self.now(), || self.is_unsettled());
         self.plan_dial(wait);
     }
 
@@ -191,8 +193,9 @@ impl Actor<'_> {
         self.peer.timers.clear(Timer::Session);
         self.end_content();
         self.suspend_sending();
-        self.peer.owed.forget_told();
-        self.peer.asked.clear();
+        let now = self.now();
+        self.peer.owed.handle_input(owed::Input::Lost, now);
+        self.peer.questions.lost();
         self.forget_recalls();
     }
 
@@ -248,7 +251,7 @@ impl Actor<'_> {
     /// Whether the session must look at the clock: its lane is ill, or it comes to its end.
     fn needs_ticks(&self) -> bool {
         let Some(live) = &self.peer.live else { return false };
-        self.peer.agreement.row.ended || self.shared.network.is_ill(self.peer.link, live.lane)
+        self.peer.agreement.view().is_settling(self.now()) || self.shared.network.is_ill(self.peer.link, live.lane)
     }
 
     fn pump_session(&mut self) {

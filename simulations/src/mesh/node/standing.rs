@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use pakt_protocol::agreement::Traffic;
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::{Message, Restored, RestoredKnown, Statement, WantStatements};
@@ -117,7 +118,7 @@ impl Actor<'_> {
             Message::Statement(message) => self.take_statement(message),
             Message::WantStatements(want) => self.show_statements(&want),
             Message::ReceiptHeld(held) => self.take_receipt_held(held),
-            Message::AskEnded(ask) => self.answer_ask(&ask.core),
+            Message::AskEnded(ask) => self.answer_ask(&ask),
             Message::Restored(message) => self.take_restored(&message),
             Message::RestoredKnown(message) => self.take_restored_known(message.generation),
             Message::Reconcile(message) => self.take_sent_statement(message),
@@ -221,7 +222,8 @@ impl Actor<'_> {
         let now = self.now();
         let footing = self.peer.agreement.footing(now);
         let is_changed = self.peer.footing.replace(footing) != Some(footing);
-        if let Some(at) = self.peer.agreement.next_date(now) {
+        let view = self.peer.agreement.view();
+        if let Some(at) = view.next_date(now) {
             self.peer.timers.set(Timer::Terms, at);
         }
         if self.shared.is_broken(Defect::IgnoreEnd) {
@@ -230,28 +232,24 @@ impl Actor<'_> {
         if is_changed {
             self.tell_session(Input::InForce(footing == Footing::InForce));
         }
-        match footing {
-            Footing::InForce => {}
-            _ if footing.may_return() => {
-                if is_changed {
-                    self.hold_traffic();
-                }
-            }
-            Footing::Expired => {
-                self.stop_traffic(Reason::AgreementExpired);
-                self.close_session("the agreement has expired");
-            }
-            _ => self.stop_traffic(Reason::AgreementEnded),
+        match view.traffic(now) {
+            Traffic::Waits(reason) if is_changed => self.hold_traffic(reason),
+            Traffic::Goes | Traffic::Waits(_) => {}
+            Traffic::Stops(reason) => self.stop_traffic(reason),
+        }
+        let expired = self.peer.live.as_ref().is_some_and(|live| live.machine.is_expired());
+        if self.peer.live.is_some() && !view.keeps_session(now, expired) {
+            self.close_session("the agreement has expired");
         }
     }
 
     /// No content for now; what is queued waits while its hold time goes on.
-    fn hold_traffic(&mut self) {
+    fn hold_traffic(&mut self, reason: Reason) {
         self.end_content();
         self.suspend_sending();
         let queued: Vec<EnvelopeId> = self.peer.deliveries.keys().copied().collect();
         for envelope in queued {
-            self.hold_delivery(envelope, Reason::AgreementSuspended);
+            self.hold_delivery(envelope, reason);
         }
     }
 
