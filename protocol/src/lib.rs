@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no socket, file, clock or ambient randomness: `now` and the random generator are arguments.
 
+pub mod agreement;
 pub mod armour;
 pub mod audit;
 pub mod bulk;
@@ -17,12 +18,16 @@ pub mod introduction;
 pub mod limits;
 pub mod machine;
 pub mod message;
+pub mod owed;
+pub mod pace;
 pub mod policy;
 pub mod quota;
 pub mod rate;
+pub mod recalls;
 pub mod reconcile;
 pub mod record;
 pub mod session;
+pub mod settling;
 pub mod time;
 pub mod transfer;
 

@@ -10,8 +10,8 @@
 //! to its owner, and decides what may be said at all.
 //!
 //! **Invariants:** while a proposal awaits its countersignature only a [`Contact`] is taken; after an end only
-//! statements, and receipts of what had left before with the questions for them; after the agreed time only statements
-//! and later terms; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
+//! statements, and receipts of what had left before with the questions for them; after the agreed time only these and
+//! later terms; envelopes are offered only after the counterpart's roster of this session is durable, and only while the
 //! owner says that the agreement is in force.
 
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub enum Standing {
     Awaiting,
     /// In force, or at least signed by both.
     Active,
-    /// Its time is over, and this side has signed later terms that the other may have signed too.
-    Renewing,
+    /// Its time is over.
+    Expired,
     /// One side has ended it.
     Ending,
 }
@@ -61,7 +61,7 @@ pub struct Opening {
     pub shown: Vec<Message>,
     /// Whether the agreement is in force, so that envelopes may be offered.
     pub in_force: bool,
-    /// Whether either side may still have receipts to tell or to ask for, after an end.
+    /// Whether either side may still have receipts to tell or to ask for, after an end or the agreed time.
     pub settling: bool,
 }
 
@@ -110,7 +110,7 @@ pub enum Event {
     Outgoing(EnvelopeId, Message),
     /// Verify this record and make it durable, or answer this question about one.
     Take(Box<Message>),
-    /// The agreement has ended: tell the receipts that are owed, and ask for those that are lacking.
+    /// The agreement has ended or is over: tell the receipts that are owed, and ask for those that are lacking.
     Settle,
     /// Have this many lanes of this kind up.
     OpenLanes(LaneKind, u8),
@@ -148,12 +148,12 @@ impl Session {
             session.outputs.transmit(Contact { file });
         }
         match (opening.standing, opening.roster) {
-            (Standing::Ending, _) if opening.settling => session.outputs.event(Event::Settle),
+            (Standing::Ending | Standing::Expired, _) if opening.settling => session.outputs.event(Event::Settle),
             (Standing::Ending, _) if opening.shown.is_empty() => {
                 session.outputs.event(Event::Close("the agreement has ended"));
             }
             (Standing::Active, Some(roster)) => session.outputs.transmit(RosterUpdate { roster }),
-            (Standing::Active | Standing::Awaiting | Standing::Renewing | Standing::Ending, _) => {}
+            (Standing::Active | Standing::Awaiting | Standing::Expired | Standing::Ending, _) => {}
         }
         for message in opening.shown {
             session.outputs.transmit(message);
@@ -215,17 +215,17 @@ impl Session {
             (_, message @ (Message::Statement(_) | Message::WantStatements(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
-            (Standing::Renewing, message @ (Message::Amend(_) | Message::Amended(_))) => {
+            (Standing::Expired, message @ (Message::Amend(_) | Message::Amended(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
-            (Standing::Ending, Message::Receipt(receipt)) => {
+            (Standing::Expired | Standing::Ending, Message::Receipt(receipt)) => {
                 self.outputs.event(Event::Outgoing(receipt.envelope, receipt.into()));
             }
-            (Standing::Ending, message @ (Message::ReceiptHeld(_) | Message::AskEnded(_))) => {
+            (Standing::Expired | Standing::Ending, message @ (Message::ReceiptHeld(_) | Message::AskEnded(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
             // For the other side the agreement is in force perhaps: it says all that it says then.
-            (Standing::Renewing | Standing::Ending, _) => {}
+            (Standing::Expired | Standing::Ending, _) => {}
             (Standing::Active, message) => self.handle_active(message),
         }
     }
@@ -296,9 +296,9 @@ impl Session {
         self.outputs.poll()
     }
 
-    /// Whether nothing but later terms and statements is taken.
-    pub fn is_renewing(&self) -> bool {
-        self.standing == Standing::Renewing
+    /// Whether it began after the agreed time.
+    pub fn is_expired(&self) -> bool {
+        self.standing == Standing::Expired
     }
 
     /// Whether envelopes may be offered.
@@ -372,9 +372,9 @@ mod tests {
     }
 
     #[test]
-    fn p6_after_the_agreed_time_nothing_but_later_terms_is_taken() {
-        let mut session = session(Standing::Renewing);
-        assert!(session.is_renewing());
+    fn p6_after_the_agreed_time_nothing_but_later_terms_and_receipts_is_taken() {
+        let mut session = session(Standing::Expired);
+        assert!(session.is_expired());
         let amended = Message::Amended(Amended { terms: [1; 32] });
         session.handle_input(Input::Message(amended.clone()), Time(1));
         assert_eq!(outputs(&mut session), [Output::Event(Event::Take(Box::new(amended)))]);

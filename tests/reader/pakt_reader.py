@@ -4,6 +4,7 @@
     pakt_reader.py card FILE
     pakt_reader.py agreement FILE --card CARD --card CARD
     pakt_reader.py receipt FILE --card CARD --card CARD
+    pakt_reader.py reconciliation FILE --card CARD --card CARD
     pakt_reader.py image16 FILE --bytes COUNT
 
 Prints one JSON object. Exit code 0: valid; 6: not valid, and `error` is the specification's name for why; 2: usage,
@@ -171,7 +172,7 @@ def check_signatures(found, key, domain, body):
 
 # --- Armour (6) ------------------------------------------------------------------------------------------------------
 BEGINS = {f"-----BEGIN PAKT {kind}-----": f"PAKT {kind}"
-          for kind in ("CARD", "PROPOSAL", "AGREEMENT", "RECEIPT", "RECOVERY KEY")}
+          for kind in ("CARD", "PROPOSAL", "AGREEMENT", "RECEIPT", "RECONCILIATION", "RECOVERY KEY")}
 
 def unarmour(path, expected):
     with open(path, "rb") as file:
@@ -374,6 +375,79 @@ def receipt(path, card_paths):
     tier = TIERS.index(body.verdict) + 1 if body.verdict in TIERS else None
     return told | {"tier": tier, "from": about(sender), "to": about(recipient)}
 
+# --- Reconciliation (12b) ---------------------------------------------------------------------------------------------
+def ranges(c):
+    found = c.list(lambda c: (c.u64(), c.u64()))
+    ordered = all(after[0] - before[1] >= 2 for before, after in zip(found, found[1:]))
+    want(len(found) <= 1_024 and ordered and all(a <= b for a, b in found), "Codec.Malformed", "ranges out of order")
+    return found
+
+def without(one, *others):
+    """What of `one` is in none of the others."""
+    for first, last in (taken for other in others for taken in other):
+        one = [part for a, b in one for part in ((a, min(b, first - 1)), (max(a, last + 1), b)) if part[0] <= part[1]]
+    return one
+
+def both(one, other):
+    return without(one, without(one, other))
+
+def sent_statement(c):
+    return Record(entity=c.id(), reader=c.id(), agreement=c.id(), round=c.u64(), at=c.u64(), given=c.u64(), first=c.u64(),
+                  last=c.u64(), delivered=ranges(c), open=ranges(c), excused=ranges(c), forgotten=ranges(c))
+
+def held_statement(c):
+    return Record(entity=c.id(), reader=c.id(), agreement=c.id(), statement=c.id(), at=c.u64(), first=c.u64(), last=c.u64(),
+                  held=ranges(c), named=c.list(lambda c: (c.u64(), c.take(16))))
+
+def comparison(c):
+    return Record(sent=signed(c), sender=chain(c), held=signed(c), receiver=chain(c))
+
+def check_reach(statement, sets):
+    inside = all(statement.first <= a and b <= statement.last for found in sets for a, b in found)
+    want(0 < statement.first <= statement.last and inside, "Field", "a range beyond what the statement is about")
+
+def compared(found, agreement, card_paths):
+    """Checks one comparison; gives what it shows."""
+    sender, receiver = certified(found.sender), certified(found.receiver)
+    check_signatures(found.sent.signatures, sender.statement, "pakt sent statement v1", found.sent.body)
+    sent = decode(found.sent.body, 81_920, sent_statement)
+    agreement = agreement or sent.agreement
+    want((sent.entity, sent.reader, sent.agreement) == (sender.entity, receiver.entity, agreement), "Parties", "sent")
+    check_reach(sent, (sent.delivered, sent.open, sent.excused, sent.forgotten))
+    given = max((last for found in (sent.delivered, sent.open) for _, last in found), default=0) <= sent.given
+    want(sent.round and given, "Field", "a round or a number that was never given")
+    check_signatures(found.held.signatures, receiver.statement, "pakt held statement v1", found.held.body)
+    held = decode(found.held.body, 32_768, held_statement)
+    want((held.entity, held.reader, held.agreement) == (receiver.entity, sent.entity, agreement), "Parties", "held")
+    check_reach(held, (held.held,))
+    answers = held.statement == derived("pakt sent statement v1", found.sent.body)
+    want(answers and held.first == sent.first and held.last <= sent.last, "Field", "it answers another statement")
+    within = all(held.first <= number <= held.last for number, _ in held.named)
+    want(len(held.named) <= 256 and within, "Field", "it names what it is not about")
+    want(sender.entity != receiver.entity, "Parties", "both are signed by one entity")
+    cards = cards_of(card_paths, sender.entity, receiver.entity)
+    for card, node in zip(cards, (sender, receiver)):
+        want(same_roots(card.node, node), "Parties", "a signer has other roots than its card")
+    reach = [(sent.first, held.last)]
+    delivered, excused = both(sent.delivered, reach), both(sent.excused, reach)
+    beyond = without(held.held, delivered, sent.open, excused)
+    forgotten = both(beyond, sent.forgotten)
+    return agreement, {"from": about(cards[0]), "to": about(cards[1]), "first": sent.first, "last": held.last,
+                       "delivered": count(delivered), "held": count(held.held), "lost": without(delivered, held.held),
+                       "unknown": without(beyond, forgotten), "explained": count(without(excused, held.held) + forgotten)}
+
+def count(found):
+    return sum(last - first + 1 for first, last in found)
+
+def reconciliation(path, card_paths):
+    found = decode(unarmour(path, "PAKT RECONCILIATION"), 716_800, lambda c: c.list(comparison))
+    want(1 <= len(found) <= 4, "Field", "a file holds 1 to 4 comparisons")
+    agreement, told = None, []
+    for each in found:
+        agreement, shown = compared(each, agreement, card_paths)
+        told.append(shown)
+    return {"agreement": agreement.hex(), "comparisons": told}
+
 # --- The codec image16 (13.2) ----------------------------------------------------------------------------------------
 def image_tables(take, number, count):
     """For each context: of every slot the token, its frequency, and the sum of those before it."""
@@ -485,7 +559,7 @@ def card(path, _):
 def main():
     parser = argparse.ArgumentParser(description="Verifies records of Pakt from the specification alone.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (card, agreement, receipt):
+    for command in (card, agreement, receipt, reconciliation):
         sub = commands.add_parser(command.__name__, allow_abbrev=False)
         sub.add_argument("file")
         if command is not card:

@@ -1,6 +1,7 @@
 //! Finds the `pakt` under test by asking cargo to build it.
 //!
-//! **Invariant:** never an old one: the build runs once in every test process, in the test's own profile.
+//! **Invariant:** never an old one: the build runs once in every test process, in the test's own profile or in that which
+//! `PAKT_TEST_PROFILE` names (`dev` or `release`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,11 +46,24 @@ fn of_this_package() -> impl Iterator<Item = String> {
     names.filter(|key| OWN.iter().any(|own| key.starts_with(own)))
 }
 
-fn build() -> PathBuf {
-    let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
+/// The profile that `pakt` is built in.
+fn profile() -> String {
+    if let Ok(named) = std::env::var("PAKT_TEST_PROFILE") {
+        return named;
+    }
+    match profile_dir().file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev".to_owned(),
         Some(name) => name.to_owned(),
-    };
+    }
+}
+
+/// Whether the `pakt` under test is the one that operators run: optimised, and without what only tests need.
+pub fn is_release() -> bool {
+    profile() == "release"
+}
+
+fn build() -> PathBuf {
+    let profile = profile();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     for key in of_this_package() {

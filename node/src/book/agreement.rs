@@ -1,16 +1,9 @@
-//! One agreement as this node sees it.
-//!
-//! ```text
-//! Proposed (ours, waits for the countersignature) --contact or import--> Active --an end of either side--> Ended
-//!          (theirs) --accept--------------------------------------------^  ^ |
-//!                                                          later versions \-+
-//! ```
-//! That an agreement is suspended follows from the statements of both, and that it is past its time from the terms and the
-//! clock: neither is stored.
+//! One agreement as this node sees it: read from its row, with what is known about the counterpart. What it allows,
+//! [`pakt_protocol::agreement`] decides.
 
-use std::time::Duration;
-
+use super::rows::AgreementRow;
 use pakt_keys::EntityId;
+use pakt_protocol::agreement::{AgreementView, Standing};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::RecordError;
@@ -21,25 +14,6 @@ use pakt_protocol::record::chain::{CertificateChain, CertifiedNode};
 use pakt_protocol::record::roster::Roster;
 use pakt_protocol::record::statement::{Stated, StatementChain};
 use pakt_protocol::time::Time;
-use serde::{Deserialize, Serialize};
-
-use super::rows::AgreementRow;
-
-/// How long after the terms have run out a renewal that this side has signed can still come back over a lane.
-const RENEWAL_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
-/// How long after an end the door stays open for the end itself and for the receipts of what had left before.
-pub const END_OPEN_FOR: Duration = Duration::from_secs(30 * 86_400);
-
-/// How far an agreement is, whatever the clock shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Standing {
-    /// Proposed by this side; the countersignature is awaited.
-    Proposed,
-    /// Ended by one side.
-    Ended,
-    /// Signed by both.
-    Active,
-}
 
 /// How far an agreement is, in the words that people read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,21 +162,24 @@ impl Agreement {
 
     /// Whether anything may be exchanged at `now`, and if not, why.
     pub fn footing(&self, now: Time) -> Footing {
-        let stated = [self.own.stated(), self.peer.stated()];
-        let is_ended = stated.iter().any(|stated| matches!(stated, Stated::Ended(_)));
-        if self.standing != Standing::Active || !self.record.is_complete() || is_ended {
-            Footing::None
-        } else if self.unconfirmed || self.frozen_at.is_some() {
-            // Nothing moves before people have acted.
-            Footing::Unconfirmed
-        } else if now >= self.terms.valid_until {
-            Footing::Expired
-        } else if stated.iter().any(|stated| matches!(stated, Stated::Suspended(_))) {
-            Footing::Suspended
-        } else if now < self.terms.valid_from {
-            Footing::NotBegun
-        } else {
-            Footing::InForce
+        self.view().footing(now)
+    }
+
+    /// What decides what it allows.
+    pub fn view(&self) -> AgreementView {
+        AgreementView {
+            standing: self.standing,
+            is_complete: self.record.is_complete(),
+            own: self.own.stated(),
+            peer: self.peer.stated(),
+            held_back: self.unconfirmed || self.frozen_at.is_some(),
+            accept_by: self.terms.accept_by,
+            valid_from: self.terms.valid_from,
+            valid_until: self.terms.valid_until,
+            offered_until: self.offered.as_ref().map(|offered| offered.terms.valid_until),
+            ended_at: self.ended_at,
+            end_confirmed: self.end_confirmed,
+            holds_grant: self.holds_grant,
         }
     }
 
@@ -235,11 +212,6 @@ impl Agreement {
         matches!(self.own.stated(), Stated::Ended(_))
     }
 
-    /// The next moment after `now` at which it begins or ends by date.
-    pub fn next_date(&self, now: Time) -> Option<Time> {
-        [self.terms.valid_from, self.terms.valid_until].into_iter().filter(|at| *at > now).min()
-    }
-
     /// Whether the counterpart's node has this transport key, or had it before it was replaced.
     pub fn had_transport(&self, key: &[u8; 32]) -> bool {
         self.node.transport.0 == *key || self.former.contains(key)
@@ -247,45 +219,12 @@ impl Agreement {
 
     /// Whether the counterpart may come in at `now`, if only to bring its signature or to hear of the end.
     pub fn door_open(&self, now: Time) -> bool {
-        if self.unconfirmed || self.frozen_at.is_some() {
-            return false;
-        }
-        match self.standing {
-            Standing::Proposed => now <= self.terms.accept_by,
-            Standing::Active => now < self.terms.valid_until || self.awaits_renewal(now),
-            Standing::Ended => self.end_open(now),
-        }
+        self.view().door_open(now)
     }
 
     /// Whether this node has a reason and a secret to dial the counterpart at `now`.
     pub fn should_dial(&self, now: Time) -> bool {
-        let reason = match self.standing {
-            Standing::Proposed => false,
-            Standing::Active => now < self.terms.valid_until || self.awaits_renewal(now),
-            Standing::Ended => self.ended_here() && !self.end_confirmed && self.end_open(now),
-        };
-        reason && self.can_dial()
-    }
-
-    /// Whether the counterpart may be dialled at `now` for receipts alone: the agreement has ended not long ago.
-    pub fn may_settle(&self, now: Time) -> bool {
-        self.standing == Standing::Ended && self.end_open(now) && self.can_dial()
-    }
-
-    fn can_dial(&self) -> bool {
-        self.holds_grant && !self.unconfirmed && self.frozen_at.is_none()
-    }
-
-    /// Whether its time is over, and this side's offer of later terms may have been accepted since: nothing but that is said
-    /// then, over the control lane alone.
-    pub fn awaits_renewal(&self, now: Time) -> bool {
-        let until = self.terms.valid_until;
-        let may_count = self.offered.as_ref().is_some_and(|offered| offered.terms.valid_until > now);
-        may_count && self.footing(now) == Footing::Expired && now.since(until) < RENEWAL_OPEN_FOR
-    }
-
-    fn end_open(&self, now: Time) -> bool {
-        self.ended_at.is_some_and(|at| now.distance(at) < END_OPEN_FOR)
+        self.view().should_dial(now)
     }
 
     /// Whether the door table needs a row, whatever the clock shows.
@@ -306,9 +245,10 @@ impl Agreement {
     }
 
     pub(super) fn of_row(row: &AgreementRow) -> Result<Agreement, RecordError> {
-        let AgreementFile { record, proposer, acceptor, .. } = &row.file;
+        let AgreementFile { record, proposer, acceptor, .. } = &row.life.file;
+        let life = &row.life;
         let terms = record.peek()?;
-        let card = match row.side {
+        let card = match life.side {
             Side::Proposer => acceptor,
             Side::Acceptor => proposer,
         };
@@ -316,24 +256,24 @@ impl Agreement {
             id: record.id,
             record: record.clone(),
             terms,
-            side: row.side,
-            standing: row.standing,
-            verified: row.verified,
-            contact: row.contact_pending.then(|| row.file.to_bytes()),
-            unconfirmed: row.unconfirmed,
-            own: row.own.clone(),
-            own_known: row.own_known,
-            peer: row.peer.clone(),
-            version_at: row.version_at,
-            version_known: row.version_known,
-            forked: row.forked,
-            offered: row.offered.as_ref().map(Amendment::of).transpose()?,
-            offer_known: row.offer_known,
-            received: row.received.as_ref().map(Amendment::of).transpose()?,
-            end_confirmed: row.end_confirmed,
-            ended_at: row.ended_at,
-            chain: row.chain.clone(),
-            node: row.chain.verify()?,
+            side: life.side,
+            standing: life.standing,
+            verified: life.verified,
+            contact: life.contact_pending.then(|| life.file.to_bytes()),
+            unconfirmed: life.unconfirmed,
+            own: life.own.clone(),
+            own_known: life.own_known,
+            peer: life.peer.clone(),
+            version_at: life.version_at,
+            version_known: life.version_known,
+            forked: life.forked,
+            offered: life.offered.as_ref().map(Amendment::of).transpose()?,
+            offer_known: life.offer_known,
+            received: life.received.as_ref().map(Amendment::of).transpose()?,
+            end_confirmed: life.end_confirmed,
+            ended_at: life.ended_at,
+            chain: life.chain.clone(),
+            node: life.chain.verify()?,
             addresses: card.peek()?.addresses,
             addresses_told_at: None,
             roster: None,

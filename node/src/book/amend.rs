@@ -3,32 +3,27 @@
 //! ```text
 //! A: amend --offer, by wire or file--> B: received --accept--> complete at B --by wire or file--> complete at A
 //! ```
-//! Whoever holds the higher complete version shows it when the two meet.
+//! Which version counts, [`pakt_protocol::agreement`] decides.
 //!
-//! **Invariant:** this entity's root signs one text per version number, and what it signed is durable before it leaves.
-//! **Invariant:** versions never go back; of two complete texts under one number the lower hash counts, and both sides
-//! raise an alarm.
+//! **Invariant:** what this entity's root has signed is durable before it leaves.
 
 use std::sync::Arc;
 
 use pakt_keys::signing::RootKey;
+use pakt_protocol::agreement::AmendmentAnswer;
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::audit::AgreementStep;
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::record::agreement::{
-    AgreementFile, AgreementRecord, AgreementTerms, Side, Succession, VerifiedFile, succession,
-};
+use pakt_protocol::record::agreement::{AgreementFile, AgreementRecord, AgreementTerms, Side, VerifiedFile};
 use pakt_protocol::record::chain::CertificateChain;
-use pakt_protocol::time::Time;
 
 use super::draft::TermsDraft;
 use super::peer::{check_chain, not_replaced};
 use super::rows::AgreementRow;
-use super::sign::{note, note_paced, read_file};
-use super::{Agreement, Amendment, Book, BookError, HelloProblem, Outcome, Standing};
+use super::sign::{keep_change, read_file};
+use super::{Agreement, Amendment, Book, BookError, HelloProblem, Outcome};
 use crate::ambient;
 use crate::entity::Entity;
-use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
 
 /// How a later version came.
@@ -39,20 +34,6 @@ pub(super) enum Came {
     /// From anybody.
     ByFile,
 }
-
-/// What became of a later version that the counterpart showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AmendmentAnswer {
-    /// These terms count here now, or the offer of them is kept: say so.
-    Known([u8; 32]),
-    /// This side holds a newer complete version: show it.
-    ShowNewer,
-    /// Nothing: an offer that cannot be accepted any more.
-    Nothing,
-}
-
-/// How far the number of an offer may be above the version that counts: offers that were withdrawn leave gaps.
-const VERSIONS_AHEAD_MAX: u32 = 1024;
 
 impl Book {
     /// Offers an amendment and gives its armoured file. An earlier open offer is replaced.
@@ -68,8 +49,7 @@ impl Book {
         let agreement = self.active(id)?;
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
         let before = agreement.terms.clone();
-        let received = agreement.received.as_ref().map_or(0, |received| received.terms.version);
-        let number = before.version.max(row.signed.0).max(received).checked_add(1).ok_or(BookError::NotActive)?;
+        let number = row.life.next_version()?.ok_or(BookError::NotActive)?;
         let terms = draft.after(&before, number, agreement.record.hash(), id);
         let unchanged = AgreementTerms {
             version: before.version,
@@ -84,16 +64,11 @@ impl Book {
         let record = AgreementRecord::offer(&terms, agreement.side, root)?;
         let file = self.file_of(record, &row)?;
         AgreementFile::verify(&file.to_bytes())?;
-        let (base, signed, hash) = (row.file.record.hash(), row.signed, file.record.hash());
+        let seen = (row.life.signed, row.life.file.record.hash());
         let text = armour::encode(Label::Proposal, &file.to_bytes());
         self.change(*id, move |tx, row| {
-            if row.signed != signed || row.file.record.hash() != base || row.standing != Standing::Active {
-                return Err(BookError::ChangedMeanwhile);
-            }
-            row.signed = (number, hash);
-            (row.offered, row.offer_known) = (Some(file), false);
-            note(tx, row, AgreementStep::Offered)?;
-            Ok(Outcome::Changed(()))
+            let change = row.life.offer(file, number, seen)?;
+            keep_change(tx, row, change)
         })
         .await?;
         Ok((self.get(id).ok_or(BookError::Unknown)?, text))
@@ -118,8 +93,7 @@ impl Book {
             return Err(BookError::ChangedMeanwhile);
         }
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
-        let signing = (terms.version, file.record.hash());
-        may_sign(&row, &terms, signing, now)?;
+        row.life.may_sign(&terms, file.record.hash(), now)?;
         signed_by_present_root(&row, &AgreementFile::verify(&file.to_bytes())?)?;
         let card = match agreement.side {
             Side::Proposer => file.acceptor.clone(),
@@ -127,15 +101,12 @@ impl Book {
         };
         let complete = self.file_with(file.record.countersign(root), &row, card)?;
         AgreementFile::verify(&complete.to_bytes())?;
-        let entity = self.inner.entity.clone();
         self.change(*id, move |tx, row| {
-            may_sign(row, &terms, signing, now)?;
             let checked = AgreementFile::verify(&complete.to_bytes())?;
             signed_by_present_root(row, &checked)?;
-            row.signed = signing;
-            let chain = counterpart_chain(row.side, &checked);
-            install((tx, row), complete, &entity, chain, now)?;
-            Ok(Outcome::Changed(()))
+            let newer = newer_chain(row, &checked)?;
+            let change = row.life.accept(complete, newer, now)?;
+            keep_change(tx, row, change)
         })
         .await?;
         Ok((self.get(id).ok_or(BookError::Unknown)?, self.export(id)?))
@@ -200,18 +171,19 @@ impl Book {
         let (entity, now) = (self.inner.entity.clone(), ambient::now());
         self.change(file.record.id, move |tx, row| {
             check_parties(row, &checked, &entity)?;
-            match row.standing {
-                Standing::Ended => return Err(BookError::Ended),
-                Standing::Proposed => return Err(BookError::NotCountersigned),
-                Standing::Active => {}
-            }
+            row.life.may_amend()?;
             match (file.record.is_complete(), came, signed_by_present_root(row, &checked)) {
-                (_, Came::ByFile, Err(replaced)) => Err(replaced),
+                (_, Came::ByFile, Err(replaced)) => return Err(replaced),
                 // It is shown at every session until it is withdrawn.
-                (false, Came::ByLane, Err(_)) => Ok(Outcome::Same(AmendmentAnswer::Nothing)),
-                (true, ..) => take_complete((tx, row), file, &checked, &entity, now),
-                (false, _, Ok(())) => take_offer((tx, row), file, &checked, now),
+                (false, Came::ByLane, Err(_)) => return Ok(Outcome::Same(AmendmentAnswer::Nothing)),
+                (true, ..) | (false, _, Ok(())) => {}
             }
+            let newer = newer_chain(row, &checked)?;
+            let change = row.life.take_later(file, newer, now)?;
+            if change.notes.iter().any(|note| matches!(note.step, AgreementStep::Amended | AgreementStep::Renewed)) {
+                tracing::info!(agreement = %row.life.id(), version = checked.terms.version, "the agreement was amended");
+            }
+            keep_change(tx, row, change)
         })
         .await
     }
@@ -222,14 +194,7 @@ impl Book {
     /// [`BookError::Unknown`], or when the store fails.
     pub async fn amendment_known(&self, id: &AgreementId, hash: [u8; 32]) -> Result<(), BookError> {
         self.change(*id, move |_, row| {
-            let counts = row.file.record.hash() == hash;
-            let offers = row.offered.as_ref().is_some_and(|offered| offered.record.hash() == hash);
-            if (!counts || row.version_known) && (!offers || row.offer_known) {
-                return Ok(Outcome::Same(()));
-            }
-            row.version_known |= counts;
-            row.offer_known |= offers;
-            Ok(Outcome::Changed(()))
+            Ok(if row.life.terms_known(hash) { Outcome::Changed(()) } else { Outcome::Same(()) })
         })
         .await
     }
@@ -240,14 +205,14 @@ impl Book {
     /// [`BookError::Unknown`], or when the store fails.
     pub fn current_file(&self, id: &AgreementId) -> Result<Vec<u8>, BookError> {
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
-        Ok(row.file.to_bytes())
+        Ok(row.life.file.to_bytes())
     }
 
     /// A file with this side's current card and the counterpart's card that is known.
     pub(super) fn file_of(&self, record: AgreementRecord, row: &AgreementRow) -> Result<AgreementFile, BookError> {
-        let card = match row.side {
-            Side::Proposer => row.file.acceptor.clone(),
-            Side::Acceptor => row.file.proposer.clone(),
+        let card = match row.life.side {
+            Side::Proposer => row.life.file.acceptor.clone(),
+            Side::Acceptor => row.life.file.proposer.clone(),
         };
         self.file_with(record, row, card)
     }
@@ -259,32 +224,16 @@ impl Book {
         other: pakt_protocol::record::card::SignedCard,
     ) -> Result<AgreementFile, BookError> {
         let own = self.own_card()?;
-        let (proposer, acceptor) = match row.side {
+        let (proposer, acceptor) = match row.life.side {
             Side::Proposer => (own, other),
             Side::Acceptor => (other, own),
         };
-        let grants = row.file.grants.clone();
+        let grants = row.life.file.grants.clone();
         let file = AgreementFile { record, proposer, acceptor, grants };
         // Grants of certificates that were replaced since stay behind: the file would not hold with them.
         let keep = |grants: Vec<_>| AgreementFile { grants, ..file.clone() };
         let (whole, none) = (keep(file.grants.clone()), keep(vec![]));
         Ok(if AgreementFile::verify(&whole.to_bytes()).is_ok() { whole } else { none })
-    }
-}
-
-/// Whether this entity's root may sign an offered amendment.
-fn may_sign(row: &AgreementRow, terms: &AgreementTerms, signing: (u32, [u8; 32]), now: Time) -> Result<(), BookError> {
-    let is_offered = row.received.as_ref().is_some_and(|offer| offer.record.hash() == signing.1);
-    if row.standing != Standing::Active || !is_offered {
-        Err(BookError::NothingOffered)
-    } else if terms.previous != Some(row.file.record.hash()) {
-        Err(BookError::OtherBase)
-    } else if now > terms.accept_by {
-        Err(BookError::AcceptByPassed)
-    } else if signing.0 < row.signed.0 || (signing.0 == row.signed.0 && signing.1 != row.signed.1) {
-        Err(BookError::SignedOther(row.signed.0))
-    } else {
-        Ok(())
     }
 }
 
@@ -297,13 +246,13 @@ fn counterpart_chain(side: Side, checked: &VerifiedFile) -> &CertificateChain {
 
 /// Checks that the cards of a file are of the two entities whose roots are pinned, whatever their certificates.
 fn check_parties(row: &AgreementRow, checked: &VerifiedFile, entity: &Entity) -> Result<(), BookError> {
-    let own = match row.side {
+    let own = match row.life.side {
         Side::Proposer => &checked.proposer,
         Side::Acceptor => &checked.acceptor,
     };
     check_chain(&own.body.chain, &own.node, &entity.chain())?;
-    let known = row.chain.verify().map_err(HelloProblem::from)?;
-    match check_chain(&row.chain, &known, counterpart_chain(row.side, checked)) {
+    let known = row.life.chain.verify().map_err(HelloProblem::from)?;
+    match check_chain(&row.life.chain, &known, counterpart_chain(row.life.side, checked)) {
         // What was signed under an earlier certificate still holds.
         Ok(_) | Err(HelloProblem::Superseded) => Ok(()),
         Err(problem) => Err(problem.into()),
@@ -312,126 +261,14 @@ fn check_parties(row: &AgreementRow, checked: &VerifiedFile, entity: &Entity) ->
 
 /// Refuses what a root of the counterpart signed that was replaced since.
 fn signed_by_present_root(row: &AgreementRow, checked: &VerifiedFile) -> Result<(), BookError> {
-    let known = row.chain.verify().map_err(HelloProblem::from)?;
-    Ok(not_replaced(&row.chain, &known, counterpart_chain(row.side, checked))?)
+    let known = row.life.chain.verify().map_err(HelloProblem::from)?;
+    Ok(not_replaced(&row.life.chain, &known, counterpart_chain(row.life.side, checked))?)
 }
 
-fn take_complete(
-    (tx, row): (&mut WriteTx, &mut AgreementRow),
-    file: AgreementFile,
-    checked: &VerifiedFile,
-    entity: &Entity,
-    now: Time,
-) -> Result<Outcome<AmendmentAnswer>, BookError> {
-    let (id, hash) = (file.record.id, file.record.hash());
-    match succession(&row.file.record, &file.record)? {
-        Succession::Older => Ok(Outcome::Same(AmendmentAnswer::ShowNewer)),
-        Succession::Same if row.version_known => Ok(Outcome::Same(AmendmentAnswer::Known(hash))),
-        Succession::Same => {
-            row.version_known = true;
-            Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
-        }
-        Succession::Loses => {
-            if !row.forked {
-                tracing::warn!(agreement = %id, "both have signed two texts under one version; the known one counts");
-                note(tx, row, AgreementStep::Forked)?;
-            }
-            row.forked = true;
-            Ok(Outcome::Changed(AmendmentAnswer::ShowNewer))
-        }
-        Succession::Newer { forked } => {
-            if forked {
-                tracing::warn!(agreement = %id, "both have signed two texts under one version; another one counts now");
-            }
-            row.forked |= forked;
-            let chain = counterpart_chain(row.side, checked);
-            install((tx, row), file, entity, chain, now)?;
-            row.version_known = true;
-            tracing::info!(agreement = %id, version = checked.terms.version, "the agreement was amended");
-            Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
-        }
-    }
-}
-
-/// Keeps an offer of the counterpart, if it can still be accepted.
-fn take_offer(
-    (tx, row): (&mut WriteTx, &mut AgreementRow),
-    file: AgreementFile,
-    checked: &VerifiedFile,
-    now: Time,
-) -> Result<Outcome<AmendmentAnswer>, BookError> {
-    let (hash, terms) = (file.record.hash(), &checked.terms);
-    let before = row.file.record.peek()?;
-    if file.record.has_signed(row.side) || terms.proposer != before.proposer || terms.acceptor != before.acceptor {
-        return Err(BookError::NotForUs);
-    }
-    if terms.version <= before.version || terms.previous != Some(row.file.record.hash()) {
-        let is_behind = terms.version <= before.version;
-        return Ok(Outcome::Same(if is_behind { AmendmentAnswer::ShowNewer } else { AmendmentAnswer::Nothing }));
-    }
-    if let Some(known) = &row.received {
-        let version = known.record.peek()?.version;
-        if known.record.hash() == hash {
-            return Ok(Outcome::Same(AmendmentAnswer::Known(hash)));
-        }
-        if version == terms.version && row.forked {
-            return Ok(Outcome::Same(AmendmentAnswer::Nothing));
-        }
-        if version == terms.version {
-            tracing::warn!(agreement = %file.record.id, "the counterpart has signed two texts under one version");
-            row.forked = true;
-            note(tx, row, AgreementStep::Forked)?;
-            return Ok(Outcome::Changed(AmendmentAnswer::Nothing));
-        }
-        if version > terms.version {
-            return Ok(Outcome::Same(AmendmentAnswer::Nothing));
-        }
-    }
-    let is_far = terms.version > before.version.saturating_add(VERSIONS_AHEAD_MAX);
-    if is_far || now > terms.accept_by || row.peer.has_withdrawn(&hash) {
-        return Ok(Outcome::Same(AmendmentAnswer::Nothing));
-    }
-    row.received = Some(file);
-    note_paced(tx, row, AgreementStep::OfferedByPeer)?;
-    Ok(Outcome::Changed(AmendmentAnswer::Known(hash)))
-}
-
-/// Lets complete terms count from now on; offers that followed the terms before are void.
-fn install(
-    (tx, row): (&mut WriteTx, &mut AgreementRow),
-    file: AgreementFile,
-    entity: &Entity,
-    chain: &CertificateChain,
-    now: Time,
-) -> Result<(), BookError> {
-    let signed = (file.record.peek()?.version, file.record.hash());
-    let known = row.chain.verify().map_err(HelloProblem::from)?;
-    if check_chain(&row.chain, &known, chain).is_ok_and(|node| node.is_newer_than(&known)) {
-        row.chain = chain.clone();
-        note_paced(tx, row, AgreementStep::KeysReplacedByPeer)?;
-    }
-    debug_assert!(file.record.peek()?.side_of(&entity.id()) == Some(row.side));
-    if signed.0 > row.signed.0 {
-        row.signed = signed;
-    }
-    let step = step_between(&row.file.record.peek()?, &file.record.peek()?);
-    row.file = file;
-    note(tx, row, step)?;
-    (row.version_at, row.version_known) = (now, false);
-    (row.offered, row.received, row.offer_known) = (None, None, false);
-    Ok(())
-}
-
-/// What the log calls the way from one version to another: terms that only last longer were renewed.
-fn step_between(before: &AgreementTerms, after: &AgreementTerms) -> AgreementStep {
-    let as_before = AgreementTerms {
-        version: before.version,
-        previous: before.previous,
-        nonce: before.nonce,
-        accept_by: before.accept_by,
-        valid_from: before.valid_from,
-        valid_until: before.valid_until,
-        ..after.clone()
-    };
-    if as_before == *before { AgreementStep::Renewed } else { AgreementStep::Amended }
+/// The counterpart's certificates in a file, if they are newer than those that are known.
+fn newer_chain<'a>(row: &AgreementRow, checked: &'a VerifiedFile) -> Result<Option<&'a CertificateChain>, BookError> {
+    let known = row.life.chain.verify().map_err(HelloProblem::from)?;
+    let chain = counterpart_chain(row.life.side, checked);
+    let is_newer = check_chain(&row.life.chain, &known, chain).is_ok_and(|node| node.is_newer_than(&known));
+    Ok(is_newer.then_some(chain))
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no message holds a name, a number or a text that the caller did not type.
 
+use pakt_protocol::agreement::LifeError;
 use pakt_protocol::armour::ArmourError;
 use pakt_protocol::codec::CodecError;
 use pakt_protocol::door::FlightError;
@@ -118,6 +119,22 @@ pub enum BookError {
 impl From<CodecError> for BookError {
     fn from(error: CodecError) -> BookError {
         BookError::Record(error.into())
+    }
+}
+
+impl From<LifeError> for BookError {
+    fn from(error: LifeError) -> BookError {
+        match error {
+            LifeError::Record(error) => BookError::Record(error),
+            LifeError::ChangedMeanwhile => BookError::ChangedMeanwhile,
+            LifeError::Ended => BookError::Ended,
+            LifeError::NotCountersigned => BookError::NotCountersigned,
+            LifeError::NotForUs => BookError::NotForUs,
+            LifeError::NothingOffered => BookError::NothingOffered,
+            LifeError::OtherBase => BookError::OtherBase,
+            LifeError::AcceptByPassed => BookError::AcceptByPassed,
+            LifeError::SignedOther(version) => BookError::SignedOther(version),
+        }
     }
 }
 

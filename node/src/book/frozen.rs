@@ -56,7 +56,7 @@ impl Book {
                 return Ok(false);
             }
             note(tx, &row, AgreementStep::Frozen)?;
-            let frozen = Some(Evidence { at, known: row.chain, shown });
+            let frozen = Some(Evidence { at, known: row.life.chain, shown });
             tx.put(&CHAINS, &id, &ChainRow { frozen, ..before })?;
             inner.on_commit(tx, move |state| state.amend(&id, |agreement| agreement.frozen_at = Some(at)));
             Ok::<_, BookError>(true)

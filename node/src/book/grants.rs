@@ -196,12 +196,13 @@ impl Book {
         let agreement = self.get(id).ok_or(BookError::Unknown)?;
         let (row, granted) = self.inner.store.read(|tx| Ok((tx.get(&AGREEMENTS, id)?, tx.get(&GRANTS, id)?)))?;
         let row = row.ok_or(BookError::Unknown)?;
-        let own_in_file = row.file.card_of(agreement.side).peek()?.chain;
+        let own_in_file = row.life.file.card_of(agreement.side).peek()?.chain;
         let is_outdated = granted.is_some() || own_in_file != self.inner.entity.chain();
         if agreement.standing == Standing::Active && !agreement.unconfirmed && is_outdated {
-            let file = self.file_of(row.file.record.clone(), &row)?;
+            let file = self.file_of(row.life.file.record.clone(), &row)?;
             let own = self.inner.entity.id();
-            let theirs = row.file.grants.iter().filter(|grant| grant.peek().is_ok_and(|grant| grant.issuer != own));
+            let theirs =
+                row.life.file.grants.iter().filter(|grant| grant.peek().is_ok_and(|grant| grant.issuer != own));
             let grants: Vec<_> = self.sealed_again(&agreement, &row).into_iter().chain(theirs.cloned()).collect();
             let alone = grants.first().cloned().into_iter().collect();
             // A grant of the counterpart from before it replaced its keys stays behind: the file would not hold with it.
@@ -224,15 +225,15 @@ impl Book {
     pub(super) async fn take_contact_of(&self, file: &AgreementFile, chain: CertificateChain) -> Result<(), BookError> {
         let (id, inner) = (file.record.id, self.inner.clone());
         self.change(id, move |tx, row| {
-            let known = row.chain.verify().map_err(HelloProblem::from)?;
-            let node = match check_chain(&row.chain, &known, &chain) {
+            let known = row.life.chain.verify().map_err(HelloProblem::from)?;
+            let node = match check_chain(&row.life.chain, &known, &chain) {
                 Err(HelloProblem::Superseded) => return Ok(Outcome::Same(())),
                 checked => checked?,
             };
             if !node.is_newer_than(&known) {
                 return Ok(Outcome::Same(()));
             }
-            row.chain = chain;
+            row.life.chain = chain;
             inner.note_replaced(tx, id, &known, &node)?;
             Ok(Outcome::Changed(()))
         })

@@ -1,37 +1,23 @@
 //! One-sided statements: suspend, resume, withdraw, end; what the counterpart states; and agreements out of a backup.
 //!
+//! What statements make of an agreement, [`pakt_protocol::agreement`] decides.
+//!
 //! **Invariant:** a statement leaves this module only after it is durable.
-//! **Invariant:** a party's statements are kept whole and in order, so that either side can show them again.
 
 use pakt_keys::EntityId;
 use pakt_keys::signing::{Domain, RootKey, Signature};
+use pakt_protocol::agreement::StatementAnswer;
 use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::ids::AgreementId;
-use pakt_protocol::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken, verify};
-use pakt_protocol::record::{RecordError, Signed};
-use pakt_protocol::time::Time;
+use pakt_protocol::record::Signed;
+use pakt_protocol::record::statement::{Action, AgreementStatement, verify};
 
-use super::rows::AgreementRow;
-use super::sign::note;
+use super::sign::{keep_change, note};
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing};
 use crate::ambient;
 use crate::audit;
 use crate::entity::Entity;
-use crate::store::WriteTx;
 use crate::store::tables::AGREEMENTS;
-
-/// What is to be answered to a statement that was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatementAnswer {
-    /// It is durable here: say so.
-    Known,
-    /// Others before it are missing: ask for all after this number.
-    Missing(u64),
-    /// Nothing.
-    Nothing,
-    /// Both sides know of the end.
-    EndKnown,
-}
 
 const NOT_VALID: &str = "this is not a valid statement about this agreement";
 const NOT_STORED: &str = "it could not be stored";
@@ -114,13 +100,8 @@ impl Book {
         let statement = agreement.own.next(id, entity.id(), action, now)?;
         let signed = Signed::create(&statement, sign);
         self.change(id, move |tx, row| {
-            if row.own.number() + 1 != statement.number {
-                return Err(BookError::ChangedMeanwhile);
-            }
-            row.own.take(&signed, &id, &entity.node())?;
-            note(tx, row, step_of(row, action, true))?;
-            follow(row, action, true, now);
-            Ok(Outcome::Changed(()))
+            let change = row.life.state(&signed, &entity.node(), now)?;
+            keep_change(tx, row, change)
         })
         .await
     }
@@ -139,11 +120,13 @@ impl Book {
         let party = signed.peek().map_err(|_| NOT_VALID)?.party;
         let (id, entity, now) = (*id, self.inner.entity.clone(), ambient::now());
         let change = self.change(id, move |tx, row| {
-            if party == entity.id() {
-                take_own((tx, row), &signed, &entity, now)
+            let change = if party == entity.id() {
+                row.life.take_own(&signed, &entity.node(), now)?
             } else {
-                take_peer((tx, row), &signed, known, now)
-            }
+                let peer = row.life.chain.verify().map_err(HelloProblem::from)?;
+                row.life.take_peer(&signed, &peer, known, now)?
+            };
+            keep_change(tx, row, change)
         });
         change.await.map_err(|error| match error {
             BookError::Record(error) => {
@@ -176,14 +159,8 @@ impl Book {
     /// # Errors
     /// [`BookError::Unknown`], or when the store fails.
     pub async fn end_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
-        self.change(*id, |_, row| {
-            if row.standing != Standing::Ended || row.end_confirmed {
-                return Ok(Outcome::Same(()));
-            }
-            row.end_confirmed = true;
-            Ok(Outcome::Changed(()))
-        })
-        .await
+        self.change(*id, |_, row| Ok(if row.life.confirm_end() { Outcome::Changed(()) } else { Outcome::Same(()) }))
+            .await
     }
 
     /// Notes that the operator has compared the counterpart's fingerprint.
@@ -205,8 +182,8 @@ impl Book {
             let mut count = 0;
             audit::append(tx, Event::Restored)?;
             for (_, mut row) in tx.range(&AGREEMENTS, .., super::ROWS_MAX)? {
-                if row.standing != Standing::Ended && !row.unconfirmed {
-                    row.unconfirmed = true;
+                if row.life.standing != Standing::Ended && !row.life.unconfirmed {
+                    row.life.unconfirmed = true;
                     inner.put(tx, row)?;
                     count += 1;
                 }
@@ -223,110 +200,14 @@ impl Book {
     /// [`BookError::NothingToConfirm`], [`BookError::Unknown`], or when the store fails.
     pub async fn confirm(&self, id: &AgreementId) -> Result<(), BookError> {
         self.change(*id, |tx, row| {
-            if !row.unconfirmed {
+            if !row.life.unconfirmed {
                 return Err(BookError::NothingToConfirm);
             }
-            row.unconfirmed = false;
+            row.life.unconfirmed = false;
             note(tx, row, AgreementStep::Confirmed)?;
             Ok(Outcome::Changed(()))
         })
         .await
-    }
-}
-
-/// What else changes with a statement of one side.
-fn follow(row: &mut AgreementRow, action: Action, own: bool, now: Time) {
-    match action {
-        Action::End => {
-            row.standing = Standing::Ended;
-            row.ended_at.get_or_insert(now);
-            (row.offered, row.received) = (None, None);
-        }
-        Action::Withdraw { terms } => {
-            let offer = if own { &mut row.offered } else { &mut row.received };
-            offer.take_if(|offer| offer.record.hash() == terms);
-        }
-        Action::Suspend | Action::Resume => {}
-    }
-}
-
-/// What the log calls a statement, before anything follows from it.
-fn step_of(row: &AgreementRow, action: Action, own: bool) -> AgreementStep {
-    match (action, own) {
-        (Action::End, true) if row.standing == Standing::Proposed => AgreementStep::Withdrawn,
-        (Action::End, true) => AgreementStep::Ended,
-        (Action::End, false) => AgreementStep::EndedByPeer,
-        (Action::Suspend, true) => AgreementStep::Suspended,
-        (Action::Suspend, false) => AgreementStep::SuspendedByPeer,
-        (Action::Resume, true) => AgreementStep::Resumed,
-        (Action::Resume, false) => AgreementStep::ResumedByPeer,
-        (Action::Withdraw { .. }, true) => AgreementStep::Withdrawn,
-        (Action::Withdraw { .. }, false) => AgreementStep::WithdrawnByPeer,
-    }
-}
-
-fn has_ended(chain: &StatementChain) -> bool {
-    matches!(chain.stated(), Stated::Ended(_))
-}
-
-/// One of this side's statements comes back: a confirmation, or what a restored backup had lost.
-fn take_own(
-    (tx, row): (&mut WriteTx, &mut AgreementRow),
-    signed: &Signed<AgreementStatement>,
-    entity: &Entity,
-    now: Time,
-) -> Result<Outcome<StatementAnswer>, BookError> {
-    let id = row.file.record.id;
-    match row.own.take(signed, &id, &entity.node()) {
-        Ok(Taken::Known(number)) => {
-            let answer = match has_ended(&row.own) && number == row.own.number() {
-                true => StatementAnswer::EndKnown,
-                false => StatementAnswer::Nothing,
-            };
-            row.end_confirmed |= answer == StatementAnswer::EndKnown;
-            row.own_known = row.own_known.max(number);
-            Ok(Outcome::Changed(answer))
-        }
-        Ok(Taken::New(action)) => {
-            row.own_known = row.own.number();
-            note(tx, row, step_of(row, action, true))?;
-            follow(row, action, true, now);
-            Ok(Outcome::Changed(StatementAnswer::Nothing))
-        }
-        Ok(Taken::Gap(after)) => Ok(Outcome::Same(StatementAnswer::Missing(after))),
-        // Signed by this entity's key, and not what is known here: a backup was used twice, or a key is abroad.
-        Err(RecordError::Field(_)) if !row.forked => {
-            tracing::warn!(agreement = %id, "this entity has stated two different things under one number");
-            row.forked = true;
-            note(tx, row, AgreementStep::Forked)?;
-            Ok(Outcome::Changed(StatementAnswer::Nothing))
-        }
-        Err(RecordError::Field(_)) => Ok(Outcome::Same(StatementAnswer::Nothing)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn take_peer(
-    (tx, row): (&mut WriteTx, &mut AgreementRow),
-    signed: &Signed<AgreementStatement>,
-    known: bool,
-    now: Time,
-) -> Result<Outcome<StatementAnswer>, BookError> {
-    let id = row.file.record.id;
-    let node = row.chain.verify().map_err(HelloProblem::from)?;
-    match row.peer.take(signed, &id, &node)? {
-        // The counterpart knows that this side knows.
-        Taken::Known(_) if known && has_ended(&row.peer) => {
-            row.end_confirmed = true;
-            Ok(Outcome::Changed(StatementAnswer::EndKnown))
-        }
-        Taken::Known(_) => Ok(Outcome::Same(StatementAnswer::Known)),
-        Taken::New(action) => {
-            note(tx, row, step_of(row, action, false))?;
-            follow(row, action, false, now);
-            Ok(Outcome::Changed(StatementAnswer::Known))
-        }
-        Taken::Gap(after) => Ok(Outcome::Same(StatementAnswer::Missing(after))),
     }
 }
 

@@ -42,8 +42,7 @@ use pakt_protocol::record::card::{CardBody, SignedCard};
 use pakt_protocol::record::roster::Roster;
 use tokio::sync::watch;
 
-pub use agreement::{Agreement, AgreementState, Amendment, END_OPEN_FOR, Standing};
-pub use amend::AmendmentAnswer;
+pub use agreement::{Agreement, AgreementState, Amendment};
 pub use attest::PeerAttestation;
 pub(crate) use deposits::random;
 pub use draft::TermsDraft;
@@ -51,7 +50,7 @@ pub(crate) use epochs::shift as shift_epochs;
 pub use error::{BookError, FindError, FlightProblem, HelloProblem};
 pub use frozen::Evidence;
 pub use groups::{GroupRow, Shown};
-pub use life::StatementAnswer;
+pub use pakt_protocol::agreement::{AmendmentAnswer, END_OPEN_FOR, Standing, StatementAnswer};
 pub(crate) use restored::after_restore;
 pub use sign::read_card;
 

@@ -13,7 +13,7 @@ use pakt_protocol::time::Time;
 
 use super::frozen::is_late;
 use super::rows::ContactRow;
-use super::sign::{note_paced, read_file};
+use super::sign::{note, read_file};
 use super::{Agreement, Book, BookError, HelloProblem, Outcome, Standing, State};
 use crate::ambient;
 use crate::store::StoreError;
@@ -71,8 +71,8 @@ impl Book {
     /// [`BookError::Unknown`], or when the store fails.
     pub async fn contact_confirmed(&self, id: &AgreementId) -> Result<(), BookError> {
         self.change(*id, |_, row| {
-            let outcome = if row.contact_pending { Outcome::Changed(()) } else { Outcome::Same(()) };
-            row.contact_pending = false;
+            let outcome = if row.life.contact_pending { Outcome::Changed(()) } else { Outcome::Same(()) };
+            row.life.contact_pending = false;
             Ok(outcome)
         })
         .await
@@ -121,12 +121,12 @@ impl Book {
         let (inner, id, chain, at) = (self.inner.clone(), *id, chain.clone(), ambient::now());
         let write = self.inner.store.write(move |tx| {
             let mut row = tx.get(&AGREEMENTS, &id)?.ok_or(BookError::Unknown)?;
-            if row.chain != chain {
-                let known = row.chain.verify().map_err(HelloProblem::from)?;
-                let node = check_chain(&row.chain, &known, &chain)?;
+            if row.life.chain != chain {
+                let known = row.life.chain.verify().map_err(HelloProblem::from)?;
+                let node = check_chain(&row.life.chain, &known, &chain)?;
                 if node.is_newer_than(&known) {
-                    row.chain = chain;
-                    note_paced(tx, &row, AgreementStep::KeysReplacedByPeer)?;
+                    row.life.chain = chain;
+                    note(tx, &row, AgreementStep::KeysReplacedByPeer)?;
                     inner.put(tx, row)?;
                     inner.note_replaced(tx, id, &known, &node)?;
                 }

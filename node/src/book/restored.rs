@@ -5,6 +5,7 @@
 //! larger of the restore's moment in microseconds and 2^32 above the backup.
 //! **Invariant:** a restored node's door refuses every flight from before the restore.
 
+use pakt_protocol::agreement::Life;
 use pakt_protocol::door::CounterWindow;
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::limits::DOOR_COUNTERS_MAX;
@@ -43,8 +44,8 @@ pub(crate) fn after_restore(
     now: Time,
 ) -> Result<(), StoreError> {
     for (id, row) in tx.range(&AGREEMENTS, .., ROWS_MAX)? {
-        if row.standing != Standing::Ended {
-            tx.put(&AGREEMENTS, &id, &AgreementRow { unconfirmed: true, ..row })?;
+        if row.life.standing != Standing::Ended {
+            tx.put(&AGREEMENTS, &id, &AgreementRow { life: Life { unconfirmed: true, ..row.life }, ..row })?;
         }
         shut_old_flights_out(tx, id, restored)?;
         let dialled = tx.get(&DIAL_COUNTERS, &id)?.unwrap_or(0);

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pakt_keys::EntityId;
 use pakt_keys::signing::RootKey;
+use pakt_protocol::agreement::{Change, Life, Note};
 use pakt_protocol::armour::{self, Label};
 use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::codec;
@@ -17,9 +17,7 @@ use pakt_protocol::record::agreement::{
     AGREEMENT_FILE_BYTES_MAX, AgreementFile, AgreementRecord, AgreementTerms, Side, VerifiedFile,
 };
 use pakt_protocol::record::card::{Card, CardBody, SignedCard};
-use pakt_protocol::record::chain::CertificateChain;
 use pakt_protocol::record::grant::DoorGrant;
-use pakt_protocol::record::statement::StatementChain;
 use pakt_protocol::record::{Record as _, Signed};
 use pakt_protocol::time::Time;
 
@@ -70,11 +68,9 @@ impl Book {
         let (grant, secret) = self.grant(record.id, &other);
         let file = AgreementFile { record, proposer: self.own_card()?, acceptor: card.clone(), grants: vec![grant] };
         AgreementFile::verify(&file.to_bytes())?;
-        let row = AgreementRow {
-            granted: vec![secret],
-            verified: fingerprint_ok,
-            ..new_row(file, Side::Proposer, other.body.chain, now)
-        };
+        let life = Life::new(file, Side::Proposer, Standing::Proposed, other.body.chain, now);
+        let life = Life { verified: fingerprint_ok, ..life };
+        let row = AgreementRow { life, granted: vec![secret], held: vec![], made_at: now };
         self.keep(row, AgreementStep::Proposed, now).await
     }
 
@@ -118,8 +114,9 @@ impl Book {
         if now > checked.terms.accept_by {
             return Err(BookError::AcceptByPassed);
         }
-        let row = self.countersigned(file, checked, root, now)?;
-        self.keep(AgreementRow { verified, ..row }, AgreementStep::Accepted, now).await
+        let mut row = self.countersigned(file, checked, root, now)?;
+        row.life.verified = verified;
+        self.keep(row, AgreementStep::Accepted, now).await
     }
 
     async fn accept_again(&self, known: &Agreement, verified: bool) -> Result<(Arc<Agreement>, String), BookError> {
@@ -147,14 +144,10 @@ impl Book {
         };
         let bytes = file.to_bytes();
         AgreementFile::verify(&bytes)?;
-        Ok(AgreementRow {
-            standing: Standing::Active,
-            // One that no lane carries has to be mailed.
-            contact_pending: bytes.len() <= CONTACT_BYTES_MAX,
-            granted: vec![secret],
-            held: vec![held],
-            ..new_row(file, Side::Acceptor, checked.proposer.body.chain, now)
-        })
+        let life = Life::new(file, Side::Acceptor, Standing::Active, checked.proposer.body.chain, now);
+        // One that no lane carries has to be mailed.
+        let life = Life { contact_pending: bytes.len() <= CONTACT_BYTES_MAX, ..life };
+        Ok(AgreementRow { life, granted: vec![secret], held: vec![held], made_at: now })
     }
 
     /// Takes up an armoured agreement that both have signed: the answer to an own proposal, or an own agreement that
@@ -191,8 +184,9 @@ impl Book {
             }
             self.note_verified(id, verified).await?;
         } else {
-            let row = self.regained(file, checked, side, now)?;
-            self.keep(AgreementRow { verified, ..row }, AgreementStep::Imported, now).await?;
+            let mut row = self.regained(file, checked, side, now)?;
+            row.life.verified = verified;
+            self.keep(row, AgreementStep::Imported, now).await?;
         }
         self.get(&id).ok_or(BookError::Unknown)
     }
@@ -221,7 +215,8 @@ impl Book {
         self.state().check_root(&other.body.chain)?;
         let held = vec![open_grant(&checked, other, entity)?];
         let chain = other.body.chain.clone();
-        Ok(AgreementRow { standing: Standing::Active, held, ..new_row(file, side, chain, now) })
+        let life = Life::new(file, side, Standing::Active, chain, now);
+        Ok(AgreementRow { life, granted: vec![], held, made_at: now })
     }
 
     /// The armoured agreement or proposal, as it was made or received.
@@ -230,8 +225,8 @@ impl Book {
     /// [`BookError::Unknown`], or when the store fails.
     pub fn export(&self, id: &AgreementId) -> Result<String, BookError> {
         let row = self.inner.store.read(|tx| tx.get(&AGREEMENTS, id))?.ok_or(BookError::Unknown)?;
-        let label = if row.file.record.is_complete() { Label::Agreement } else { Label::Proposal };
-        Ok(armour::encode(label, &row.file.to_bytes()))
+        let label = if row.life.file.record.is_complete() { Label::Agreement } else { Label::Proposal };
+        Ok(armour::encode(label, &row.life.file.to_bytes()))
     }
 
     /// Completes an own proposal with the countersigned file; doing it again changes nothing.
@@ -246,7 +241,7 @@ impl Book {
         let id = file.record.id;
         self.state().check_root(&checked.acceptor.body.chain)?;
         self.change(id, move |tx, row| {
-            match row.standing {
+            match row.life.standing {
                 Standing::Ended => return Err(BookError::Ended),
                 // The id binds the terms, and both signatures of this file are checked.
                 Standing::Active => return Ok(Outcome::Same(())),
@@ -265,13 +260,13 @@ impl Book {
                 Err(_) if checked.proposer.node != entity.node() => vec![],
                 Err(error) => return Err(error),
             };
-            let known = row.chain.verify().map_err(super::HelloProblem::from)?;
+            let known = row.life.chain.verify().map_err(super::HelloProblem::from)?;
             let chain = checked.acceptor.body.chain;
-            if check_chain(&row.chain, &known, &chain)?.is_newer_than(&known) {
-                row.chain = chain;
+            if check_chain(&row.life.chain, &known, &chain)?.is_newer_than(&known) {
+                row.life.chain = chain;
             }
-            row.file = file;
-            row.standing = Standing::Active;
+            row.life.file = file;
+            row.life.standing = Standing::Active;
             note(tx, row, step)?;
             Ok(Outcome::Changed(()))
         })
@@ -280,10 +275,10 @@ impl Book {
 
     pub(super) async fn note_verified(&self, id: AgreementId, verified: bool) -> Result<(), BookError> {
         self.change(id, move |tx, row| {
-            if !verified || row.verified {
+            if !verified || row.life.verified {
                 return Ok(Outcome::Same(()));
             }
-            row.verified = true;
+            row.life.verified = true;
             note(tx, row, AgreementStep::Verified)?;
             Ok(Outcome::Changed(()))
         })
@@ -298,14 +293,14 @@ impl Book {
         now: Time,
     ) -> Result<(Arc<Agreement>, String), BookError> {
         let inner: Arc<Inner> = self.inner.clone();
-        let id = row.file.record.id;
+        let id = row.life.id();
         let write = self.inner.store.write(move |tx| {
             if tx.contains(&AGREEMENTS, &id)? {
                 return Ok(());
             }
-            check_only_one(tx, &row.file.record.peek()?, &inner.entity, now)?;
+            check_only_one(tx, &row.life.file.record.peek()?, &inner.entity, now)?;
             note(tx, &row, step)?;
-            if row.verified {
+            if row.life.verified {
                 note(tx, &row, AgreementStep::Verified)?;
             }
             inner.put(tx, row)
@@ -332,49 +327,34 @@ impl Book {
 
 /// Adds a step of an agreement to the audit log.
 pub(super) fn note(tx: &mut WriteTx, row: &AgreementRow, step: AgreementStep) -> Result<(), BookError> {
-    let (_, event) = event(row, step)?;
-    Ok(audit::append(tx, event)?)
+    let version = row.life.file.record.peek()?.version;
+    note_all(tx, row, &[Note { version, step }])
 }
 
-/// Adds a step that the counterpart causes as often as it likes: so many a day, the others are counted.
-pub(super) fn note_paced(tx: &mut WriteTx, row: &AgreementRow, step: AgreementStep) -> Result<(), BookError> {
-    let (entity, event) = event(row, step)?;
-    Ok(audit::append_paced(tx, (row.file.record.id, entity), event)?)
-}
-
-/// A step of an agreement, and the counterpart.
-fn event(row: &AgreementRow, step: AgreementStep) -> Result<(EntityId, Event), BookError> {
-    let terms = row.file.record.peek()?;
-    let entity = terms.party(row.side.other()).entity;
-    Ok((entity, Event::Agreement { agreement: row.file.record.id, entity, version: terms.version, step }))
-}
-
-fn new_row(file: AgreementFile, side: Side, chain: CertificateChain, made_at: Time) -> AgreementRow {
-    let version = file.record.peek().map_or(1, |terms| terms.version);
-    AgreementRow {
-        signed: (version, file.record.hash()),
-        file,
-        side,
-        standing: Standing::Proposed,
-        verified: false,
-        contact_pending: false,
-        unconfirmed: false,
-        own: StatementChain::default(),
-        own_known: 0,
-        peer: StatementChain::default(),
-        end_confirmed: false,
-        ended_at: None,
-        version_at: made_at,
-        version_known: version == 1,
-        forked: false,
-        offered: None,
-        offer_known: false,
-        received: None,
-        chain,
-        granted: vec![],
-        held: vec![],
-        made_at,
+/// Adds what the log notes of a change. Steps that the counterpart causes as often as it likes: so many a day, the others
+/// are counted.
+pub(super) fn note_all(tx: &mut WriteTx, row: &AgreementRow, notes: &[Note]) -> Result<(), BookError> {
+    let agreement = row.life.id();
+    let entity = row.life.file.record.peek()?.party(row.life.side.other()).entity;
+    for Note { version, step } in notes.iter().copied() {
+        let event = Event::Agreement { agreement, entity, version, step };
+        match step {
+            AgreementStep::OfferedByPeer | AgreementStep::KeysReplacedByPeer => {
+                audit::append_paced(tx, (agreement, entity), event)?;
+            }
+            _ => audit::append(tx, event)?,
+        }
     }
+    Ok(())
+}
+
+/// Keeps what a change notes, says aloud what people must know, and gives the answer.
+pub(super) fn keep_change<T>(tx: &mut WriteTx, row: &AgreementRow, change: Change<T>) -> Result<Outcome<T>, BookError> {
+    if let Some(alarm) = change.alarm {
+        tracing::warn!(agreement = %row.life.id(), "{alarm}");
+    }
+    note_all(tx, row, &change.notes)?;
+    Ok(if change.is_changed { Outcome::Changed(change.answer) } else { Outcome::Same(change.answer) })
 }
 
 /// Reads and checks an agreement file.
@@ -395,7 +375,8 @@ fn check_only_one(tx: &WriteTx, terms: &AgreementTerms, own: &Entity, now: Time)
     let side = terms.side_of(&own.id()).ok_or(BookError::NotForUs)?;
     let other = terms.party(side.other());
     for (id, row) in tx.range(&AGREEMENTS, .., ROWS_MAX)? {
-        if row.standing == Standing::Active && Agreement::of_row(&row)?.occupies(&other.entity, &other.number, now) {
+        if row.life.standing == Standing::Active && Agreement::of_row(&row)?.occupies(&other.entity, &other.number, now)
+        {
             return Err(BookError::SecondAgreement(id));
         }
     }

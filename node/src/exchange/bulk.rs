@@ -71,11 +71,13 @@ pub(super) struct Surroundings {
     pub(super) actor: mpsc::Sender<Command>,
 }
 
-/// An answer on its way out; at most two of a lane are in memory: one being written, one read ahead.
+/// An answer on its way out; at most two of a lane are in memory, one being written and one read ahead, and fewer where many
+/// lanes are served.
 struct Out {
     frame: BulkFrame,
     payload: Bytes,
     priority: Priority,
+    _in_hand: Option<InHand>,
 }
 
 /// What the parts of one lane know of each other.
@@ -216,21 +218,29 @@ async fn serve(
     while let Some((envelope, index)) = requests.recv().await {
         // Read only once it may go next, so that a reader who takes nothing costs two objects at most.
         let place = out.reserve().await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        let (payload, priority) = read_served(&around, &envelope, index).await.unzip();
-        let kind = if payload.is_some() { BulkKind::Object } else { BulkKind::Unknown };
-        let frame = BulkFrame { kind, envelope, index };
-        place.send(Out { frame, payload: payload.unwrap_or_default(), priority: priority.unwrap_or(Priority::Normal) });
+        let unknown = || Out {
+            frame: BulkFrame { kind: BulkKind::Unknown, envelope, index },
+            payload: Bytes::new(),
+            priority: Priority::Normal,
+            _in_hand: None,
+        };
+        place.send(read_served(&around, envelope, index).await.unwrap_or_else(unknown));
     }
     Ok(())
 }
 
 /// The object; one that comes from the disk was compared with its name: a flipped bit is never served.
-async fn read_served(around: &Arc<Surroundings>, envelope: &EnvelopeId, index: u64) -> Option<(Bytes, Priority)> {
-    let (id, priority) = around.shared.served(envelope, index)?;
-    let around = around.clone();
-    let read = tokio::task::spawn_blocking(move || around.blobs.read_to_serve(around.own, id)).await;
+async fn read_served(around: &Arc<Surroundings>, envelope: EnvelopeId, index: u64) -> Option<Out> {
+    let (entry, priority) = around.shared.served(&envelope, index)?;
+    let id = entry.id;
+    let in_hand = around.shared.leaving.take(around.kind, entry.bytes as usize).await;
+    let from = around.clone();
+    let read = tokio::task::spawn_blocking(move || from.blobs.read_to_serve(from.own, id)).await;
     match read {
-        Ok(Ok(bytes)) => Some((bytes, priority)),
+        Ok(Ok(payload)) => {
+            let frame = BulkFrame { kind: BulkKind::Object, envelope, index };
+            Some(Out { frame, payload, priority, _in_hand: Some(in_hand) })
+        }
         Ok(Err(error)) => {
             tracing::error!(object = %id, %error, "an object that is being sent cannot be read");
             None

@@ -1,4 +1,4 @@
-//! Content lanes with the test at their other end: peers that stall, drip, lie and stop.
+//! Content lanes with the test at their other end: peers that stall, drip, lie, stop, and read nothing.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::buffers::Buffers;
 use super::bulk::{self, Surroundings};
 use super::limit::{NodeLimits, PeerLimits};
-use super::memory::{NodeMemory, PEER_BYTES_MAX, PeerMemory};
+use super::memory::{NODE_BYTES_MAX, NodeMemory, PEER_BYTES_MAX, PeerMemory};
 use super::peer::Command;
 use super::pull::{Pull, Shared};
 use crate::blob::Blobs;
@@ -31,11 +31,12 @@ use crate::store::Store;
 
 const ENVELOPE: EnvelopeId = EnvelopeId([5; 16]);
 
-/// A node that receives; its counterparts are played by tests.
+/// A node; its counterparts are played by tests.
 struct Receiver {
     _folder: TempDir,
     blobs: Blobs,
     memory: Arc<NodeMemory>,
+    leaving: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
     limits: Arc<NodeLimits>,
 }
@@ -79,17 +80,24 @@ impl Receiver {
         let store = Store::open(disk.clone(), &path("pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
         let blobs = Blobs::open(store, disk, &path("chunks")).unwrap();
         let limits = Arc::new(NodeLimits::new(LineConfig::default()));
-        Receiver { _folder: folder, blobs, memory: Arc::default(), buffers: Arc::default(), limits }
+        let (memory, leaving) = (Arc::default(), Arc::default());
+        Receiver { _folder: folder, blobs, memory, leaving, buffers: Arc::default(), limits }
     }
 
     fn counterpart(&self, number: u8) -> Counterpart {
-        let shared = Arc::new(Shared::new(PeerMemory::new(self.memory.clone())));
+        let shared = Arc::new(Shared::new(PeerMemory::new(self.memory.clone()), PeerMemory::new(self.leaving.clone())));
         let (actor, told) = mpsc::channel(4_096);
         Counterpart { shared, origin: EntityId([number; 32]), actor, told, lanes: JoinSet::new(), next: 0 }
     }
 
     /// Adds a lane whose other end has this manner.
     fn lane(&self, peer: &mut Counterpart, manner: Manner, object_bytes: usize) {
+        let far = self.lane_to(peer);
+        peer.lanes.spawn(async move { drop(serve(far, manner, object_bytes).await) });
+    }
+
+    /// Adds a lane; gives its other end.
+    fn lane_to(&self, peer: &mut Counterpart) -> DuplexStream {
         let (near, far) = tokio::io::duplex(256 << 10);
         let around = Surroundings {
             number: peer.next,
@@ -105,7 +113,7 @@ impl Receiver {
         };
         peer.next += 1;
         peer.lanes.spawn(bulk::drive(near, around));
-        peer.lanes.spawn(async move { drop(serve(far, manner, object_bytes).await) });
+        far
     }
 }
 
@@ -231,4 +239,64 @@ async fn p20_an_honest_peer_keeps_its_pace_beside_those_that_stall() {
         }
     }
     panic!("the honest peer kept {ratios:.2?} of its pace");
+}
+
+/// Asks for the first objects on a lane.
+async fn ask(lane: &mut DuplexStream, objects: u64) {
+    for index in 0..objects {
+        let request = BulkFrame { kind: BulkKind::Request, envelope: ENVELOPE, index };
+        lane.write_all(&request.head(0)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p20_readers_that_read_nothing_hold_bounded_memory_and_leave_the_others_theirs() {
+    const BYTES: usize = 1 << 20;
+    const OBJECTS: u64 = 4;
+    const READERS: u64 = 30;
+    let node = Receiver::new();
+    let objects: Vec<Bytes> = (0..OBJECTS).map(|index| object(index, BYTES)).collect();
+    let named: Vec<(ObjectId, Bytes)> = objects.iter().map(|bytes| (ObjectId::of(bytes), bytes.clone())).collect();
+    node.blobs.write_batch(EntityId([0; 32]), &named).await.unwrap();
+    let entries: Vec<ObjectEntry> =
+        named.iter().map(|(id, bytes)| ObjectEntry { id: *id, bytes: bytes.len() as u32 }).collect();
+    let served = |number| {
+        let peer = node.counterpart(number);
+        peer.shared.serve(ENVELOPE, Priority::Normal, &entries);
+        peer
+    };
+    let mut readers = Vec::new();
+    for number in 0..READERS {
+        let mut reader = served(100 + number as u8);
+        let mut lanes: Vec<DuplexStream> = (0..8).map(|_| node.lane_to(&mut reader)).collect();
+        for lane in &mut lanes {
+            ask(lane, OBJECTS).await;
+        }
+        readers.push((reader, lanes));
+    }
+    let full = async {
+        while node.leaving.used() < NODE_BYTES_MAX / 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("objects wait for their readers", full).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let held = node.leaving.used();
+    assert!(held <= NODE_BYTES_MAX + READERS * BYTES as u64, "{held} bytes");
+
+    let mut honest = served(1);
+    let mut lane = node.lane_to(&mut honest);
+    ask(&mut lane, OBJECTS).await;
+    for expected in &objects {
+        let mut answer = vec![0; 4 + BULK_HEAD_BYTES + BYTES];
+        soon("an honest reader is served", lane.read_exact(&mut answer)).await.unwrap();
+        assert!(answer.ends_with(expected));
+    }
+    drop((lane, honest, readers));
+    let freed = async {
+        while node.leaving.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("memory is given back", freed).await;
 }

@@ -1,4 +1,5 @@
-//! Memory for content that arrives: taken when a payload is about to be read, given back once it is durable.
+//! Memory for content that arrives, and as much for content that leaves: taken when a payload is about to be read, from
+//! the line or from the disk, given back once it is durable or written.
 //!
 //! What was only asked for holds nothing, so a counterpart that stalls costs no more than the objects it has begun. Each
 //! counterpart may always hold one object per kind of lane; beyond that it holds at most a quarter of what is free. So
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::lock;
 
-/// Sealed bytes of one counterpart that are being read or are not durable yet.
+/// Sealed bytes of one counterpart that are being read, and are not durable or written yet.
 pub(super) const PEER_BYTES_MAX: u64 = 6 << 20;
 /// The same of all counterparts together.
 pub(super) const NODE_BYTES_MAX: u64 = 64 << 20;

@@ -188,6 +188,7 @@ struct Context {
     rounds: Rounds,
     settings: Settings,
     memory: Arc<NodeMemory>,
+    leaving: Arc<NodeMemory>,
     buffers: Arc<Buffers>,
     limits: Arc<NodeLimits>,
     /// Sealed bytes of accepted offers that are still to come, of all counterparts.
@@ -237,6 +238,7 @@ impl Exchange {
             controls: parts.controls,
             limits: Arc::new(NodeLimits::new(parts.settings.line.clone())),
             memory: Arc::default(),
+            leaving: Arc::default(),
             buffers: Arc::default(),
             promised: Default::default(),
             progress: Mutex::default(),

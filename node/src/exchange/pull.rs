@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pakt_protocol::bulk::REQUESTS_MAX;
-use pakt_protocol::ids::{EnvelopeId, ObjectId};
+use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::record::envelope::Priority;
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) gate: UrgentGate,
     /// What arriving objects are read into.
     pub(super) memory: Arc<PeerMemory>,
+    /// What objects are read into that are about to leave.
+    pub(super) leaving: Arc<PeerMemory>,
 }
 
 struct Served {
@@ -112,13 +114,14 @@ struct Asked {
 
 impl Shared {
     /// Nothing to pull, nothing to serve.
-    pub(super) fn new(memory: Arc<PeerMemory>) -> Shared {
+    pub(super) fn new(memory: Arc<PeerMemory>, leaving: Arc<PeerMemory>) -> Shared {
         Shared {
             asking: Mutex::default(),
             wake: Notify::new(),
             serving: Mutex::default(),
             gate: UrgentGate::default(),
             memory,
+            leaving,
         }
     }
 
@@ -270,11 +273,11 @@ impl Shared {
     }
 
     /// The object that a request names and its priority, if the counterpart may have it.
-    pub(super) fn served(&self, envelope: &EnvelopeId, index: u64) -> Option<(ObjectId, Priority)> {
+    pub(super) fn served(&self, envelope: &EnvelopeId, index: u64) -> Option<(ObjectEntry, Priority)> {
         let serving = lock(&self.serving);
         let served = serving.get(envelope)?;
         let entry = served.objects.get(usize::try_from(index).ok()?)?;
-        Some((entry.id, served.priority))
+        Some((*entry, served.priority))
     }
 
     /// Bytes of an object of the envelope were written.
@@ -423,6 +426,8 @@ fn eligible(kind: LaneKind, free: bool) -> &'static [Priority] {
 
 #[cfg(test)]
 mod tests {
+    use pakt_protocol::ids::ObjectId;
+
     use super::*;
 
     const OBJECT: u32 = 1 << 20;
@@ -433,7 +438,8 @@ mod tests {
     }
 
     fn shared(lanes: &[LaneKind]) -> Shared {
-        let shared = Shared::new(PeerMemory::new(Arc::default()));
+        let memory = || PeerMemory::new(Arc::default());
+        let shared = Shared::new(memory(), memory());
         lanes.iter().enumerate().for_each(|(lane, kind)| shared.join(lane as u64, *kind));
         shared
     }
@@ -561,12 +567,12 @@ mod tests {
         let entries = [7, 8].map(|byte| ObjectEntry { id: ObjectId([byte; 32]), bytes: 1 });
         let envelope = EnvelopeId([1; 16]);
         shared.serve(envelope, Priority::Normal, &entries[..1]);
-        assert_eq!(shared.served(&envelope, 0), Some((entries[0].id, Priority::Normal)));
+        assert_eq!(shared.served(&envelope, 0), Some((entries[0], Priority::Normal)));
         for (envelope, index) in [(1, 1), (1, u64::MAX), (2, 0)] {
             assert_eq!(shared.served(&EnvelopeId([envelope; 16]), index), None);
         }
         shared.serve(envelope, Priority::Normal, &entries[1..]);
-        assert_eq!(shared.served(&envelope, 1), Some((entries[1].id, Priority::Normal)));
+        assert_eq!(shared.served(&envelope, 1), Some((entries[1], Priority::Normal)));
         shared.stop_serving(&envelope);
         assert_eq!(shared.served(&envelope, 0), None);
     }

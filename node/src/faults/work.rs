@@ -14,6 +14,7 @@ use pakt_protocol::message::Offer;
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SUITE};
 use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Tier, Verdict, receipt_bytes};
 use pakt_protocol::record::roster::GroupId;
+use pakt_protocol::settling::Late;
 use pakt_protocol::time::Time;
 use zeroize::Zeroizing;
 
@@ -21,7 +22,7 @@ use super::world::{Content, Node, World, envelope_id, message_id, subject};
 use crate::ambient;
 use crate::audit::verify::Held;
 use crate::mailroom::inbox::{Arrival, ArrivalNote};
-use crate::mailroom::receipts::{Settled, advance, after};
+use crate::mailroom::receipts::{advance, after};
 use crate::mailroom::rows::{InItem, InMessage, OutEnvelope, OutMessage, Stage};
 use crate::mailroom::{MailError, incoming_owner, outgoing_owner};
 use crate::store::StoreError;
@@ -211,7 +212,7 @@ impl Model {
         let how = End::Receipt(bytes.clone());
         let kept = if message.is_multiple_of(2) {
             let settled = node.mailroom.settle(world.peer.id(), bytes, receipt).await;
-            matches!(settled, Ok(Settled::Held))
+            matches!(settled, Ok(Late::Keep | Late::Held))
         } else {
             let Ok(row) = node.mailroom.envelope(&envelope_id(message)) else { return };
             let (record, steps) = after(row.delivery, Input::Receipt(receipt.verdict));

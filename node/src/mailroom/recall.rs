@@ -1,14 +1,7 @@
 //! Recalls. Of what was sent: taken back while it has not left, asked for afterwards. Of what arrived: purged if nobody
 //! has taken it, and answered with a receipt either way.
 //!
-//! | what is found here | answer |
-//! |---|---|
-//! | it lies in an inbox, not taken | purged: `recalled` |
-//! | it lies in an inbox, on hold | none until the hold is lifted; then as if it came that moment |
-//! | it was taken | the receipt `taken` again |
-//! | it was purged before | `recalled`, or the receipt that says how |
-//! | it was refused | that receipt again |
-//! | it is not held | `not held`; it is never committed after that |
+//! Which receipt answers what is found here, says the table of [`pakt_protocol::recalls`].
 //!
 //! **Invariant:** whatever is answered is durable, and what contradicts it can no longer happen.
 
@@ -19,6 +12,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::audit::{Event, MessageStep};
 use pakt_protocol::delivery::Input;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
+use pakt_protocol::recalls::{Repeated, Request, repeated};
 use pakt_protocol::record::envelope::Counts;
 use pakt_protocol::record::recall::RecallRequest;
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
@@ -65,17 +59,17 @@ impl Mailroom {
         let key = (request.sender, request.envelope);
         let own = entity.current();
         let core = request.core;
-        let never_held = self.store.write(move |tx| {
-            if let Some(row) = tx.get(&SETTLED, &key)? {
-                return Ok(Some(row.core));
+        let judged = self.store.write(move |tx| {
+            let judged = Request::judge(core, tx.get(&SETTLED, &key)?.map(|row| row.core));
+            if judged == Request::NeverCame {
+                never_held(tx, &own, &request, agreement_hash, now)?;
             }
-            never_held(tx, &own, &request, agreement_hash, now).map(|()| None)
+            Ok::<_, StoreError>(judged)
         });
-        let settled: Option<_> = never_held.await.map_err(|error: StoreError| MailError::from(error))?;
-        match settled {
-            None => Ok(Answered::Stated),
-            Some(settled) if settled != core => Ok(Answered::OtherCore),
-            Some(_) => self.recall_settled(entity, key, now).await,
+        match judged.await? {
+            Request::NeverCame => Ok(Answered::Stated),
+            Request::OtherCore => Ok(Answered::OtherCore),
+            Request::Came => self.recall_settled(entity, key, now).await,
         }
     }
 
@@ -286,13 +280,14 @@ fn never_held(
 /// Owes the receipt again that answers a recall; one that says "purged" is signed where there is none yet.
 fn answer_again(tx: &mut WriteTx, own: &Identity, key: Arrived) -> Result<(), StoreError> {
     let Some(row) = tx.get(&SETTLED, &key)? else { return Err(StoreError::Damaged(SETTLED.name())) };
-    let ends = [Verdict::Recalled, Verdict::Returned, Verdict::Held(pakt_protocol::record::receipt::Tier::Taken)];
-    if let Some(stated) = row.later.iter().rev().find(|stated| ends.contains(&stated.verdict)) {
-        return tx.put(&OWED, &(key.0, key.1, stated.verdict.place()), &stated.receipt);
+    let is_purged = tx.contains(&PURGED, &key)? && !tx.contains(&PURGING, &key)?;
+    let stated: Vec<Verdict> = row.later.iter().map(|stated| stated.verdict).collect();
+    match repeated(&stated, is_purged) {
+        Repeated::Later(at) => {
+            let Stated { verdict, receipt } = &row.later[at];
+            tx.put(&OWED, &(key.0, key.1, verdict.place()), receipt)
+        }
+        Repeated::State(verdict) => receipts::owe_receipt(tx, own, key, verdict).map(drop),
+        Repeated::First => tx.put(&OWED, &(key.0, key.1, 0), &row.receipt),
     }
-    if tx.contains(&PURGED, &key)? && !tx.contains(&PURGING, &key)? {
-        return receipts::owe_receipt(tx, own, key, Verdict::Recalled).map(drop);
-    }
-    // It was refused when it came.
-    tx.put(&OWED, &(key.0, key.1, 0), &row.receipt)
 }

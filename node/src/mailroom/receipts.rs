@@ -19,8 +19,10 @@ use pakt_protocol::codec;
 use pakt_protocol::delivery::{self, Delivery, Input, State};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::machine::Output;
+use pakt_protocol::owed::{self, Place};
 use pakt_protocol::record::envelope::EnvelopeCore;
 use pakt_protocol::record::receipt::{RECEIPT_FILE_BYTES_MAX, Receipt, SignedReceipt, Tier, Verdict, receipt_bytes};
+use pakt_protocol::settling::{Late, Sent};
 
 use super::outbox::{self, Step};
 use super::rows::{InItem, InMessage, SettledRow, Stage, Stated};
@@ -36,20 +38,6 @@ const FORGOTTEN_MAX: usize = 4096;
 
 /// An envelope that arrived, by the entity that it came from.
 pub type Arrived = (EntityId, EnvelopeId);
-
-/// A receipt: its envelope, and its place among what was stated about it ([`Verdict::place`]).
-pub type Place = (EnvelopeId, u8);
-
-/// What became of a receipt about something that was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// It is held, now or before.
-    Held,
-    /// There is no such envelope here: nothing to keep it with.
-    Unknown,
-    /// It is about another entity's envelope, or another core.
-    Foreign,
-}
 
 /// Moves a message on and states so, in the commit of whatever else that takes; gives it as it is then. None if it is not
 /// there, or not where this step begins.
@@ -182,8 +170,7 @@ impl Mailroom {
     pub async fn receipts_held(&self, from: EntityId, held: Vec<(EnvelopeId, Verdict)>) -> Result<(), MailError> {
         let forgotten = self.store.write(move |tx| {
             for (envelope, verdict) in held {
-                let lowest = if verdict.tier().is_some() { 1 } else { verdict.place() };
-                for place in lowest..=verdict.place() {
+                for place in owed::covered(verdict) {
                     tx.remove(&OWED, &(from, envelope, place))?;
                 }
             }
@@ -197,23 +184,22 @@ impl Mailroom {
     ///
     /// # Errors
     /// [`MailError`].
-    pub async fn settle(&self, from: EntityId, bytes: Vec<u8>, receipt: Receipt) -> Result<Settled, MailError> {
+    pub async fn settle(&self, from: EntityId, bytes: Vec<u8>, receipt: Receipt) -> Result<Late, MailError> {
         let blobs = self.blobs.clone();
         let (settled, slot) = self
             .store
             .write(move |tx| {
-                let Some(row) = tx.get(&OUT_ENVELOPES, &receipt.envelope)? else {
-                    return Ok((Settled::Unknown, None));
-                };
-                if row.entity != from || receipt.core != EnvelopeCore::hash_of(&row.core) {
-                    return Ok((Settled::Foreign, None));
-                }
-                if row.receipts.iter().any(|held| held.bytes == bytes) {
-                    return Ok((Settled::Held, None));
-                }
+                let row = tx.get(&OUT_ENVELOPES, &receipt.envelope)?;
+                let sent = row.as_ref().map(|row| Sent {
+                    recipient: row.entity,
+                    core: EnvelopeCore::hash_of(&row.core),
+                    is_held: row.receipts.iter().any(|held| held.bytes == bytes),
+                });
+                let late = Late::judge(&receipt, from, sent);
+                let Some(row) = row.filter(|_| late == Late::Keep) else { return Ok((late, None)) };
                 let (record, steps) = after(row.delivery.clone(), Input::Receipt(receipt.verdict));
                 let kept = outbox::keep_in(tx, &blobs, row, record, (Some((bytes, receipt)), &steps))?;
-                Ok::<_, StoreError>((Settled::Held, kept.slot))
+                Ok::<_, StoreError>((late, kept.slot))
             })
             .await?;
         if let Some(slot) = slot {

@@ -1,14 +1,14 @@
 //! A file that does not fit the memory a node may use: one incompressible gigabyte, a second transfer beside it.
-//! In a debug build a smaller one; the release binary gets the gigabyte.
+//! Of a debug build a smaller one; the release binary gets the gigabyte (`PAKT_TEST_PROFILE=release`).
 
 use std::time::Instant;
 
 use pakt_tests::pair::{Pair, id_of};
 use pakt_tests::wait::secs;
-use pakt_tests::{tools, tree, turn};
+use pakt_tests::{binary, tools, tree, turn};
 
-const LARGE_BYTES: u64 = if cfg!(debug_assertions) { 160_000_000 } else { 1 << 30 };
-const BESIDE_BYTES: u64 = LARGE_BYTES / 4;
+const LARGE_BYTES: u64 = 1 << 30;
+const LARGE_BYTES_DEBUG: u64 = 160_000_000;
 /// What either node may use at its peak.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 
@@ -17,8 +17,9 @@ fn a_big_file_arrives_and_memory_does_not_grow_with_it() {
     let _turn = turn::alone();
     let pair = Pair::new();
     let (large, beside) = (pair.path("large.bin"), pair.path("beside.bin"));
-    tree::write_noise(&large, LARGE_BYTES, 1);
-    tree::write_noise(&beside, BESIDE_BYTES, 2);
+    let bytes = if binary::is_release() { LARGE_BYTES } else { LARGE_BYTES_DEBUG };
+    tree::write_noise(&large, bytes, 1);
+    tree::write_noise(&beside, bytes / 4, 2);
     let start = Instant::now();
     let first = id_of(&pair.send("Large", &[&large]));
     let second = id_of(&pair.send("Beside", &[&beside]));
@@ -32,8 +33,8 @@ fn a_big_file_arrives_and_memory_does_not_grow_with_it() {
         let peak = node.memory_peak_bytes();
         tools::tell(&format!(
             "{} + {} MB: sealed after {sealed:.1?}, delivered after {delivered:.1?}, {role} VmHWM {} MB",
-            LARGE_BYTES / 1_000_000,
-            BESIDE_BYTES / 1_000_000,
+            bytes / 1_000_000,
+            bytes / 4_000_000,
             peak / 1_000_000
         ));
         assert!(peak < MEMORY_BYTES_MAX, "the {role} used {peak} bytes");

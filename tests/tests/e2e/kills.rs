@@ -14,7 +14,7 @@ use pakt_tests::node::TestNode;
 use pakt_tests::pair::{DELIVERED, Pair, id_of, text};
 use pakt_tests::wait::{secs, until};
 use pakt_tests::wire::Side;
-use pakt_tests::{tools, tree, turn};
+use pakt_tests::{binary, tools, tree, turn};
 use serde_json::Value;
 
 /// Content of a message whose transfer is struck at a chosen share.
@@ -113,7 +113,7 @@ fn strike(victim: Victim, kill: usize) -> Strike {
         5 => Strike::Start(Duration::from_millis(5 + roll("start", 350))),
         // The first calls are those of the recovery itself.
         1 | 7 => call(1 + roll("at", 4)),
-        _ if cfg!(debug_assertions) => call(5 + roll("at", calls)),
+        _ if !binary::is_release() => call(5 + roll("at", calls)),
         // A release binary cannot be told where to die.
         _ => Strike::Moment(Duration::from_millis(roll("moment", 800))),
     }

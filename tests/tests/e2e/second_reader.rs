@@ -30,8 +30,8 @@ impl Reader {
 }
 
 #[test]
-fn it_verifies_card_agreement_and_receipt() {
-    let Some(reader) = Reader::find("it_verifies_card_agreement_and_receipt") else { return };
+fn it_verifies_card_agreement_receipt_and_comparison() {
+    let Some(reader) = Reader::find("it_verifies_card_agreement_receipt_and_comparison") else { return };
     let _turn = turn::beside();
     let pair = Pair::new();
     let (a, b, agreement) = (pair.at("a.card"), pair.at("b.card"), pair.at("agreement.pakt"));
@@ -59,13 +59,34 @@ fn it_verifies_card_agreement_and_receipt() {
         assert_eq!(plain(&read[key]), plain(&told[key]), "{key}");
     }
 
+    let number_b = pair.b.number().to_owned();
+    let compared = pair.at("compared.pakt");
+    pair.a.cli(&["reconcile", "--with", &number_b]).expect(0);
+    pair.a.cli(&["reconcile", "export", &number_b, "--out", &compared]).expect(0);
+    let read = reader.read(&["reconciliation", &compared, "--card", &b, "--card", &a]).expect(0).json();
+    let told = pair.a.json(&["reconcile", "verify", &compared, "--card", &a, "--card", &b]);
+    let (read, told) = (read["comparisons"].as_array().unwrap(), told["comparisons"].as_array().unwrap());
+    assert!(!told.is_empty() && told.len() == read.len(), "{read:?}");
+    for (read, told) in read.iter().zip(told) {
+        assert_eq!(read["from"]["entity"], told["from"]["entity"]);
+        for key in ["delivered", "held", "explained"] {
+            assert_eq!(plain(&read[key]), plain(&told[key]), "{key}");
+        }
+        for key in ["lost", "unknown"] {
+            assert_eq!(read[key].as_array().map(Vec::len), told[key].as_array().map(Vec::len), "{key}: {read} {told}");
+        }
+    }
+    assert!(read.iter().any(|one| one["held"] == 1), "{read:?}");
+
     assert_changes_refused(&reader, Path::new(&a), &["card"], &[]);
     let cards = ["--card", &a, "--card", &b];
     assert_changes_refused(&reader, Path::new(&agreement), &["agreement"], &cards);
     assert_changes_refused(&reader, Path::new(&receipt), &["receipt"], &cards);
+    assert_changes_refused(&reader, Path::new(&compared), &["reconciliation"], &cards);
     // The right record with the wrong cards.
     assert_ne!(reader.read(&["receipt", &receipt, "--card", &a, "--card", &a]).code, 0);
     assert_ne!(reader.read(&["agreement", &agreement, "--card", &b, "--card", &b]).code, 0);
+    assert_ne!(reader.read(&["reconciliation", &compared, "--card", &b, "--card", &b]).code, 0);
 }
 
 #[test]

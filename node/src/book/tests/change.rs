@@ -318,10 +318,16 @@ async fn an_agreement_begins_and_ends_by_date() {
     let footing = |at| agreement.footing(at);
     assert_eq!((footing(now), footing(now + DAY)), (Footing::NotBegun, Footing::InForce));
     assert_eq!((footing(now + 364 * DAY), footing(now + 365 * DAY)), (Footing::InForce, Footing::Expired));
-    assert_eq!(agreement.next_date(now), Some(now + DAY));
-    assert_eq!(agreement.next_date(now + DAY), Some(now + 365 * DAY));
-    assert_eq!(agreement.next_date(now + 366 * DAY), None);
-    assert!(!agreement.door_open(now + 365 * DAY) && !agreement.should_dial(now + 365 * DAY));
+    assert_eq!(agreement.view().next_date(now), Some(now + DAY));
+    assert_eq!(agreement.view().next_date(now + DAY), Some(now + 365 * DAY));
+    assert_eq!(agreement.view().next_date(now + 365 * DAY), Some(now + 395 * DAY), "then the door closes for good");
+    assert_eq!(agreement.view().next_date(now + 395 * DAY), None);
+    let opens = |at| (agreement.door_open(at), agreement.should_dial(at), agreement.view().may_settle(at));
+    assert_eq!(opens(now + 364 * DAY), (true, true, false));
+    for day in [365, 394] {
+        assert_eq!(opens(now + day * DAY), (true, false, true), "receipts may be lacking");
+    }
+    assert_eq!(opens(now + 395 * DAY), (false, false, false));
 }
 
 #[tokio::test]
@@ -337,18 +343,18 @@ async fn a_renewal_can_come_back_after_the_end_but_only_to_the_side_that_offers_
     };
     for at in [until, until + 29 * DAY] {
         assert_eq!(opens(&offered, at), (true, true));
-        assert_eq!(opens(&b.book.get(&id).unwrap(), at), (false, false), "it has nothing to say or hear");
+        assert_eq!(opens(&b.book.get(&id).unwrap(), at), (true, false), "it has nothing to say itself");
     }
     assert_eq!(opens(&offered, until + 30 * DAY), (false, false));
-    assert!(!offered.awaits_renewal(until - DAY), "before the end it is an agreement like any other");
+    assert!(!offered.view().awaits_renewal(until - DAY), "before the end it is an agreement like any other");
     b.book.take_offer_file(text.as_bytes()).await.unwrap();
     let (accepted, _) = b.book.accept_amendment(&id, None, &b.root()).await.unwrap();
     assert!(accepted.in_force(until + DAY) && accepted.should_dial(until + DAY), "it brings the renewal");
     a.book.withdraw_offer(&id).await.unwrap();
-    assert_eq!(opens(&a.book.get(&id).unwrap(), until), (false, false));
+    assert_eq!(opens(&a.book.get(&id).unwrap(), until), (true, false));
     // One that would not count any more keeps nothing open.
     let draft = TermsDraft { valid_until: until + DAY, ..TermsDraft::of(&terms, ambient::now()) };
     let (offered, _) = a.book.amend(&id, draft, &a.root()).await.unwrap();
     assert_eq!(opens(&offered, until), (true, true));
-    assert_eq!(opens(&offered, until + DAY), (false, false));
+    assert_eq!(opens(&offered, until + DAY), (true, false));
 }

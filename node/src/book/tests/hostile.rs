@@ -15,8 +15,8 @@ async fn p1_strangers_replays_and_late_guests_stay_outside() {
     let a = a.restart();
     assert!(!a.admits(&flight).await, "a copy after a restart");
     assert!(!a.admits(&[7; 2048]).await);
-    let (flight, year) = (b.flight(&id).await, ambient::now() + 366 * DAY);
-    assert_eq!(a.book.admit_at(&flight, year).await, None, "the agreement is over");
+    let (flight, over) = (b.flight(&id).await, ambient::now() + 366 * DAY + END_OPEN_FOR);
+    assert_eq!(a.book.admit_at(&flight, over).await, None, "the agreement is over");
 
     let (proposal, text) = a.propose(&Node::new(3)).await;
     let c = Node::new(3);
@@ -55,7 +55,7 @@ async fn p4_only_the_roots_that_are_named_make_an_agreement() {
     let mut bent = good.clone();
     *bent.last_mut().unwrap() ^= 1;
     let row = b.book.inner.store.read(|tx| tx.get(&AGREEMENTS, &proposal.id)).unwrap().unwrap();
-    let mut forged = row.file.clone();
+    let mut forged = row.life.file.clone();
     forged.record = forged.record.countersign(&root(3));
     for file in [foreign.contact.as_deref().unwrap(), &bent, &forged.to_bytes(), b"", &good[..good.len() - 1]] {
         assert!(a.book.take_contact(&proposal.id, file).await.is_err());

@@ -1,7 +1,9 @@
 //! What restarts, crashes and time do to counters, epochs and secrets.
 
 use super::*;
+use crate::book::rows::AgreementRow;
 use crate::disk::Crash;
+use pakt_protocol::codec;
 use pakt_protocol::door::DoorTable;
 
 fn counter_of(node: &Node, id: &AgreementId, flight: &Flight) -> u64 {
@@ -142,4 +144,20 @@ async fn p22_names_do_not_lie_on_the_disk() {
             assert!(!hit, "{canary} in {}", path.display());
         }
     }
+}
+
+/// Rows that lie in stores were written field by field.
+#[tokio::test]
+async fn an_agreement_lies_in_the_store_as_it_always_did() {
+    let (a, _, id) = agreed().await;
+    let row: AgreementRow = a.book.inner.store.read(|tx| tx.get(&AGREEMENTS, &id)).unwrap().unwrap();
+    let life = &row.life;
+    let until_ended = (
+        (&life.file, life.side, life.standing, life.verified, life.contact_pending, life.unconfirmed),
+        (&life.own, life.own_known, &life.peer, life.end_confirmed, life.ended_at),
+    );
+    let versions = (life.signed, life.version_at, life.version_known, life.forked);
+    let offers = (&life.offered, life.offer_known, &life.received);
+    let rest = (&life.chain, &row.granted, &row.held, row.made_at);
+    assert_eq!(codec::encode(1, &row), codec::encode(1, &(until_ended, versions, offers, rest)));
 }

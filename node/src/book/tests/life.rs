@@ -102,8 +102,8 @@ async fn p6_an_end_lets_only_receipts_through_the_doors_and_closes_them_after_a_
     let later = ambient::now() + 31 * DAY;
     for node in [&a, &b] {
         let ended = node.book.get(&id).unwrap();
-        assert!(!ended.should_dial(now) && ended.may_settle(now), "nothing is to be said, receipts may be");
-        assert!(!ended.in_force(now) && !ended.door_open(later) && !ended.may_settle(later));
+        assert!(!ended.should_dial(now) && ended.view().may_settle(now), "nothing is to be said, receipts may be");
+        assert!(!ended.in_force(now) && !ended.door_open(later) && !ended.view().may_settle(later));
     }
     assert_eq!((a.standing(&id), b.standing(&id)), (Standing::Ended, Standing::Ended));
 

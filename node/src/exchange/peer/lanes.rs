@@ -139,8 +139,7 @@ impl PeerActor {
             return;
         }
         lock(&self.shown).next_dial_at = None;
-        let settles = || agreement.may_settle(now()) && self.is_unsettled();
-        if !agreement.should_dial(now()) && !settles() {
+        if !agreement.view().dials(now(), || self.is_unsettled()) {
             self.explain_not_dialling(&agreement);
             return;
         }

@@ -18,7 +18,6 @@ mod introductions;
 mod lanes;
 mod line;
 mod owed;
-mod pace;
 mod pulling;
 mod recalling;
 mod receiving;
@@ -41,8 +40,12 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::Delivery;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, ObjectId};
 use pakt_protocol::message::{Message, WantReconcile};
+use pakt_protocol::owed::Owed;
+use pakt_protocol::pace::Pace;
 use pakt_protocol::policy::Footing;
+use pakt_protocol::recalls::Recalls;
 use pakt_protocol::record::address::Address;
+use pakt_protocol::settling::Questions;
 use pakt_protocol::time::Time;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -50,7 +53,7 @@ use tokio::task::JoinSet;
 use super::adapt::LaneCount;
 use super::errands::PageAnswer;
 use super::limit::PeerLimits;
-use super::memory::PeerMemory;
+use super::memory::{NodeMemory, PeerMemory};
 use super::meter::SendMeter;
 use super::pull::Shared;
 use super::{Context, Holding, LaneInfo, PeerState, lock, now};
@@ -64,17 +67,13 @@ use early::EarlyOffers;
 use introductions::Passing;
 use lanes::{BULK_LANES_MAX, ContentLanes, Dialing};
 use line::Line;
-use owed::Owed;
-use pace::Pace;
 use pulling::Pulling;
-use recalling::Recalling;
 use receiving::{Known, OpenedContent, Receiving, STALE_FIRST};
 use reconcile::Reconciling;
 use seeking::Seeking;
 use sending::Sending;
 pub(in crate::exchange) use sending::lane_kind_of;
 use session::Live;
-use settling::Settling;
 use terms::Terms;
 
 /// What an actor is told.
@@ -259,7 +258,6 @@ pub(in crate::exchange) struct PeerActor {
     own_inbox: mpsc::Sender<Command>,
     shown: Arc<Mutex<Shown>>,
     shared: Arc<Shared>,
-    memory: Arc<PeerMemory>,
     meter: Arc<SendMeter>,
     limits: Arc<PeerLimits>,
     timers: Timers,
@@ -291,9 +289,11 @@ pub(in crate::exchange) struct PeerActor {
     asking: Asking,
     passing: Passing,
     owed: Owed,
-    settling: Settling,
+    questions: Questions,
     reconciling: Reconciling,
-    recalling: Recalling,
+    recalls: Recalls,
+    /// Why the last record of a delivery that could not be kept was not.
+    unkept: Option<MailError>,
 }
 
 /// When no timer is set, the actor looks around this often: agreements start and end by date.
@@ -308,8 +308,8 @@ impl PeerActor {
     ) -> PeerActor {
         let lane_count = LaneCount::new(context.settings.bulk_lanes, BULK_LANES_MAX);
         let limits = PeerLimits::new(context.limits.clone());
-        let memory = PeerMemory::new(context.memory.clone());
-        let shared = Arc::new(Shared::new(memory.clone()));
+        let memory = |node: &Arc<NodeMemory>| PeerMemory::new(node.clone());
+        let shared = Arc::new(Shared::new(memory(&context.memory), memory(&context.leaving)));
         PeerActor {
             id: agreement.id,
             entity: agreement.counterpart().entity,
@@ -318,7 +318,6 @@ impl PeerActor {
             own_inbox,
             shown,
             shared,
-            memory,
             meter: Arc::default(),
             limits,
             timers: Timers::default(),
@@ -345,9 +344,10 @@ impl PeerActor {
             asking: Asking::default(),
             passing: Passing::default(),
             owed: Owed::default(),
-            settling: Settling::default(),
+            questions: Questions::default(),
             reconciling: Reconciling::default(),
-            recalling: Recalling::default(),
+            recalls: Recalls::default(),
+            unkept: None,
         }
     }
 
@@ -443,7 +443,7 @@ impl PeerActor {
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
-                Timer::Held => self.write_held().await,
+                Timer::Held => self.tick_owed().await,
                 Timer::Reconcile => self.tick_reconciling().await,
                 Timer::Recalls => self.send_recalls().await,
                 Timer::Delivery(envelope) => self.tick_delivery(envelope).await,
@@ -465,7 +465,7 @@ impl PeerActor {
     fn end_content(&mut self) {
         self.end_content_lanes();
         // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
-        self.shared = Arc::new(Shared::new(self.memory.clone()));
+        self.shared = Arc::new(Shared::new(self.shared.memory.clone(), self.shared.leaving.clone()));
         self.forget_receiving();
     }
 

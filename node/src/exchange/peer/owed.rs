@@ -1,65 +1,56 @@
-//! Receipts that the sender has not confirmed: told at once, and again at the start of every session until it does; and
-//! the other way round, late receipts about what this side has sent.
-//!
-//! **Invariant:** a receipt is confirmed only once it is durable here, with what follows from it.
-
-use std::collections::HashSet;
-use std::time::Duration;
+//! Does what the machine of owed receipts wants; and the other way round, keeps late receipts about what this side has sent.
 
 use pakt_protocol::ids::EnvelopeId;
-use pakt_protocol::message::{ReceiptHeld, ReceiptMessage};
+use pakt_protocol::machine::Output;
+use pakt_protocol::message::ReceiptMessage;
+use pakt_protocol::owed::{Event, Input, Persist};
 use pakt_protocol::record::receipt::{self, Receipt, Verdict};
 
 use super::{PeerActor, Timer, now};
-use crate::mailroom::receipts::{Place, Settled};
-
-/// Receipts that are told and not confirmed, at most, before the next are.
-const TOLD_MAX: usize = 64;
-/// Confirmations are written together: one that is lost only costs that its receipt is told again.
-const HELD_WAIT: Duration = Duration::from_millis(500);
-/// Confirmations that are written at once.
-const HELD_MAX: usize = 64;
-
-/// Receipts that left with their transfers and are remembered as told, at most.
-const NOTED_MAX: usize = 4096;
-
-/// What was told in this session, and what was confirmed but not written yet.
-#[derive(Default)]
-pub(super) struct Owed {
-    told: HashSet<Place>,
-    confirmed: HashSet<Place>,
-    held: Vec<(EnvelopeId, Verdict)>,
-    /// There may be more to tell.
-    more: bool,
-}
 
 impl PeerActor {
-    /// Tells what is owed, a few at a time: the next once those are confirmed.
+    /// Tells what is owed, if there is a session.
     pub(super) async fn tell_owed(&mut self) {
-        if self.live.is_none() {
-            return;
+        if self.live.is_some() {
+            self.input_owed(Input::Tell).await;
         }
-        let room = TOLD_MAX.saturating_sub(self.owed.told.len());
-        self.owed.more = true;
-        if room == 0 {
-            return;
+    }
+
+    async fn input_owed(&mut self, input: Input) {
+        self.owed.handle_input(input, now());
+        while let Some(output) = self.owed.poll_output() {
+            match output {
+                Output::Transmit(message) => self.transmit(message),
+                Output::Deadline(at) => self.timers.set(Timer::Held, at),
+                Output::Persist(change) => self.persist_owed(change).await,
+                Output::Event(Event::Look { but, max }) => match self.context.mailroom.owed(&self.entity, &but, max) {
+                    Ok(found) => self.owed.handle_input(Input::Found(found), now()),
+                    Err(error) => {
+                        tracing::error!(agreement = %self.id, %error, "the receipts that are owed could not be read");
+                    }
+                },
+            }
         }
-        let but = self.owed.told.union(&self.owed.confirmed).copied().collect();
-        match self.context.mailroom.owed(&self.entity, &but, room) {
-            Ok(owed) => {
-                self.owed.more = owed.len() == room;
-                for (place, receipt) in owed {
-                    self.owed.told.insert(place);
-                    self.transmit(ReceiptMessage { envelope: place.0, receipt }.into());
+    }
+
+    async fn persist_owed(&mut self, change: Persist) {
+        let mailroom = &self.context.mailroom;
+        match change {
+            Persist::Held(held) => {
+                if let Err(error) = mailroom.receipts_held(self.entity, held).await {
+                    tracing::error!(agreement = %self.id, %error, "what the sender confirmed could not be recorded");
                 }
             }
-            Err(error) => tracing::error!(agreement = %self.id, %error, "the receipts that are owed could not be read"),
+            Persist::Again(envelope) => match mailroom.owe_again((self.entity, envelope)).await {
+                Ok(()) => self.owed.handle_input(Input::Tell, now()),
+                Err(error) => tracing::error!(%envelope, %error, "what was stated could not be owed again"),
+            },
         }
     }
 
     /// Receipts were signed here. After an end the counterpart is dialled for them.
     pub(super) async fn handle_owed(&mut self) {
-        if self.live.is_none() && self.agreement().is_some_and(|agreement| agreement.may_settle(now())) {
+        if self.live.is_none() && self.agreement().is_some_and(|agreement| agreement.view().may_settle(now())) {
             self.timers.set(Timer::Dial, now());
         }
         self.tell_owed().await;
@@ -67,18 +58,13 @@ impl PeerActor {
 
     /// A duplicate of an envelope was offered: its sender may lack what was stated later, too.
     pub(super) async fn owe_again(&mut self, envelope: EnvelopeId) {
-        let row = match self.context.mailroom.settled(&self.entity, &envelope) {
-            Ok(Some(row)) => row,
-            Ok(None) => return,
-            Err(error) => return tracing::error!(%envelope, %error, "what was stated could not be read"),
-        };
-        let is_told = |verdict: Verdict| self.owed.told.contains(&(envelope, verdict.place()));
-        if row.later.iter().all(|stated| is_told(stated.verdict)) {
-            return;
-        }
-        match self.context.mailroom.owe_again((self.entity, envelope)).await {
-            Ok(()) => self.tell_owed().await,
-            Err(error) => tracing::error!(%envelope, %error, "what was stated could not be owed again"),
+        match self.context.mailroom.settled(&self.entity, &envelope) {
+            Ok(Some(row)) => {
+                let stated = row.later.iter().map(|stated| stated.verdict).collect();
+                self.input_owed(Input::Duplicate(envelope, stated)).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%envelope, %error, "what was stated could not be read"),
         }
     }
 
@@ -89,58 +75,34 @@ impl PeerActor {
         }
     }
 
-    /// The session is over: the next one tells everything again.
+    /// The session is over.
     pub(super) fn forget_told(&mut self) {
-        self.owed.told.clear();
+        self.owed.handle_input(Input::Lost, now());
     }
 
     /// What is owed about an envelope is told again, although it was told in this session.
-    pub(super) fn owe_anew(&mut self, envelope: &EnvelopeId) {
-        self.owed.told.retain(|(told, _)| told != envelope);
-        self.owed.confirmed.retain(|(confirmed, _)| confirmed != envelope);
+    pub(super) async fn owe_anew(&mut self, envelope: EnvelopeId) {
+        self.input_owed(Input::Anew(envelope)).await;
     }
 
     /// The first receipt of an envelope left with its transfer.
     pub(super) fn note_told(&mut self, envelope: EnvelopeId, verdict: Verdict) {
-        if self.owed.told.len() < NOTED_MAX {
-            self.owed.told.insert((envelope, verdict.place()));
-        }
+        self.owed.handle_input(Input::Told(envelope, verdict), now());
     }
 
     /// The sender holds a receipt.
-    pub(super) async fn take_receipt_held(&mut self, held: ReceiptHeld) {
-        let ReceiptHeld { envelope, verdict } = held;
-        let lowest = if verdict.tier().is_some() { 1 } else { verdict.place() };
-        let places = (lowest..=verdict.place()).map(|place| (envelope, place));
-        let confirmed: Vec<Place> = places.filter(|place| self.owed.told.remove(place)).collect();
-        if confirmed.is_empty() {
-            // Nothing of this was told in this session: it says nothing.
-            return;
-        }
-        self.owed.confirmed.extend(confirmed);
-        self.owed.held.push((envelope, verdict));
-        if self.owed.held.len() >= HELD_MAX {
-            self.write_held().await;
-        } else if !self.timers.is_set(Timer::Held) {
-            self.timers.set(Timer::Held, now() + HELD_WAIT);
-        }
-        if self.owed.more {
-            self.tell_owed().await;
-        }
+    pub(super) async fn take_receipt_held(&mut self, held: pakt_protocol::message::ReceiptHeld) {
+        self.input_owed(Input::Held(held)).await;
         self.end_if_settled().await;
     }
 
     /// Forgets what was confirmed.
     pub(super) async fn write_held(&mut self) {
-        self.timers.clear(Timer::Held);
-        self.owed.confirmed.clear();
-        let held = std::mem::take(&mut self.owed.held);
-        if held.is_empty() {
-            return;
-        }
-        if let Err(error) = self.context.mailroom.receipts_held(self.entity, held).await {
-            tracing::error!(agreement = %self.id, %error, "what the sender confirmed could not be recorded");
-        }
+        self.input_owed(Input::Write).await;
+    }
+
+    pub(super) async fn tick_owed(&mut self) {
+        self.input_owed(Input::Tick).await;
     }
 
     /// A receipt as the counterpart sent it, or none if it does not verify.
@@ -162,13 +124,9 @@ impl PeerActor {
         } else {
             self.context.mailroom.settle(self.entity, bytes, receipt).await
         };
-        match settled {
-            Ok(Settled::Held) => self.transmit(ReceiptHeld { envelope, verdict }.into()),
-            Ok(Settled::Unknown) => {
-                tracing::warn!(%envelope, peer = %self.entity, "a receipt for a message that this node does not know");
-                self.transmit(ReceiptHeld { envelope, verdict }.into());
-            }
-            Ok(Settled::Foreign) => return self.close_session("a receipt for what this node did not send").await,
+        match settled.map(|late| late.reply(envelope, verdict)) {
+            Ok(Ok(held)) => self.transmit(held.into()),
+            Ok(Err(why)) => return self.close_session(why).await,
             Err(error) => tracing::error!(%envelope, %error, "a receipt could not be kept"),
         }
         self.end_if_settled().await;

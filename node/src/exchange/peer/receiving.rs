@@ -434,7 +434,7 @@ impl PeerActor {
         // Offers are kept by counterpart: its newest agreement decides.
         let newest = self.context.book.by_entity(&self.entity);
         let Some(agreement) = newest.filter(|newest| newest.id == self.id) else { return };
-        if agreement.standing == Standing::Ended && !agreement.door_open(now()) {
+        if agreement.view().forgets_owed(now()) {
             self.forget_owed().await;
         }
         let rows = match self.context.mailroom.all_incoming(&self.entity) {

@@ -35,7 +35,7 @@ impl PeerActor {
             Message::Restored(message) => self.take_restored(message).await,
             Message::RestoredKnown(message) => self.take_restored_known(message).await,
             Message::ReceiptHeld(held) => self.take_receipt_held(held).await,
-            Message::AskEnded(ask) => self.answer_ask(&ask.core).await,
+            Message::AskEnded(ask) => self.answer_ask(&ask).await,
             Message::Reconcile(message) => self.take_sent_statement(message).await,
             Message::Reconciled(message) => self.take_held_statement(message).await,
             Message::ReconcileGap(message) => self.take_reconcile_gap(message).await,

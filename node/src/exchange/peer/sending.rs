@@ -12,6 +12,7 @@ use pakt_protocol::message::offer::{ObjectEntry, Refusal};
 use pakt_protocol::message::{Message, Offer, ReceiptHeld};
 use pakt_protocol::record::envelope::{EnvelopeCore, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict};
+use pakt_protocol::settling::{Late, stated_about};
 use pakt_protocol::time::Time;
 use pakt_protocol::transfer::outgoing::{Event, Input, Outcome, Outgoing, Persist};
 
@@ -21,7 +22,6 @@ use crate::content::Follower;
 use crate::exchange::Progress;
 use crate::mailroom::MailError;
 use crate::mailroom::outbox::Step;
-use crate::mailroom::receipts::Settled;
 use crate::mailroom::rows::OutEnvelope;
 use crate::net::LaneKind;
 
@@ -280,7 +280,7 @@ impl PeerActor {
             Ok(false) => Written::Overtaken,
             Err(error) => {
                 tracing::error!(%envelope, %error, "the state of a delivery could not be kept");
-                self.recalling.unkept = Some(error);
+                self.unkept = Some(error);
                 Written::Failed
             }
         }
@@ -293,7 +293,7 @@ impl PeerActor {
             self.waiting.forget(&envelope);
         }
         self.timers.clear(Timer::Delivery(envelope));
-        self.settled(&envelope);
+        self.questions.ended(&envelope);
         self.shared.stop_serving(&envelope);
         lock(&self.context.progress).remove(&envelope);
         // Not here: what waits may end as well, and would call this again from within.
@@ -436,9 +436,8 @@ impl PeerActor {
                 self.sample_wire();
                 let Some(sending) = self.sending.get_mut(&envelope) else { return };
                 let Content::Whole(whole) = &sending.content else { return };
-                let ours = receipt.core == EnvelopeCore::hash_of(&whole.row.core);
                 let stated = receipt.verdict;
-                let verdict = if ours { stated } else { Verdict::Conflict };
+                let verdict = stated_about(EnvelopeCore::hash_of(&whole.row.core), &receipt);
                 if matches!(verdict, Verdict::Held(_)) {
                     sending.progress.durable_bytes = whole.core.counts.sealed_bytes;
                 }
@@ -462,14 +461,13 @@ impl PeerActor {
         envelope: EnvelopeId,
         bytes: Vec<u8>,
         receipt: Receipt,
-    ) -> Result<Settled, MailError> {
+    ) -> Result<Late, MailError> {
         let row = self.context.mailroom.envelope(&envelope)?;
-        let ours = receipt.core == EnvelopeCore::hash_of(&row.core);
-        let verdict = if ours { receipt.verdict } else { Verdict::Conflict };
+        let verdict = stated_about(EnvelopeCore::hash_of(&row.core), &receipt);
         let kept = Kept { receipt: Some((bytes, receipt)), steps: Vec::new() };
         self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), kept).await;
         // What could not be kept is told again.
-        if self.is_settled(&envelope) { Ok(Settled::Held) } else { Err(MailError::Missing) }
+        if self.is_settled(&envelope) { Ok(Late::Held) } else { Err(MailError::Missing) }
     }
 
     async fn do_for_sending(&mut self, envelope: EnvelopeId, event: Event) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pakt_protocol::agreement::CLOSED_AGAIN;
 use pakt_protocol::hello::Hello;
 use pakt_protocol::ids::{AgreementId, EnvelopeId};
 use pakt_protocol::machine::Output;
@@ -12,11 +13,10 @@ use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::policy::{self, Footing, OfferView};
 use pakt_protocol::record::Signed;
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::session::{self, Event, Input, Opening, Session};
+use pakt_protocol::session::{Event, Input, Opening, Session};
 use pakt_protocol::time::Time;
 
 use super::lanes::BRIEF;
-use super::settling::SETTLE_AGAIN;
 use super::{PeerActor, Timer, now};
 use crate::ambient;
 use crate::book::{Agreement, BookError, Standing};
@@ -115,20 +115,15 @@ impl PeerActor {
     }
 
     async fn opening(&self, agreement: &Agreement, version: u32, dialer: bool) -> Opening {
-        let standing = match agreement.standing {
-            Standing::Proposed => session::Standing::Awaiting,
-            Standing::Active if agreement.awaits_renewal(now()) => session::Standing::Renewing,
-            Standing::Active => session::Standing::Active,
-            Standing::Ended => session::Standing::Ending,
-        };
+        let view = agreement.view();
         Opening {
-            standing,
+            standing: view.at_session(now()),
             contact: agreement.contact.clone(),
             roster: self.own_roster().await,
             shown: self.shown_at_start(agreement, version),
             in_force: agreement.in_force(now()),
             // Whoever dials after an end has something to settle.
-            settling: standing == session::Standing::Ending && (!dialer || self.is_unsettled()),
+            settling: view.is_settling(now()) && (!dialer || self.is_unsettled()),
         }
     }
 
@@ -168,7 +163,7 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         tracing::info!(agreement = %self.id, peer = %self.entity, why, "offline");
         self.show_offline(why.to_owned());
@@ -275,13 +270,12 @@ impl PeerActor {
         self.suspend_sending().await;
         self.end_terms();
         self.forget_told();
-        self.forget_asked();
+        self.questions.lost();
         self.forget_recalls();
         self.show_offline(why.to_owned());
         self.show_lanes();
-        // Not at once: a counterpart that breaks a rule would be dialled in a circle.
-        let ended = self.agreement().is_some_and(|agreement| agreement.end_confirmed);
-        self.plan_dial(if ended { SETTLE_AGAIN } else { Duration::from_secs(10) });
+        let wait = self.agreement().map(|it| it.view().dials_after_close(now(), || self.is_unsettled()));
+        self.plan_dial(wait.unwrap_or(CLOSED_AGAIN));
     }
 
     pub(super) async fn handle_roster_changed(&mut self) {

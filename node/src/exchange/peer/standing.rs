@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pakt_protocol::agreement::Traffic;
 use pakt_protocol::delivery::{Input as DeliveryInput, Reason};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::{Amend, Amended, Message, Statement, WantStatements};
@@ -134,7 +135,7 @@ impl PeerActor {
         }
         self.follow_agreement().await;
         let is_renewed = self.agreement().is_some_and(|agreement| agreement.footing(now()) != Footing::Expired);
-        if is_renewed && self.live.as_ref().is_some_and(|live| live.machine.is_renewing()) {
+        if is_renewed && self.live.as_ref().is_some_and(|live| live.machine.is_expired()) {
             // What was not heard in this session is said in the next.
             self.close_session("the agreement was renewed").await;
             self.plan_dial(RENEWED_DIAL);
@@ -149,46 +150,35 @@ impl PeerActor {
     /// Stops at once what the agreement no longer allows, lets go on what it allows again.
     pub(super) async fn enforce_terms(&mut self) {
         let Some(agreement) = self.agreement() else { return };
-        let footing = agreement.footing(now());
+        let (view, footing) = (agreement.view(), agreement.footing(now()));
         let before = self.footing.replace(footing);
         let changed = before != Some(footing);
-        if let Some(at) = agreement.next_date(now()).filter(|_| changed || !self.timers.is_set(Timer::Terms)) {
+        if let Some(at) = view.next_date(now()).filter(|_| changed || !self.timers.is_set(Timer::Terms)) {
             self.timers.set(Timer::Terms, at);
         }
         if changed {
             self.tell_session(Input::InForce(footing == Footing::InForce)).await;
         }
-        match footing {
-            Footing::InForce => {}
-            _ if footing.may_return() => {
-                if changed {
-                    self.hold_traffic(footing).await;
-                }
-            }
-            Footing::Expired => {
-                if changed {
+        match view.traffic(now()) {
+            Traffic::Waits(reason) if changed => self.hold_traffic(reason).await,
+            Traffic::Goes | Traffic::Waits(_) => {}
+            Traffic::Stops(reason) => {
+                if changed && footing == Footing::Expired {
                     self.note_expired(&agreement).await;
                 }
-                self.stop_traffic(Reason::AgreementExpired).await;
-                // A session in which nothing but the renewal is said has begun after the end.
-                if self.live.is_some() && (changed || !agreement.awaits_renewal(now())) {
-                    self.close_session("the agreement has expired").await;
-                }
+                self.stop_traffic(reason).await;
             }
-            // A proposal has no traffic to stop.
-            _ if agreement.standing == Standing::Proposed => {}
-            _ => self.stop_traffic(Reason::AgreementEnded).await,
+        }
+        let expired = self.live.as_ref().is_some_and(|live| live.machine.is_expired());
+        if self.live.is_some() && !view.keeps_session(now(), expired) {
+            self.close_session("the agreement has expired").await;
         }
     }
 
     /// No content for now; what is queued waits while its hold time goes on.
-    async fn hold_traffic(&mut self, footing: Footing) {
+    async fn hold_traffic(&mut self, reason: Reason) {
         self.end_content();
         self.suspend_sending().await;
-        let reason = match footing {
-            Footing::NotBegun => Reason::AgreementNotBegun,
-            _ => Reason::AgreementSuspended,
-        };
         let queued: Vec<EnvelopeId> = self.deliveries.keys().copied().collect();
         for envelope in queued {
             self.hold_delivery(envelope, reason).await;

@@ -5,9 +5,10 @@ use pakt_protocol::content::manifest::ManifestKey;
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::record::envelope::CORE_BYTES_MAX;
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict, read};
+use pakt_protocol::settling::Late;
 
 use super::*;
-use crate::mailroom::receipts::{self, Settled};
+use crate::mailroom::receipts;
 use crate::mailroom::rows::Stage;
 use crate::store::tables::OWED;
 
@@ -165,6 +166,36 @@ async fn p30_receipts_are_told_and_asked_for_after_the_agreement_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p30_receipts_are_told_and_asked_for_after_the_agreed_time() {
+    let b = node("Clinic B", "NO:ORGNR:2").await;
+    let mut draft = TermsDraft::standard(ambient::now());
+    draft.valid_until = ambient::now() + Duration::from_secs(8);
+    let (a, b, id) = pair_with(b, draft).await;
+    let envelope = a.send(&id, 1000).await;
+    until("delivered", || a.state(&envelope) == State::Delivered).await;
+    b.owes_nothing().await;
+    let offline = || !a.exchange.peer(&id).online && !b.exchange.peer(&id).online;
+    until("its time is over", || [&a, &b].iter().all(|node| !node.book.get(&id).unwrap().in_force(now()))).await;
+    until("offline", offline).await;
+    let open = a.left_open(&envelope, false).await;
+    until("in doubt", || a.mailroom.envelope(&open).unwrap().delivery.is_unconfirmed()).await;
+    // Somebody reads it only now: the counterpart is dialled for that alone, and asks what it lacks.
+    assert!(b.advance(&a, envelope, Stage::Released).await);
+    until("released", || a.state(&envelope) == State::Released).await;
+    until("settled", || a.state(&open) == State::Refused).await;
+    let row = a.mailroom.envelope(&open).unwrap();
+    assert_eq!((row.delivery.reason, a.verdicts(&open)), (Some(Reason::AgreementExpired), vec![Verdict::NotHeld]));
+    b.owes_nothing().await;
+    until("offline again", offline).await;
+    // No content goes under it.
+    let late = a.send(&id, 1000).await;
+    until("refused", || a.state(&late) == State::Refused).await;
+    assert!(b.mailroom.item(&late.0).is_err());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p4_a_receipt_about_another_core_or_for_another_entity_settles_nothing() {
     let (a, b, id) = pair().await;
     let envelope = a.send(&id, 1000).await;
@@ -175,10 +206,10 @@ async fn p4_a_receipt_about_another_core_or_for_another_entity_settles_nothing()
     let other_core = Receipt { core: pakt_protocol::ids::CoreHash([7; 32]), ..taken.clone() };
     let unknown = Receipt { envelope: EnvelopeId([7; 16]), ..taken.clone() };
     let rows = [
-        (b.entity.id(), other_core, Settled::Foreign),
-        (a.entity.id(), taken.clone(), Settled::Foreign),
-        (b.entity.id(), unknown, Settled::Unknown),
-        (b.entity.id(), taken, Settled::Held),
+        (b.entity.id(), other_core, Late::Foreign),
+        (a.entity.id(), taken.clone(), Late::Foreign),
+        (b.entity.id(), unknown, Late::Unknown),
+        (b.entity.id(), taken, Late::Held),
     ];
     for (from, receipt, expected) in rows {
         assert_ne!(a.state(&envelope), State::Taken);

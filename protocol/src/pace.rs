@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use pakt_protocol::message::Message;
-use pakt_protocol::time::Time;
+use crate::message::Message;
+use crate::time::Time;
 
 /// Records that may come at once: a script that changes hundreds of groups is honest.
 const BURST_MAX: u32 = 256;
@@ -46,14 +46,14 @@ impl Allowance {
 
 /// What is left of a counterpart's allowances.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     records: Allowance,
     never_held: Allowance,
 }
 
 impl Pace {
     /// Full allowances.
-    pub(super) fn new(now: Time) -> Pace {
+    pub fn new(now: Time) -> Pace {
         Pace {
             records: Allowance::full(BURST_MAX, ONE_EVERY, now),
             never_held: Allowance::full(NEVER_HELD_MAX, NEVER_HELD_EVERY, now),
@@ -61,12 +61,12 @@ impl Pace {
     }
 
     /// Whether this message may be taken now.
-    pub(super) fn allows(&mut self, message: &Message, now: Time) -> bool {
+    pub fn allows(&mut self, message: &Message, now: Time) -> bool {
         !is_record(message) || self.records.take(now)
     }
 
     /// Whether an envelope that never came may be settled as such now.
-    pub(super) fn allows_never_held(&mut self, now: Time) -> bool {
+    pub fn allows_never_held(&mut self, now: Time) -> bool {
         self.never_held.take(now)
     }
 }
@@ -105,7 +105,7 @@ fn is_record(message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pakt_protocol::message::{Contact, Heartbeat};
+    use crate::message::{Contact, Heartbeat};
 
     #[test]
     fn records_are_counted_and_time_gives_new_ones() {
