@@ -1,6 +1,7 @@
 //! Small meshes of complete nodes; the large one is run by command.
 
 use super::*;
+use crate::mesh;
 use crate::outcome::{Record, Verdict};
 use crate::records::Records;
 use crate::scenario::{Curve, Kind, Message, Priority, Topology, Traffic};
@@ -67,6 +68,22 @@ fn five_nodes_in_a_ring_deliver_what_they_are_given() {
     assert!(receiver.iter().all(|(_, seen)| **seen == [Record::Delivered, Record::Released]), "{receiver:?}");
     let left = std::fs::read_dir(folder.path()).expect("the folder").count();
     assert_eq!(left, 0, "nothing is left behind");
+}
+
+#[test]
+fn what_becomes_of_scripted_messages_is_the_same_in_both_engines() {
+    let mut scenario = Scenario::new("pair", Topology::Pair {}, Duration::from_secs(3_600));
+    scenario.messages = messages(&scenario, 6);
+    // Content that the real mesh need not cut.
+    scenario.messages.iter_mut().for_each(|message| message.bytes = Some(20_000));
+    let (mut virtually, mut really) = (Records::default(), Records::default());
+    let outcome = mesh::run(&scenario, 7, &mesh::Options::default(), &mut virtually);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.finding);
+    let options = Options { real_time: Duration::from_secs(4), idle: Duration::ZERO, ..Options::default() };
+    let outcome = run(&scenario, 7, &options, &mut really).expect("this machine lets a mesh run");
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.finding);
+    assert_eq!(virtually.sequences.len(), 24, "12 envelopes, each seen by two");
+    assert!(virtually.differences(&really).is_empty(), "{:#?}", virtually.differences(&really));
 }
 
 /// 300 nodes with 34 agreements each (`PAKT_MESH_NODES`, `PAKT_MESH_REACH` to each side), and a working day of them:
