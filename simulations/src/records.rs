@@ -30,9 +30,12 @@ impl Watch for Records {
     fn progress(&mut self, _: Duration) {}
 }
 
+/// An envelope as one node saw it, in the one run and in the other.
+pub type Difference<'a> = ((EnvelopeKey, usize), &'a [Record], &'a [Record]);
+
 impl Records {
     /// The first few envelopes whose sequences differ, with both; empty where the two runs are the same.
-    pub fn differences<'a>(&'a self, other: &'a Records) -> Vec<((EnvelopeKey, usize), &'a [Record], &'a [Record])> {
+    pub fn differences<'a>(&'a self, other: &'a Records) -> Vec<Difference<'a>> {
         let mut keys: Vec<_> = self.sequences.keys().chain(other.sequences.keys()).collect();
         keys.sort_unstable();
         keys.dedup();

@@ -119,7 +119,7 @@ impl Ledger {
     }
 
     /// Up to `count` envelopes to be looked at, with their senders.
-    pub(super) fn to_look_at(&mut self, count: usize) -> Vec<(String, usize)> {
+    pub(super) fn take_due(&mut self, count: usize) -> Vec<(String, usize)> {
         let count = count.min(self.open.len());
         let ids: Vec<String> = self.open.drain(..count).collect();
         ids.into_iter()

@@ -144,7 +144,12 @@ async fn live(
     phases.agreed = Usage::of(mesh.agree(scenario.terms.hold.clamp(HOLD.0, HOLD.1))).await?;
     let (mut missing, online) = (0, mesh.online(options.online));
     phases.online = Usage::of(async { online.await.map(|offline| missing = offline) }).await?;
-    phases.idle = Usage::of(async { Ok(tokio::time::sleep(options.idle).await) }).await?;
+    let nothing = tokio::time::sleep(options.idle);
+    phases.idle = Usage::of(async {
+        nothing.await;
+        Ok(())
+    })
+    .await?;
     let mut events = Events::new(watch, Pace::begin(speed));
     let (mut played, mut failed) = (Played::default(), None);
     let playing = play::play(mesh, &mut events, scenario, (seed, options));

@@ -204,7 +204,7 @@ impl Day<'_, '_> {
 
     /// Looks at envelopes that are under way.
     async fn look(&mut self) -> Result<()> {
-        let wanted = self.played.ledger.to_look_at(LOOKED_AT_MAX);
+        let wanted = self.played.ledger.take_due(LOOKED_AT_MAX);
         let sites = &self.mesh.sites;
         let looking = stream::iter(wanted).map(|(id, from)| async move {
             let Some(node) = sites[from].node() else { return Ok((id, from, None)) };

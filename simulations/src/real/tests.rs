@@ -91,7 +91,6 @@ fn what_becomes_of_scripted_messages_is_the_same_in_both_engines() {
 /// `cargo test --release -p pakt-simulations --lib -- --ignored --nocapture a_mesh_as_large_as_told`
 #[test]
 #[ignore = "takes minutes and gigabytes; run it by command"]
-#[expect(clippy::print_stdout, reason = "a measurement is read by people")]
 fn a_mesh_as_large_as_told() {
     let told =
         |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
