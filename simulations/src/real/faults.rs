@@ -13,6 +13,9 @@ use super::mesh::Mesh;
 use crate::outcome::What;
 use crate::scenario::{Fault, FaultKind, Scenario};
 
+/// So long, in simulated time, a released message waits for somebody.
+pub(super) const TAKE_AFTER: Duration = Duration::from_secs(60);
+
 /// Something that is done at a time.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
@@ -20,6 +23,8 @@ pub(super) enum Act {
     Fault(Box<Fault>),
     /// A node that was stopped starts again.
     StartAgain(Box<Fault>, usize),
+    /// Somebody takes responsibility for what arrived.
+    Take { node: usize, envelope: String },
     /// A sender wants a message back.
     Recall { node: usize, message: String },
 }
@@ -69,6 +74,14 @@ impl Act {
                 mesh.start_again(node).await?;
                 events.now(node, What::Started);
                 events.now(node, What::FaultEnded { fault: *fault });
+                Ok(None)
+            }
+            Act::Take { node, envelope } => {
+                let Some(running) = mesh.sites[node].node() else {
+                    return Ok(Some((TAKE_AFTER, Act::Take { node, envelope })));
+                };
+                // Refused where it was recalled meanwhile, which is no failure.
+                let _ = running.inbox_take(envelope).await;
                 Ok(None)
             }
             Act::Recall { node, message } => {

@@ -40,8 +40,8 @@ impl Tracked {
         self.state.tier() > 0
     }
 
-    /// Whether nothing more is waited for: nobody takes messages here, so `released` is the end.
-    fn is_settled(&self) -> bool {
+    /// Whether its sender knows how it ended, but for whether somebody has taken it.
+    pub(super) fn is_settled(&self) -> bool {
         !matches!(
             self.state,
             EnvelopeState::Queued | EnvelopeState::Offered | EnvelopeState::Transferring | EnvelopeState::Delivered
@@ -131,7 +131,7 @@ impl Ledger {
     pub(super) fn looked_at(&mut self, id: String, shown: Option<&OutboxEnvelope>) -> Vec<(Timestamp, Record)> {
         let Some(tracked) = self.envelopes.get_mut(&id) else { return Vec::new() };
         let records = shown.map(|shown| tracked.update(shown)).unwrap_or_default();
-        if !tracked.is_settled() {
+        if !tracked.is_settled() || tracked.state == EnvelopeState::Released {
             self.open.push_back(id);
         }
         records

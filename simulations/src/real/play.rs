@@ -18,7 +18,7 @@ use super::Options;
 use super::content::Content;
 use super::events::Events;
 use super::faults::{self, Act};
-use super::ledger::{Ledger, Message};
+use super::ledger::{Ledger, Message, Tracked};
 use super::measure::Memory;
 use super::mesh::{Mesh, index_of};
 use crate::outcome::{FRAMES_MAX, Frame, LinkState, Record, Sample, What};
@@ -128,7 +128,7 @@ impl Day<'_, '_> {
                     let open = self.played.ledger.open().next().is_some();
                     let deadline = idle.then(|| *deadline.get_or_insert_with(|| Instant::now() + self.options.settle));
                     if idle && !open || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        self.played.settled = !open;
+                        self.played.settled = self.played.ledger.open().all(Tracked::is_settled);
                         break;
                     }
                 }
@@ -215,7 +215,12 @@ impl Day<'_, '_> {
         for answer in looked {
             let (id, from, shown) = answer?;
             let key = self.played.ledger.envelopes.get(&id).map(|one| (one.message.number, from, one.to));
-            for record in self.played.ledger.looked_at(id, shown.as_ref()) {
+            let records = self.played.ledger.looked_at(id.clone(), shown.as_ref());
+            if let Some((_, _, to)) = key.filter(|_| records.iter().any(|(_, record)| *record == Record::Released)) {
+                let at = self.events.pace.now() + faults::TAKE_AFTER;
+                self.schedule(at, Act::Take { node: to, envelope: id });
+            }
+            for record in records {
                 key.into_iter().for_each(|key| self.events.record(from, key, record.clone()));
             }
         }

@@ -110,7 +110,7 @@ fn finding(day: &Day, at: Duration) -> Option<Finding> {
         return Some(of_all(OFFLINE, format!("{} agreements were not online in time", day.missing)));
     }
     (!day.played.settled).then(|| {
-        let open = day.played.ledger.open().count();
+        let open = day.played.ledger.open().filter(|one| !one.is_settled()).count();
         of_all(UNSETTLED, format!("{open} envelopes had no final state in time"))
     })
 }
