@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
 use pakt_node::api::types::{self, NewMessage, Sent, ServiceError};
 use pakt_node::service::Node;
 use tokio::task::JoinSet;
@@ -188,9 +189,8 @@ impl Day<'_, '_> {
         }
         for envelope in &sent.envelopes {
             let Some(to) = index_of(&envelope.name) else { continue };
-            for record in self.played.ledger.add(&message, to, envelope) {
-                self.events.record(from, (number, from, to), record);
-            }
+            let records = self.played.ledger.add(&message, to, envelope);
+            self.note(&envelope.id, (number, from, to), records);
         }
     }
 
@@ -216,16 +216,23 @@ impl Day<'_, '_> {
             let (id, from, shown) = answer?;
             let key = self.played.ledger.envelopes.get(&id).map(|one| (one.message.number, from, one.to));
             let records = self.played.ledger.looked_at(id.clone(), shown.as_ref());
-            if let Some((_, _, to)) = key.filter(|_| records.iter().any(|(_, record)| *record == Record::Released)) {
-                let at = self.events.pace.now() + faults::TAKE_AFTER;
-                self.schedule(at, Act::Take { node: to, envelope: id });
-            }
-            for record in records {
-                key.into_iter().for_each(|key| self.events.record(from, key, record.clone()));
+            if let Some(key) = key {
+                self.note(&id, key, records);
             }
         }
         self.events.progress();
         Ok(())
+    }
+
+    /// Tells what is new of an envelope; what was released will be taken.
+    fn note(&mut self, id: &str, key: (u64, usize, usize), records: Vec<(Timestamp, Record)>) {
+        if records.iter().any(|(_, record)| *record == Record::Released) {
+            let at = self.events.pace.now() + faults::TAKE_AFTER;
+            self.schedule(at, Act::Take { node: key.2, envelope: id.to_owned() });
+        }
+        for record in records {
+            self.events.record(key.1, key, record);
+        }
     }
 
     async fn sample(&mut self) -> Result<()> {
