@@ -9,6 +9,9 @@
 //! the time that it takes. So latencies are real ones, and timers of the node (retries, hold times) run in real time. Lines of the
 //! scenario have no part in it. Whatever is otherwise than the scenario says is said in `Outcome::found`.
 //!
+//! Measured with 300 nodes of 34 agreements each (5,100 in all) and the studies of a day, on 2 busy cores: all agreements online after
+//! 10 minutes, 48 ms of processor time each; 4.9 MB of memory and 0.06 % of a processor per idle node; 2.8 GB at the peak.
+//!
 //! **Invariant:** keys and ids are drawn by the nodes themselves, so that the event hash of two runs differs; the submissions are
 //! the same for the same seed.
 //! **Invariant:** whatever happens, also on an error or Ctrl-C, the nodes are stopped and the folder is removed.
