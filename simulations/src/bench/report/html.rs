@@ -1,9 +1,9 @@
 //! The report as one page that needs nothing else: style and plots are inside.
 
-use super::plot::{self, escaped, seconds_text};
+use super::plot::{self, seconds_text};
 use super::{CaseReport, Curve, MemoryPeaks, Report, Row, Target, megabytes};
-
-const STYLE: &str = include_str!("page.css");
+use crate::report::page::whole;
+use crate::report::svg::{count_text, escaped};
 
 /// The page.
 pub(super) fn page(report: &Report) -> String {
@@ -18,13 +18,8 @@ pub(super) fn page(report: &Report) -> String {
         body += &growth(curve);
     }
     let versions = report.versions().into_iter().map(escaped).collect::<Vec<_>>().join("<br>");
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>Pakt bench, {at}</title><style>{STYLE}</style></head><body>{body}\
-         <section><h2>Programs</h2><footer>{versions}</footer></section></body></html>\n",
-        at = escaped(&report.at),
-    )
+    body += &format!("<section><h2>Programs</h2><footer>{versions}</footer></section>");
+    whole(&format!("Pakt bench, {}", report.at), &body)
 }
 
 fn head(report: &Report) -> String {
@@ -147,7 +142,7 @@ fn growth(curve: &Curve) -> String {
             };
             format!(
                 "<tr><td>{}</td><td>{}</td><td>{rate}</td><td>{}</td></tr>",
-                plot::count_text(point.at),
+                count_text(point.at),
                 seconds_text(point.seconds),
                 point.memory.map(memory_text).unwrap_or_default()
             )

@@ -1,0 +1,145 @@
+//! Whole runs: that honest nodes pass, that broken ones do not, that a seed says it all.
+
+use std::time::Duration;
+
+use super::{Options, run};
+use crate::outcome::{Outcome, Verdict};
+use crate::scenario::{Fault, FaultKind, Kind, Scenario, Topology, Traffic};
+
+const HOUR: u64 = 3_600;
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours * HOUR)
+}
+
+fn letters(per_node_and_hour: f64) -> Traffic {
+    Traffic {
+        kind: Kind::Letter,
+        per_node_and_hour,
+        curve: Default::default(),
+        bytes: None,
+        priority: None,
+        recipients: 1,
+        recall_percent: 5.0,
+    }
+}
+
+fn pair(lasts: u64) -> Scenario {
+    let mut scenario = Scenario::new("pair", Topology::Pair {}, hours(lasts));
+    scenario.traffic = vec![letters(6.0), Traffic { kind: Kind::Ct, ..letters(0.2) }];
+    scenario
+}
+
+fn passes(scenario: &Scenario, seed: u64) -> Outcome {
+    let outcome = run(scenario, seed, &Options::default(), &mut ());
+    assert_eq!(outcome.verdict, Verdict::Pass, "{} seed {seed}: {:?}", scenario.name, outcome.finding);
+    outcome
+}
+
+#[test]
+fn a_pair_delivers() {
+    let outcome = passes(&pair(24), 1);
+    let messages = outcome.messages;
+    assert!(messages.submitted > 200, "{messages:?}");
+    assert_eq!(messages.delivered + messages.recalled, messages.submitted, "{messages:?}");
+    println!("{} events in {:?}", outcome.events, outcome.wall);
+}
+
+fn mesh_of(nodes: usize, lasts: u64) -> Scenario {
+    let links = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b)));
+    let links = links.filter(|(a, b)| (a + b) % 3 != 0 || a + 1 == *b).collect();
+    let mut scenario = Scenario::new("mesh", Topology::Links { nodes, links }, hours(lasts));
+    scenario.traffic = vec![letters(2.0), Traffic { kind: Kind::Mr, ..letters(0.2) }];
+    scenario.traffic[0].recipients = 2;
+    scenario
+}
+
+fn with_faults(faults: &[(u64, Option<u64>, FaultKind)]) -> Scenario {
+    let mut scenario = mesh_of(4, 12);
+    let fault = |(at, lasts, what): &(u64, Option<u64>, FaultKind)| Fault {
+        at: Duration::from_secs(*at * 60),
+        for_: lasts.map(|lasts| Duration::from_secs(lasts * 60)),
+        what: what.clone(),
+    };
+    scenario.faults = faults.iter().map(fault).collect();
+    scenario
+}
+
+#[test]
+fn each_fault_alone() {
+    use FaultKind::*;
+    let delay = Duration::from_secs(1);
+    let bad = |reorder_percent, duplicate_percent, loss_percent| Line {
+        a: 0,
+        b: 1,
+        loss_percent,
+        delay,
+        reorder_percent,
+        duplicate_percent,
+    };
+    let crash = |lose_unsynced, at_persist| Crash { node: 1, lose_unsynced, torn: lose_unsynced, at_persist };
+    let rows: Vec<Vec<(u64, Option<u64>, FaultKind)>> = vec![
+        vec![(60, Some(120), bad(0.0, 0.0, 30.0))],
+        vec![(60, Some(120), bad(5.0, 0.0, 0.0))],
+        vec![(60, Some(120), bad(0.0, 5.0, 0.0))],
+        vec![(60, Some(30), Partition { a: 0, b: 1, one_way: false }), (200, Some(30), Partition { a: 1, b: 0, one_way: true })],
+        vec![(60, Some(30), Isolate { node: 1 })],
+        vec![(60, Some(90), Clog { node: 1 })],
+        vec![(60, Some(5), crash(false, None)), (120, Some(5), crash(true, None))],
+        (1..20).map(|n| (20 * n, Some(1), crash(n % 2 == 0, Some(n)))).collect(),
+        vec![(200, Some(10), Restore { node: 1, backup_age: hours(1) })],
+        vec![(60, Some(90), DiskFull { node: 1 })],
+        vec![(60, None, ClockStep { node: 1, seconds: 7_200 }), (90, Some(1), crash(false, None))],
+        vec![(60, Some(300), ClockSkew { node: 1, ppm: 50_000 })],
+        vec![(60, Some(60), Suspend { a: 0, b: 1 })],
+        vec![(60, None, Suspend { a: 0, b: 1 }), (180, None, Resume { a: 0, b: 1 })],
+        vec![(60, None, End { a: 0, b: 1 })],
+        vec![(60, None, Expire { a: 0, b: 1 })],
+        vec![(60, None, RotateKeys { node: 1 }), (61, None, RotateKeys { node: 0 })],
+    ];
+    let mut failed = Vec::new();
+    for (row, faults) in rows.iter().enumerate() {
+        for seed in 0..4 {
+            let scenario = with_faults(faults);
+            let outcome = run(&scenario, seed, &Options::default(), &mut ());
+            if outcome.verdict != Verdict::Pass {
+                failed.push(format!("{:?} row {row} seed {seed}: {:?} {:?}", outcome.verdict, faults[0].2, outcome.finding));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn weather(seed: u64) -> Scenario {
+    use crate::scenario::FaultName::*;
+    let mut scenario = mesh_of(3 + (seed % 6) as usize, 72);
+    scenario.name = "weather".to_owned();
+    scenario.traffic = vec![letters(0.4), Traffic { kind: Kind::Mr, ..letters(0.05) }];
+    scenario.traffic[0].recipients = 2;
+    let kinds = vec![
+        Line, Partition, Isolate, Clog, Crash, Crash, Crash, Restore, DiskFull, ClockStep, ClockSkew, Suspend, End, RotateKeys,
+    ];
+    let mean_between = Duration::from_secs(HOUR);
+    scenario.random_faults = Some(crate::scenario::RandomFaults { kinds, mean_between, until: hours(72) });
+    scenario
+}
+
+#[test]
+fn twenty_seeds_of_bad_weather() {
+    let seeds: Vec<u64> = match std::env::var("PAKT_SEEDS") {
+        Ok(text) => {
+            let (from, to) = text.split_once("..").expect("A..B");
+            (from.parse().expect("A")..to.parse().expect("B")).collect()
+        }
+        Err(_) => (0..20).collect(),
+    };
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let outcome = run(&weather(seed), seed, &Options::default(), &mut ());
+        println!("seed {seed}: {:?} {} events {} messages in {:?}", outcome.verdict, outcome.events, outcome.messages.submitted, outcome.wall);
+        if outcome.verdict != Verdict::Pass {
+            failed.push(format!("{:?} seed {seed}: {:?}", outcome.verdict, outcome.finding));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

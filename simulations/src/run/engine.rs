@@ -1,0 +1,66 @@
+//! The two engines behind one call.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use anyhow::Result;
+
+use super::options::EngineName;
+use crate::mesh;
+use crate::outcome::{Outcome, Watch};
+use crate::real;
+use crate::scenario::Scenario;
+
+/// How a run ended.
+pub(super) enum Ran {
+    /// With a verdict.
+    Finished(Box<Outcome>),
+    /// Not at all: the simulation itself fell over.
+    Panicked(String),
+}
+
+/// What a run is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) engine: EngineName,
+    pub(super) scenario: &'a Scenario,
+    /// Whether every frame and every commit is an event of its own; the event hash is the same.
+    pub(super) details: bool,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// If the engine cannot run such a scenario.
+pub(super) fn execute(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Ran> {
+    // Nothing is used afterwards that a panic may have left half done: `watch` only counts and writes.
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| match wanted.engine {
+        EngineName::Virtual => Ok(virtually(wanted, seed, watch)),
+        EngineName::Real => really(wanted, seed, watch),
+    }));
+    match ran {
+        Ok(outcome) => Ok(Ran::Finished(Box::new(outcome?))),
+        Err(panic) => Ok(Ran::Panicked(words(panic.as_ref()))),
+    }
+}
+
+fn virtually(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Outcome {
+    let options = mesh::Options { details: wanted.details, ..mesh::Options::default() };
+    mesh::run(wanted.scenario, seed, &options, watch)
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no words").into()
+}
+
+fn really(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Outcome> {
+    real::run(wanted.scenario, seed, &real::Options::default(), watch)
+}
+
+/// The smallest schedule that breaks the same rule as `outcome`; none where the engine cannot look for one.
+///
+/// # Errors
+/// If the engine cannot run the scenario again.
+pub(super) fn shrink(_: EngineName, _: &Scenario, _: &Outcome) -> Result<Option<Scenario>> {
+    Ok(None)
+}
