@@ -25,6 +25,8 @@ pub mod bench;
 pub mod link;
 pub mod mesh;
 pub mod outcome;
+pub mod real;
+pub mod records;
 pub mod report;
 pub mod run;
 pub mod scenario;

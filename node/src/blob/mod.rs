@@ -102,6 +102,20 @@ impl From<DiskError> for BlobError {
     }
 }
 
+/// The threads that make objects durable; clones share them.
+#[derive(Clone)]
+pub struct Writers(Arc<Pool>);
+
+impl Writers {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start() -> Result<Writers, BlobError> {
+        Ok(Writers(Arc::new(Pool::start(WRITERS)?)))
+    }
+}
+
 /// All sealed objects; clones share them.
 #[derive(Clone)]
 pub struct Blobs {
@@ -112,7 +126,7 @@ struct Inner {
     store: Store,
     files: Arc<Files>,
     busy: Arc<Busy>,
-    pool: Pool,
+    pool: Arc<Pool>,
     wake: SyncSender<()>,
     cleaner: Mutex<Option<JoinHandle<()>>>,
     warm: Warm,
@@ -131,20 +145,33 @@ impl Blobs {
     /// # Errors
     /// When the disk fails.
     pub fn open(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
-        Blobs::open_with(store, disk, dir, WRITERS, true)
+        Blobs::open_sharing(store, disk, dir, &Writers::start()?)
+    }
+
+    /// As [`Blobs::open`], with threads that other nodes of this process write with too.
+    ///
+    /// # Errors
+    /// As [`Blobs::open`].
+    pub fn open_sharing(
+        store: Store,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        Writers(pool): &Writers,
+    ) -> Result<Blobs, BlobError> {
+        Blobs::open_with(store, disk, dir, pool.clone(), true)
     }
 
     /// With one writer and no thread in the background, so that the same calls reach the disk in the same order.
     #[cfg(test)]
     pub(crate) fn open_for_tests(store: Store, disk: Arc<dyn Disk>, dir: &Path) -> Result<Blobs, BlobError> {
-        Blobs::open_with(store, disk, dir, 1, false)
+        Blobs::open_with(store, disk, dir, Arc::new(Pool::start(1)?), false)
     }
 
     fn open_with(
         store: Store,
         disk: Arc<dyn Disk>,
         dir: &Path,
-        writers: usize,
+        pool: Arc<Pool>,
         background: bool,
     ) -> Result<Blobs, BlobError> {
         let files = Arc::new(Files::open(disk, dir)?);
@@ -154,7 +181,7 @@ impl Blobs {
             store,
             files,
             busy: Arc::default(),
-            pool: Pool::start(writers)?,
+            pool,
             wake,
             cleaner: Mutex::default(),
             warm: Warm::default(),
@@ -310,6 +337,11 @@ impl Blobs {
     /// Keeps a few of the objects that were just written in memory, until newer ones come: they will be asked for soon.
     pub fn keep_warm(&self, origin: EntityId, objects: &[(ObjectId, Bytes)]) {
         self.inner.warm.put(origin, objects);
+    }
+
+    /// Lets go of objects in memory that came in before this was called last; the files stay.
+    pub fn cool(&self) {
+        self.inner.warm.cool();
     }
 
     /// As [`Blobs::read`], and compares the hash of the bytes with the id.

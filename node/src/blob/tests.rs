@@ -15,7 +15,14 @@ const TWO: Owner = [2; 16];
 
 fn open(disk: &Arc<FaultDisk>) -> (Store, Blobs) {
     let store = Store::open(disk.clone(), Path::new("/data/pakt.redb"), StoreKey::from_bytes([7; 32])).unwrap();
-    let blobs = Blobs::open_with(store.clone(), disk.clone(), Path::new("/data/chunks"), 2, false).unwrap();
+    let blobs = Blobs::open_with(
+        store.clone(),
+        disk.clone(),
+        Path::new("/data/chunks"),
+        Arc::new(Pool::start(2).unwrap()),
+        false,
+    )
+    .unwrap();
     (store, blobs)
 }
 

@@ -38,6 +38,11 @@ impl Buffers {
         };
         Buffer { length: length.min(bytes.len()), bytes, home: self.clone() }
     }
+
+    /// Gives free buffers back to the system; those in use come back as they are done.
+    pub(super) fn cool(&self) {
+        *lock(&self.free) = Vec::new();
+    }
 }
 
 impl Buffer {
@@ -91,5 +96,7 @@ mod tests {
         assert_eq!(many[0].as_ref().len(), OBJECT_BYTES_MAX);
         drop(many);
         assert_eq!(lock(&buffers.free).len(), KEPT_MAX);
+        buffers.cool();
+        assert!(lock(&buffers.free).is_empty());
     }
 }

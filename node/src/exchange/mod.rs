@@ -454,6 +454,11 @@ impl Exchange {
         all
     }
 
+    /// Gives memory back that content needed and nothing uses now.
+    pub fn cool(&self) {
+        self.inner.context.buffers.cool();
+    }
+
     /// Ends every session and waits until all actors have stopped.
     pub async fn shutdown(&self) {
         self.inner.context.stop.cancel();

@@ -5,7 +5,7 @@
 //!
 //! | file | what it answers |
 //! |---|---|
-//! | `start`, `running` | how a node comes up, what it does by itself, how it stops |
+//! | `start`, `ground`, `running` | how a node comes up, what it stands on, what it does by itself, how it stops |
 //! | `agreements`, `peers`, `groups` | with whom, reachable or not, what is shown to them |
 //! | `addresses` | where this node can be dialled |
 //! | `directory`, `introductions` | who is listed at a steward, and what comes and goes through introducers |
@@ -30,6 +30,7 @@ mod drafts;
 mod earlier;
 mod entries;
 pub(crate) mod errors;
+mod ground;
 mod groups;
 mod health;
 mod ids;
@@ -77,11 +78,12 @@ use crate::release::Release;
 use drafts::Drafts;
 
 pub(crate) use backup::summary_view;
+pub use ground::Shared;
 pub use log::verify_log;
 #[cfg(test)]
 pub(crate) use start::put_right;
 pub(crate) use start::{CHUNKS_NAME, SLOTS_NAME};
-pub use start::{STORE_NAME, start};
+pub use start::{STORE_NAME, start, start_in_memory};
 pub(crate) use status::{peer_id, root_place};
 
 /// What a call of the API gets.

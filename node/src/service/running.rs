@@ -51,6 +51,8 @@ const ENDS_WARNED_EVERY: Duration = Duration::from_secs(86_400);
 const INTRODUCTIONS_TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// How often is looked whether known content must make room, or cannot be found again.
 const KNOWN_UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often memory is given back that content needed.
+const COOL_EVERY: Duration = Duration::from_secs(30);
 /// How often is looked whether what is under way has moved, while somebody watches.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
@@ -97,6 +99,7 @@ impl Running {
         let tell = mailroom.clone();
         let looking = tokio::spawn(audit::keep::keep(log.clone(), self.stop.clone(), move || tell.changed()));
         let feeding = self.syslog.clone().map(|socket| tokio::spawn(audit::feed::feed(log, socket, self.stop.clone())));
+        let cooling = tokio::spawn(cool(mailroom.clone(), self.exchange.clone(), self.stop.clone()));
         let warning = tokio::spawn(warn_of_ends(self.book.clone(), self.stop.clone()));
         let old_keys = std::mem::take(&mut self.old_keys);
         let erasing = tokio::spawn(erase_keys(mailroom.clone(), self.book.clone(), old_keys, self.stop.clone()));
@@ -113,6 +116,7 @@ impl Running {
             ("retention", purging),
             ("ledger", naming),
             ("ends", warning),
+            ("memory", cooling),
             ("keys", erasing),
             ("watching", watching),
             ("epochs", epochs),
@@ -252,6 +256,20 @@ async fn keep_ledger(ledger: Option<Ledger>, mailroom: Mailroom, stop: Cancellat
             changed = changes.changed(), if !failed => if changed.is_err() { return },
             _ = ticks.tick() => {}
         }
+    }
+}
+
+/// Gives memory back that content needed: a quiet node holds none of it.
+async fn cool(mailroom: Mailroom, exchange: Exchange, stop: CancellationToken) {
+    let mut ticks = interval(COOL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        mailroom.blobs.cool();
+        exchange.cool();
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::drafts::Drafts;
+use super::ground::{Ground, Shared};
 use super::leftovers::release_orphans;
 use super::running::{Running, watch_changes};
 use super::{Answer, Inner, Node, blocking};
@@ -31,7 +32,7 @@ use crate::backup::ledger::Ledger;
 use crate::blob::Blobs;
 use crate::book::Book;
 use crate::config::{CONFIG_NAME, Config};
-use crate::content::{ContentPool, KnownContent};
+use crate::content::KnownContent;
 use crate::controls::Controls;
 use crate::directory::Directory;
 use crate::disk::RealDisk;
@@ -84,21 +85,45 @@ pub async fn start(
     (keystore, keyring): (Keystore, Keyring),
     shutdown: CancellationToken,
 ) -> anyhow::Result<Node> {
+    start_on(Ground::Own, config, (keystore, keyring), shutdown).await
+}
+
+/// Starts a node among others of this process: it is dialled at `memory:PORT`, which its configuration advertises. For
+/// simulated meshes and tests; `pakt` has no way to it.
+///
+/// # Errors
+/// What is wrong with the data directory or the keys, or that the port is taken.
+pub async fn start_in_memory(
+    config: Config,
+    keys: (Keystore, Keyring),
+    (port, shared): (u64, Shared),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
+    start_on(Ground::Mesh(port, shared), config, keys, shutdown).await
+}
+
+async fn start_on(
+    ground: Ground,
+    config: Config,
+    (keystore, keyring): (Keystore, Keyring),
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
     let unprotected = setup::is_unprotected(&config)?;
     let listen = config.listen_address()?;
     let dial_rules = SharedRules::from(dial_rules(&config, listen)?);
     let addresses = card_addresses(&config)?;
     let seed = *keystore.transport.seed();
-    let opening = config.clone();
-    let opened = blocking(move || open(&opening, keystore, addresses)).await?;
-    let started = bring_up(config, opened, (seed, listen, dial_rules), (unprotected, keyring), shutdown).await;
+    let opening = (config.clone(), ground.clone());
+    let opened = blocking(move || open(&opening.0, &opening.1, keystore, addresses)).await?;
+    let network = (ground, seed, listen, dial_rules);
+    let started = bring_up(config, opened, network, (unprotected, keyring), shutdown).await;
     started.map_err(|(store, error)| {
         store.close();
         error
     })
 }
 
-type Network = ([u8; 32], Option<SocketAddr>, SharedRules);
+type Network = (Ground, [u8; 32], Option<SocketAddr>, SharedRules);
 
 async fn bring_up(
     config: Config,
@@ -110,9 +135,9 @@ async fn bring_up(
     let Opened { store, blobs, known, slots, entity, book, mailroom, directory, introductions, clock_jump } = opened;
     let fail = |error: anyhow::Error| (store.clone(), error);
     let (card, old_keys) = settle(&config, (&store, &entity), &book, &mailroom).await.map_err(fail)?;
-    let pool = ContentPool::start().context("cannot start the threads for content").map_err(fail)?;
-    let release = checks(&config, &mailroom, &entity).await.map_err(fail)?;
-    let dial_rules = network.2.clone();
+    let (ground, dial_rules) = (network.0.clone(), network.3.clone());
+    let pool = ground.content_pool().context("cannot start the threads for content").map_err(fail)?;
+    let release = checks(&config, &ground, &mailroom, &entity).await.map_err(fail)?;
     let controls = Controls::of_this_node(&mailroom.store, release.scanner().cloned());
     let connecting = connect(&config, network, controls, &entity, (&book, &mailroom), (&directory, &introductions));
     let (net, exchange) = connecting.await.map_err(fail)?;
@@ -186,13 +211,13 @@ async fn settle(
 }
 
 /// The check of what arrives, with the scanner that the operator set.
-async fn checks(config: &Config, mailroom: &Mailroom, entity: &Entity) -> anyhow::Result<Release> {
+async fn checks(config: &Config, ground: &Ground, mailroom: &Mailroom, entity: &Entity) -> anyhow::Result<Release> {
     let scanner = Scanner::of(&config.scan);
     if let Some(scanner) = &scanner {
         // What is attested at the first contact is what is so, if the scanner answers at once.
         let _ = tokio::time::timeout(SCANNER_FIRST, scanner.test()).await;
     }
-    let pool = ContentPool::start_low().context("cannot start the thread for checks")?;
+    let pool = ground.check_pool().context("cannot start the thread for checks")?;
     let (mailroom, entity) = (mailroom.clone(), entity.clone());
     Ok(Release::new(release::Parts { mailroom, entity, scanner, scan_all: config.scan.all, pool }))
 }
@@ -200,7 +225,7 @@ async fn checks(config: &Config, mailroom: &Mailroom, entity: &Entity) -> anyhow
 /// Listens, and dials from here on.
 async fn connect(
     config: &Config,
-    (seed, listen, dial_rules): Network,
+    (ground, seed, listen, dial_rules): Network,
     controls: Controls,
     entity: &Entity,
     (book, mailroom): (&Book, &Mailroom),
@@ -209,7 +234,7 @@ async fn connect(
     let settings = Settings { bulk_lanes: config.bulk_lanes, line: config.line.clone(), relay: config.relay.clone() };
     let net_config = NetConfig { listen, proxy: config.dial_proxy()?, dial_rules, ..NetConfig::new(seed) };
     let keeper = Arc::new(Keeper::new(book.clone(), entity.clone()));
-    let (net, lanes) = Net::start(net_config, keeper).await?;
+    let (net, lanes) = ground.net(net_config, keeper).await?;
     let exchange = Exchange::start(Parts {
         entity: entity.clone(),
         book: book.clone(),
@@ -225,20 +250,20 @@ async fn connect(
 }
 
 /// Opens what lies on disk; blocks. The store locks the directory first.
-fn open(config: &Config, keystore: Keystore, addresses: Vec<Address>) -> Answer<Opened> {
+fn open(config: &Config, ground: &Ground, keystore: Keystore, addresses: Vec<Address>) -> Answer<Opened> {
     let keys = config.dir.join(setup::KEYS_NAME);
     refuse_open_key_files(&keys)?;
     let disk = RealDisk::shared();
     let store_key = StoreKey::from_bytes(*keystore.store.as_bytes());
     let entity = Entity::new(keystore, config.name.clone(), config.number.clone())?;
-    let store = Store::open(disk.clone(), &config.dir.join(STORE_NAME), store_key)?;
+    let store = Store::open_caching(disk.clone(), &config.dir.join(STORE_NAME), store_key, ground.cache_bytes())?;
     let clock_jump = clock::settle(&store)?;
     if let Some(seconds) = clock_jump {
         tracing::warn!(seconds, "the clock jumped since the last run; what waits keeps the time it had left");
     }
     backup::after::settle(&store, &entity)?;
     let slots = Slots::open(store.clone(), disk.clone(), &keys.join(SLOTS_NAME))?;
-    let blobs = Blobs::open(store.clone(), disk, &config.dir.join(CHUNKS_NAME))?;
+    let blobs = Blobs::open_sharing(store.clone(), disk, &config.dir.join(CHUNKS_NAME), &ground.writers()?)?;
     let known = KnownContent::open(store.clone(), blobs.clone(), entity.id(), config.known_content_bytes())?;
     let book = Book::open(store.clone(), slots.clone(), entity.clone(), addresses)?;
     let mailroom = Mailroom::new(store.clone(), blobs.clone(), slots.clone());

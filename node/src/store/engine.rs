@@ -29,7 +29,7 @@ use super::{ReadTx, StoreError, WriteTx};
 use crate::disk::{self, Disk, DiskLock};
 
 /// Memory for redb's pages; its own default of 1 GiB is not for a node beside other programs.
-const CACHE_BYTES: usize = 16 << 20;
+pub(crate) const CACHE_BYTES: usize = 16 << 20;
 /// With less space than this a full store tries only now and then, because each try opens the file anew.
 const RETRY_FREE_BYTES: u64 = 256 << 10;
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
@@ -48,6 +48,7 @@ pub(super) struct Engine {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     key: Arc<StoreKey>,
+    cache_bytes: usize,
     state: Mutex<State>,
     /// The number of the next commit.
     commits: AtomicU64,
@@ -59,10 +60,10 @@ fn folder(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-fn open_database(backend: impl redb::StorageBackend) -> Result<Database, StoreError> {
+fn open_database(backend: impl redb::StorageBackend, cache_bytes: usize) -> Result<Database, StoreError> {
     guarded(|| {
         let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
         builder.create_with_backend(backend).map_err(redb::Error::from)
     })
 }
@@ -92,6 +93,7 @@ impl Engine {
         disk: Arc<dyn Disk>,
         path: &Path,
         key: StoreKey,
+        cache_bytes: usize,
         migrations: &[Migration],
     ) -> Result<Engine, StoreError> {
         disk.create_dir_all(folder(path))?;
@@ -100,6 +102,7 @@ impl Engine {
             disk,
             path: path.to_owned(),
             key: Arc::new(key),
+            cache_bytes,
             state: Mutex::new(State::Closed),
             commits: AtomicU64::new(1),
             failed: watch::channel(false).0,
@@ -128,7 +131,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         let file = self.disk.create(&temporary)?;
-        let database = open_database(Backend(Checked::over(file.clone())))?;
+        let database = open_database(Backend(Checked::over(file.clone())), self.cache_bytes)?;
         prepare(&database, &self.key, migrations)?;
         guarded(|| database.close().map_err(redb::Error::from))?;
         file.sync()?;
@@ -137,7 +140,7 @@ impl Engine {
     }
 
     fn open_whole(&self) -> Result<Database, StoreError> {
-        open_database(Backend(Checked::over(self.disk.open(&self.path)?)))
+        open_database(Backend(Checked::over(self.disk.open(&self.path)?)), self.cache_bytes)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,7 +225,7 @@ impl Engine {
         let file = self.disk.open(&self.path)?;
         // What is read from here on is durable, also the last commit, if it is in.
         file.sync()?;
-        open_database(Overlay::new(Checked::over(file))?)
+        open_database(Overlay::new(Checked::over(file))?, self.cache_bytes)
     }
 
     /// Opens the file for writing again. Readers of the overlay must be gone first: pages that they still read would be

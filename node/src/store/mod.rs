@@ -26,6 +26,7 @@ mod tests;
 mod tx;
 mod writer;
 
+pub(crate) use engine::CACHE_BYTES;
 pub use error::StoreError;
 pub use key::Key;
 #[cfg(test)]

@@ -11,8 +11,10 @@ use std::thread::JoinHandle;
 use pakt_keys::store_seal::StoreKey;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::Engine;
-use super::migrate::{MIGRATIONS, Migration};
+use super::engine::{CACHE_BYTES, Engine};
+use super::migrate::MIGRATIONS;
+#[cfg(test)]
+use super::migrate::Migration;
 use super::{ReadTx, StoreError, WriteTx};
 use crate::disk::Disk;
 
@@ -137,16 +139,34 @@ impl Store {
     /// [`StoreError::Locked`], [`StoreError::WrongKey`], [`StoreError::Newer`], [`StoreError::Damaged`], or when the
     /// disk is full or fails.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, key: StoreKey) -> Result<Store, StoreError> {
-        Store::open_with(disk, path, key, MIGRATIONS)
+        Store::open_caching(disk, path, key, CACHE_BYTES)
     }
 
+    /// As [`Store::open`], with so many bytes of memory for the pages of the file.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) fn open_caching(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        key: StoreKey,
+        cache_bytes: usize,
+    ) -> Result<Store, StoreError> {
+        Store::start(Engine::open(disk, path, key, cache_bytes, MIGRATIONS)?)
+    }
+
+    #[cfg(test)]
     pub(super) fn open_with(
         disk: Arc<dyn Disk>,
         path: &Path,
         key: StoreKey,
         migrations: &[Migration],
     ) -> Result<Store, StoreError> {
-        let engine = Arc::new(Engine::open(disk, path, key, migrations)?);
+        Store::start(Engine::open(disk, path, key, CACHE_BYTES, migrations)?)
+    }
+
+    fn start(engine: Engine) -> Result<Store, StoreError> {
+        let engine = Arc::new(engine);
         let (queue, mut jobs) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
         let committer = engine.clone();
         let thread = std::thread::Builder::new().name("pakt-store".into()).spawn(move || {

@@ -1,13 +1,14 @@
 //! The two engines behind one call.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::options::EngineName;
-use crate::mesh;
 use crate::outcome::{Outcome, Watch};
 use crate::scenario::Scenario;
+use crate::{mesh, real};
 
 /// How a run ended.
 pub(super) enum Ran {
@@ -24,6 +25,8 @@ pub(super) struct Wanted<'a> {
     pub(super) scenario: &'a Scenario,
     /// Whether every frame and every commit is an event of its own; the event hash is the same.
     pub(super) details: bool,
+    /// How long the scenario's duration takes in complete nodes, if not as long as usual.
+    pub(super) real_time: Option<Duration>,
 }
 
 /// Runs one seed.
@@ -52,8 +55,10 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("no words").into()
 }
 
-fn really(_: Wanted<'_>, _: u64, _: &mut dyn Watch) -> Result<Outcome> {
-    bail!("this build has no real engine")
+fn really(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Outcome> {
+    let usual = real::Options::default();
+    let options = real::Options { real_time: wanted.real_time.unwrap_or(usual.real_time), ..usual };
+    real::run(wanted.scenario, seed, &options, watch)
 }
 
 /// The smallest schedule that breaks the same rule as `outcome`; none where the engine cannot look for one.

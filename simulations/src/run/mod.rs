@@ -93,7 +93,8 @@ fn several(arguments: &RunArguments, scenario: &Scenario, range: std::ops::Range
 }
 
 fn wanted<'a>(arguments: &RunArguments, scenario: &'a Scenario) -> Wanted<'a> {
-    Wanted { engine: arguments.engine, scenario, details: arguments.events.is_some() }
+    let RunArguments { engine, real_time, events, .. } = arguments;
+    Wanted { engine: *engine, scenario, details: events.is_some(), real_time: *real_time }
 }
 
 fn write_page(arguments: &RunArguments, scenario: &Scenario, outcome: &Outcome) -> Result<()> {

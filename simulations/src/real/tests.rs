@@ -1,0 +1,95 @@
+//! Small meshes of complete nodes; the large one is run by command.
+
+use super::*;
+use crate::outcome::{Record, Verdict};
+use crate::records::Records;
+use crate::scenario::{Curve, Kind, Message, Priority, Topology, Traffic};
+
+/// Nodes in a ring, or a denser one: each with the next `reach` nodes.
+fn ring(nodes: usize, reach: usize) -> Vec<(usize, usize)> {
+    let link = |node, step| {
+        let other = (node + step) % nodes;
+        (usize::min(node, other), usize::max(node, other))
+    };
+    let mut links: Vec<_> = (0..nodes).flat_map(|node| (1..=reach).map(move |step| link(node, step))).collect();
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
+/// So many nodes and agreements of each, and a day without messages.
+fn day(nodes: usize, reach: usize) -> Scenario {
+    let topology = Topology::Links { nodes, links: ring(nodes, reach) };
+    Scenario::new("ring", topology, Duration::from_secs(86_400))
+}
+
+/// `count` messages of every node in turn, to its counterparts in turn.
+fn messages(scenario: &Scenario, count: usize) -> Vec<Message> {
+    let (nodes, links) = (scenario.topology.nodes(), scenario.topology.links(0));
+    let counterparts = |node| -> Vec<usize> {
+        let other = |(a, b): &(usize, usize)| if *a == node { Some(*b) } else { (*b == node).then_some(*a) };
+        links.iter().filter_map(other).collect()
+    };
+    let one = |number: usize| {
+        let (from, kind) = (number % nodes, [Kind::LabResult, Kind::Letter, Kind::Mr][number % 3]);
+        let to = counterparts(from);
+        let to = vec![to[number / nodes % to.len()]];
+        let at = scenario.duration.mul_f64(number as f64 / (count * nodes) as f64);
+        Message { at, from, to, kind, priority: None, bytes: None, recall_after: None }
+    };
+    (0..count * nodes).map(one).collect()
+}
+
+#[test]
+fn five_nodes_in_a_ring_deliver_what_they_are_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options {
+        real_time: Duration::from_secs(4),
+        content_bytes_max: 20_000,
+        idle: Duration::ZERO,
+        folder: Some(folder.path().to_owned()),
+        ..Options::default()
+    };
+    let mut records = Records::default();
+    let mut scenario = day(5, 1);
+    scenario.messages = messages(&scenario, 20);
+    let outcome = run(&scenario, 7, &options, &mut records).expect("this machine lets a mesh run");
+    assert_eq!((outcome.verdict, &outcome.finding), (Verdict::Pass, &None));
+    assert_eq!((outcome.messages.submitted, outcome.messages.released), (100, 100), "{outcome:?}");
+    assert_eq!((outcome.nodes, outcome.links), (5, 5));
+    let urgent = outcome.latency.iter().find(|(priority, _)| *priority == Priority::Urgent);
+    assert_eq!(urgent.map(|(_, latency)| latency.count), Some(34));
+    let (sender, receiver): (Vec<_>, Vec<_>) =
+        records.sequences.iter().partition(|(((_, from, _), node), _)| from == node);
+    assert_eq!((sender.len(), receiver.len()), (100, 100));
+    assert!(sender.iter().all(|(_, seen)| seen.first() == Some(&Record::Submitted)), "{sender:?}");
+    assert!(sender.iter().all(|(_, seen)| seen.last() == Some(&Record::Released)), "{sender:?}");
+    assert!(receiver.iter().all(|(_, seen)| **seen == [Record::Delivered, Record::Released]), "{receiver:?}");
+    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "nothing is left behind");
+}
+
+/// 300 nodes with 34 agreements each (`PAKT_MESH_NODES`, `PAKT_MESH_REACH` to each side), and a working day of them:
+///
+/// `cargo test --release -p pakt-simulations --lib -- --ignored --nocapture a_mesh_as_large_as_told`
+#[test]
+#[ignore = "takes minutes and gigabytes; run it by command"]
+#[expect(clippy::print_stdout, reason = "a measurement is read by people")]
+fn a_mesh_as_large_as_told() {
+    let told =
+        |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
+    let mut scenario = day(told("PAKT_MESH_NODES", 300) as usize, told("PAKT_MESH_REACH", 17) as usize);
+    let office = |kind, rate| Traffic { curve: Curve::Office, ..Traffic::of(kind, rate) };
+    scenario.traffic =
+        vec![office(Kind::Letter, 1.0), office(Kind::LabResult, 1.0), office(Kind::Mr, 0.15), office(Kind::Ct, 0.1)];
+    let options = Options {
+        real_time: Duration::from_secs(told("PAKT_MESH_SECONDS", 120)),
+        content_bytes_max: told("PAKT_MESH_BYTES", 1_000_000),
+        idle: Duration::from_secs(told("PAKT_MESH_IDLE", 20)),
+        ..Options::default()
+    };
+    let outcome = run(&scenario, 7, &options, &mut ()).expect("this machine lets a mesh run");
+    println!("{} nodes, {} links: {:?} {:?}", outcome.nodes, outcome.links, outcome.verdict, outcome.finding);
+    println!("{:?}\n{:#?}\n{:#?}", outcome.messages, outcome.latency, outcome.found);
+    assert_eq!(outcome.verdict, Verdict::Pass);
+}
