@@ -44,3 +44,37 @@ impl Records {
 
 /// More of them help nobody.
 const DIFFERENCES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(rows: &[(usize, u64, Record)]) -> Records {
+        let mut records = Records::default();
+        for (node, submission, record) in rows {
+            let what = What::Record { submission: *submission, from: 0, to: 1, record: record.clone() };
+            records.event(&Event { at: Duration::ZERO, node: *node, what });
+        }
+        records
+    }
+
+    #[test]
+    fn what_is_repeated_counts_once_and_what_is_missing_shows() {
+        use Record::{Accepted, Delivered, Offered, Submitted};
+        let plain =
+            records(&[(0, 7, Submitted), (0, 7, Offered), (0, 7, Accepted), (1, 7, Delivered), (0, 7, Delivered)]);
+        let rows = [(0, 7, Submitted), (0, 7, Offered), (0, 7, Offered), (1, 7, Delivered), (0, 7, Accepted)];
+        let mut repeated = records(&rows);
+        let missing = repeated.differences(&plain);
+        assert_eq!(missing.len(), 1);
+        let (key, here, there) = missing[0];
+        assert_eq!((key, here.len(), there.len()), (((7, 0, 1), 0), 3, 4));
+        repeated.event(&Event {
+            at: Duration::ZERO,
+            node: 0,
+            what: What::Record { submission: 7, from: 0, to: 1, record: Delivered },
+        });
+        assert!(repeated.differences(&plain).is_empty());
+        assert_eq!(records(&[]).differences(&plain).len(), 2);
+    }
+}

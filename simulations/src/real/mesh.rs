@@ -13,8 +13,10 @@ use tokio::time::{Instant, sleep};
 use super::site::Site;
 use crate::outcome::LinkState;
 
-/// Nodes that start or stop at the same time.
+/// Nodes that start at the same time.
 const STARTING_MAX: usize = 8;
+/// Nodes that stop at the same time: each waits a little for its counterparts.
+const STOPPING_MAX: usize = 64;
 /// Nodes that propose at the same time, and acceptances under way at each.
 const PROPOSING_MAX: usize = 4;
 /// Cards in one proposal, as the node takes them.
@@ -137,7 +139,7 @@ impl Mesh {
     /// Stops every node in order; the first failure is told, after all have stopped.
     pub(super) async fn stop(&mut self) -> Result<()> {
         let ended: Vec<Result<()>> =
-            stream::iter(self.sites.iter_mut()).map(Site::stop).buffer_unordered(STARTING_MAX).collect().await;
+            stream::iter(self.sites.iter_mut()).map(Site::stop).buffer_unordered(STOPPING_MAX).collect().await;
         ended.into_iter().collect()
     }
 }

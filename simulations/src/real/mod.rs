@@ -43,7 +43,9 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use measure::{Memory, processor_time};
 
 use self::events::{Events, Pace};
+use self::judge::Judged;
 use self::mesh::Mesh;
+use self::play::Played;
 use self::report::{Phases, Usage};
 use crate::outcome::{Outcome, Watch};
 use crate::scenario::Scenario;
@@ -144,14 +146,25 @@ async fn live(
     phases.online = Usage::of(async { online.await.map(|offline| missing = offline) }).await?;
     phases.idle = Usage::of(async { Ok(tokio::time::sleep(options.idle).await) }).await?;
     let mut events = Events::new(watch, Pace::begin(speed));
-    let mut played = None;
+    let (mut played, mut failed) = (Played::default(), None);
     let playing = play::play(mesh, &mut events, scenario, (seed, options));
-    phases.played = Usage::of(async { playing.await.map(|day| played = Some(day)) }).await?;
-    let played = played.context("a day that was played has an outcome")?;
-    let judged = judge::judge(mesh, &played.ledger, &mut events).await?;
+    phases.played = Usage::of(async {
+        match playing.await {
+            Ok(day) => played = day,
+            Err(error) => failed = Some(error),
+        }
+        Ok(())
+    })
+    .await?;
+    let judged = judge::judge(mesh, &played.ledger, &mut events).await;
+    let judged = judged.unwrap_or_else(|error| {
+        failed.get_or_insert(error);
+        Judged::default()
+    });
+    let failed = failed.map(|error| format!("{error:#}"));
     Ok(report::outcome(
         mesh,
         (scenario, &events),
-        report::Day { seed, missing, phases, played, judged, wall: begun.elapsed() },
+        report::Day { seed, missing, phases, played, judged, failed, wall: begun.elapsed() },
     ))
 }

@@ -21,7 +21,7 @@ use super::faults::{self, Act};
 use super::ledger::{Ledger, Message};
 use super::measure::Memory;
 use super::mesh::{Mesh, index_of};
-use crate::outcome::{Frame, LinkState, Record, Sample, What};
+use crate::outcome::{FRAMES_MAX, Frame, LinkState, Record, Sample, What};
 use crate::scenario::{Priority, Scenario, Submission};
 
 /// Messages that are being sealed at once.
@@ -65,6 +65,8 @@ struct Day<'a, 'w> {
     acts_made: u64,
     /// When a message is to be recalled, until it is known by its id.
     recalls: BTreeMap<u64, Duration>,
+    /// How often the mesh is sampled, in real time; seldomer as the day grows long.
+    every: Duration,
     played: Played,
 }
 
@@ -75,6 +77,7 @@ pub(super) async fn play(
     scenario: &Scenario,
     (seed, options): (u64, &Options),
 ) -> Result<Played> {
+    let pace = events.pace.speed;
     let mut day = Day {
         mesh,
         events,
@@ -84,6 +87,7 @@ pub(super) async fn play(
         acts: BTreeMap::new(),
         acts_made: 0,
         recalls: BTreeMap::new(),
+        every: (scenario.duration.div_f64(pace) / SAMPLES).max(SAMPLE_EVERY_MIN),
         played: Played::default(),
     };
     for (at, act) in faults::acts(&scenario.faults) {
@@ -98,8 +102,7 @@ impl Day<'_, '_> {
         let mut due = scenario.submissions(&self.mesh.links, self.seed).peekable();
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let every = scenario.duration.div_f64(self.events.pace.speed) / SAMPLES;
-        let (every, mut sampled) = (every.max(SAMPLE_EVERY_MIN), None::<Instant>);
+        let mut sampled = None::<Instant>;
         let mut deadline = None;
         loop {
             let act = self.acts.first_key_value().map(|((at, _), _)| *at);
@@ -117,7 +120,7 @@ impl Day<'_, '_> {
                 }
                 _ = ticks.tick() => {
                     self.look().await?;
-                    if sampled.is_none_or(|sampled| sampled.elapsed() >= every) {
+                    if sampled.is_none_or(|sampled| sampled.elapsed() >= self.every) {
                         self.sample().await?;
                         sampled = Some(Instant::now());
                     }
@@ -141,7 +144,9 @@ impl Day<'_, '_> {
 
     fn submit(&mut self, submission: Submission, due: Instant) {
         let late = Instant::now().saturating_duration_since(due);
-        self.played.late_max = self.played.late_max.max(late.saturating_sub(LATE));
+        if late > LATE {
+            self.played.late_max = self.played.late_max.max(late);
+        }
         let content = Content::of(&submission, self.seed, self.options.content_bytes_max);
         let Submission { from, to, number, priority, recall_after, bytes, .. } = submission;
         let ledger = &mut self.played.ledger;
@@ -225,6 +230,12 @@ impl Day<'_, '_> {
         let at = self.events.pace.now();
         let online = |state: &LinkState| matches!(state, LinkState::Online | LinkState::Busy);
         let counts = ledger.counts();
+        if self.played.frames.len() >= FRAMES_MAX - 1 {
+            // Of a day that grows long: fewer from now on.
+            halved(&mut self.played.frames);
+            halved(&mut self.played.samples);
+            self.every *= 2;
+        }
         self.played.samples.push(Sample {
             at,
             in_flight: ledger.open().count() as u64,
@@ -238,6 +249,11 @@ impl Day<'_, '_> {
         self.played.frames.push(Frame { at, link_states: states.iter().map(|(state, _)| *state as u8).collect() });
         Ok(())
     }
+}
+
+/// Every second one, the first among them.
+fn halved<T>(all: &mut Vec<T>) {
+    *all = std::mem::take(all).into_iter().step_by(2).collect();
 }
 
 /// Hands one message to its node, as a person's program would.

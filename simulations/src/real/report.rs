@@ -49,6 +49,8 @@ pub(super) struct Day {
     pub(super) phases: Phases,
     pub(super) played: Played,
     pub(super) judged: Judged,
+    /// What a node failed with.
+    pub(super) failed: Option<String>,
     pub(super) wall: Duration,
 }
 
@@ -61,6 +63,7 @@ pub(super) fn outcome(mesh: &Mesh, (scenario, events): (&Scenario, &Events<'_>),
     let Day { seed, phases, played, judged, wall, .. } = day;
     let verdict = match &finding {
         None => Verdict::Pass,
+        Some(finding) if finding.rule == FAILED => Verdict::Crash,
         Some(finding) if finding.rule == UNSETTLED || finding.rule == OFFLINE => Verdict::Stuck,
         Some(_) => Verdict::Wrong,
     };
@@ -91,20 +94,24 @@ pub(super) fn outcome(mesh: &Mesh, (scenario, events): (&Scenario, &Events<'_>),
     }
 }
 
+const FAILED: &str = "failed";
 const UNSETTLED: &str = "settled";
 const OFFLINE: &str = "online";
 
 fn finding(day: &Day, at: Duration) -> Option<Finding> {
-    let stuck = |rule: &str, what| Finding { rule: rule.into(), at, what, nodes: Vec::new() };
+    let of_all = |rule: &str, what| Finding { rule: rule.into(), at, what, nodes: Vec::new() };
+    if let Some(failure) = &day.failed {
+        return Some(of_all(FAILED, failure.clone()));
+    }
     if let Some(finding) = &day.judged.finding {
         return Some(finding.clone());
     }
     if day.missing > 0 {
-        return Some(stuck(OFFLINE, format!("{} agreements were not online in time", day.missing)));
+        return Some(of_all(OFFLINE, format!("{} agreements were not online in time", day.missing)));
     }
     (!day.played.settled).then(|| {
         let open = day.played.ledger.open().count();
-        stuck(UNSETTLED, format!("{open} envelopes had no final state in time"))
+        of_all(UNSETTLED, format!("{open} envelopes had no final state in time"))
     })
 }
 

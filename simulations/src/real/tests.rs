@@ -1,6 +1,7 @@
 //! Small meshes of complete nodes; the large one is run by command.
 
 use super::*;
+use crate::mesh;
 use crate::outcome::{Record, Verdict};
 use crate::records::Records;
 use crate::scenario::{Curve, Kind, Message, Priority, Topology, Traffic};
@@ -69,6 +70,22 @@ fn five_nodes_in_a_ring_deliver_what_they_are_given() {
     assert_eq!(left, 0, "nothing is left behind");
 }
 
+#[test]
+fn what_becomes_of_scripted_messages_is_the_same_in_both_engines() {
+    let mut scenario = Scenario::new("pair", Topology::Pair {}, Duration::from_secs(3_600));
+    scenario.messages = messages(&scenario, 6);
+    // Content that the real mesh need not cut.
+    scenario.messages.iter_mut().for_each(|message| message.bytes = Some(20_000));
+    let (mut virtually, mut really) = (Records::default(), Records::default());
+    let outcome = mesh::run(&scenario, 7, &mesh::Options::default(), &mut virtually);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.finding);
+    let options = Options { real_time: Duration::from_secs(4), idle: Duration::ZERO, ..Options::default() };
+    let outcome = run(&scenario, 7, &options, &mut really).expect("this machine lets a mesh run");
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.finding);
+    assert_eq!(virtually.sequences.len(), 24, "12 envelopes, each seen by two");
+    assert!(virtually.differences(&really).is_empty(), "{:#?}", virtually.differences(&really));
+}
+
 /// 300 nodes with 34 agreements each (`PAKT_MESH_NODES`, `PAKT_MESH_REACH` to each side), and a working day of them:
 ///
 /// `cargo test --release -p pakt-simulations --lib -- --ignored --nocapture a_mesh_as_large_as_told`
@@ -79,9 +96,10 @@ fn a_mesh_as_large_as_told() {
     let told =
         |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
     let mut scenario = day(told("PAKT_MESH_NODES", 300) as usize, told("PAKT_MESH_REACH", 17) as usize);
+    // The studies of `teleradiology-310`, and letters and results about as many.
     let office = |kind, rate| Traffic { curve: Curve::Office, ..Traffic::of(kind, rate) };
-    scenario.traffic =
-        vec![office(Kind::Letter, 1.0), office(Kind::LabResult, 1.0), office(Kind::Mr, 0.15), office(Kind::Ct, 0.1)];
+    let studies = Traffic { bytes: Some(150_000_000), ..office(Kind::Mr, 0.1344) };
+    scenario.traffic = vec![studies, office(Kind::Letter, 0.1), office(Kind::LabResult, 0.1)];
     let options = Options {
         real_time: Duration::from_secs(told("PAKT_MESH_SECONDS", 120)),
         content_bytes_max: told("PAKT_MESH_BYTES", 1_000_000),

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::options::EngineName;
 use crate::outcome::{Outcome, Watch};
+use crate::real;
 use crate::scenario::Scenario;
 use crate::{mesh, real};
 
