@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::options::EngineName;
+use crate::mesh::shrink::Shrunk;
 use crate::outcome::{Outcome, Watch};
-use crate::real;
 use crate::scenario::Scenario;
 use crate::{mesh, real};
 
@@ -62,10 +62,10 @@ fn really(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Outcom
     real::run(wanted.scenario, seed, &options, watch)
 }
 
-/// The smallest schedule that breaks the same rule as `outcome`; none where the engine cannot look for one.
-///
-/// # Errors
-/// If the engine cannot run the scenario again.
-pub(super) fn shrink(_: EngineName, _: &Scenario, _: &Outcome) -> Result<Option<Scenario>> {
-    Ok(None)
+/// The smallest schedule that breaks the same rule as `outcome`; none of a run of complete nodes, which is not the same twice.
+pub(super) fn shrink(wanted: Wanted<'_>, outcome: &Outcome) -> Option<Shrunk> {
+    match wanted.engine {
+        EngineName::Virtual => mesh::shrink::shrink(wanted.scenario, outcome.seed, &mesh::Options::default()),
+        EngineName::Real => None,
+    }
 }

@@ -1,7 +1,7 @@
 //! What `run` takes from its command line.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -85,6 +85,11 @@ impl RunArguments {
         };
         format!("cargo run --release -p pakt-simulations -- run {}{engine} --seed {seed}", self.scenario)
     }
+}
+
+/// The command that runs a file.
+pub(super) fn again_with(path: &Path) -> String {
+    format!("cargo run --release -p pakt-simulations -- run {}", path.display())
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
