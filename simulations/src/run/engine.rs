@@ -47,6 +47,7 @@ pub(super) fn execute(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> R
 }
 
 fn virtually(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Outcome {
+    #[allow(clippy::needless_update, reason = "tests of the judge have a field more")]
     let options = mesh::Options { details: wanted.details, ..mesh::Options::default() };
     mesh::run(wanted.scenario, seed, &options, watch)
 }
