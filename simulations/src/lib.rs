@@ -15,7 +15,7 @@
 //! let scenario = Scenario::named("pair")?; // or Scenario::parse("name = …"), Scenario::load(path)
 //! let outcome = mesh::run(&scenario, 7, &mesh::Options::default(), &mut ());
 //! assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.finding);
-//! assert_eq!(outcome.messages.delivered, outcome.messages.submitted);
+//! assert_eq!(outcome.messages.expired, 0);
 //! # Ok(()) }
 //! ```
 //!

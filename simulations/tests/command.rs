@@ -120,7 +120,28 @@ fn what_does_not_settle_in_time_is_stuck() {
     let outcome = json(&output);
     assert_eq!(outcome["verdict"], "stuck");
     assert!(outcome["finding"]["rule"].is_string() && outcome["finding"]["nodes"].is_array());
+    assert!(!dir.path().join("impatient-seed-1.toml").exists(), "--no-shrink");
     let several = run(dir.path(), &["run", "impatient.toml", "--no-shrink", "--seeds", "0..2"]);
     assert_eq!(several.status.code(), Some(12));
     assert!(String::from_utf8_lossy(&several.stdout).contains("0 pass, 2 fail, the first is 0"));
+}
+
+#[test]
+fn what_fails_is_shrunk_to_a_file_that_fails_the_same_way() {
+    let more = "[[faults]]\nat = '1m'\nfor = '1m'\nwhat = 'disk-full'\nnode = 0\n\
+        [[traffic]]\nkind = 'letter'\nper_node_and_hour = 30.0\n";
+    let dir = folder_with(&[("impatient.toml", &format!("{IMPATIENT}{more}"))]);
+    let output = run(dir.path(), &["run", "impatient.toml", "--seed", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(12));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("impatient-seed-2.toml"), "{error}");
+    let text = fs::read_to_string(dir.path().join("impatient-seed-2.toml")).unwrap();
+    assert!(text.contains("partition") && !text.contains("disk-full") && !text.contains("[[traffic]]"), "{text}");
+    assert_eq!(text.matches("[[messages]]").count(), 1, "one letter that waits is enough: {text}");
+
+    // It names its seed, and fails by the same rule.
+    let small = run(dir.path(), &["run", "impatient-seed-2.toml", "--no-shrink", "--json"]);
+    assert_eq!(small.status.code(), Some(12));
+    assert_eq!(json(&small)["finding"]["rule"], json(&output)["finding"]["rule"]);
+    assert_eq!(json(&small)["seed"], 2);
 }

@@ -1,14 +1,15 @@
 //! The two engines behind one call.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::options::EngineName;
-use crate::mesh;
+use crate::mesh::shrink::Shrunk;
 use crate::outcome::{Outcome, Watch};
-use crate::real;
 use crate::scenario::Scenario;
+use crate::{mesh, real};
 
 /// How a run ended.
 pub(super) enum Ran {
@@ -25,6 +26,8 @@ pub(super) struct Wanted<'a> {
     pub(super) scenario: &'a Scenario,
     /// Whether every frame and every commit is an event of its own; the event hash is the same.
     pub(super) details: bool,
+    /// How long the scenario's duration takes in complete nodes, if not as long as usual.
+    pub(super) real_time: Option<Duration>,
 }
 
 /// Runs one seed.
@@ -44,6 +47,7 @@ pub(super) fn execute(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> R
 }
 
 fn virtually(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Outcome {
+    #[allow(clippy::needless_update, reason = "tests of the judge have a field more")]
     let options = mesh::Options { details: wanted.details, ..mesh::Options::default() };
     mesh::run(wanted.scenario, seed, &options, watch)
 }
@@ -54,13 +58,15 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn really(wanted: Wanted<'_>, seed: u64, watch: &mut dyn Watch) -> Result<Outcome> {
-    real::run(wanted.scenario, seed, &real::Options::default(), watch)
+    let usual = real::Options::default();
+    let options = real::Options { real_time: wanted.real_time.unwrap_or(usual.real_time), ..usual };
+    real::run(wanted.scenario, seed, &options, watch)
 }
 
-/// The smallest schedule that breaks the same rule as `outcome`; none where the engine cannot look for one.
-///
-/// # Errors
-/// If the engine cannot run the scenario again.
-pub(super) fn shrink(_: EngineName, _: &Scenario, _: &Outcome) -> Result<Option<Scenario>> {
-    Ok(None)
+/// The smallest schedule that breaks the same rule as `outcome`; none of a run of complete nodes, which is not the same twice.
+pub(super) fn shrink(wanted: Wanted<'_>, outcome: &Outcome) -> Option<Shrunk> {
+    match wanted.engine {
+        EngineName::Virtual => mesh::shrink::shrink(wanted.scenario, outcome.seed, &mesh::Options::default()),
+        EngineName::Real => None,
+    }
 }

@@ -26,6 +26,7 @@ pub use options::{EngineName, RunArguments, Seeds};
 use self::engine::{Ran, Wanted};
 use self::progress::Progress;
 use self::seeds::Tally;
+use crate::mesh::shrink::Shrunk;
 use crate::outcome::{Outcome, Verdict};
 use crate::report::{run_page, summary};
 use crate::scenario::Scenario;
@@ -93,7 +94,8 @@ fn several(arguments: &RunArguments, scenario: &Scenario, range: std::ops::Range
 }
 
 fn wanted<'a>(arguments: &RunArguments, scenario: &'a Scenario) -> Wanted<'a> {
-    Wanted { engine: arguments.engine, scenario, details: arguments.events.is_some() }
+    let RunArguments { engine, real_time, events, .. } = arguments;
+    Wanted { engine: *engine, scenario, details: events.is_some(), real_time: *real_time }
 }
 
 fn write_page(arguments: &RunArguments, scenario: &Scenario, outcome: &Outcome) -> Result<()> {
@@ -104,20 +106,34 @@ fn write_page(arguments: &RunArguments, scenario: &Scenario, outcome: &Outcome) 
 
 /// Writes the smallest schedule that breaks the same rule into the working directory.
 fn shrink(arguments: &RunArguments, scenario: &Scenario, outcome: &Outcome) -> Result<()> {
-    if arguments.no_shrink {
+    if arguments.no_shrink || arguments.engine == EngineName::Real {
         return Ok(());
     }
-    let Some(small) = engine::shrink(arguments.engine, scenario, outcome)? else { return Ok(()) };
+    eprintln!(
+        "seed {} fails: looking for a smaller schedule that breaks the same rule (--no-shrink leaves this out)",
+        outcome.seed
+    );
+    let Some(shrunk) = engine::shrink(wanted(arguments, scenario), outcome) else {
+        eprintln!("found none");
+        return Ok(());
+    };
     let path = PathBuf::from(format!("{}-seed-{}.toml", scenario.name, outcome.seed));
-    write_shrunk(&path, &small, outcome)?;
-    eprintln!("shrunk to {}: {}", path.display(), seeds::again_with(&path));
+    write_shrunk(&path, &shrunk, outcome)?;
+    let Shrunk { faults, messages, runs, .. } = shrunk;
+    eprintln!(
+        "shrunk from {} faults and {} messages to {} and {} in {runs} runs: {}\n{}",
+        faults.0,
+        messages.0,
+        faults.1,
+        messages.1,
+        path.display(),
+        options::again_with(&path)
+    );
     Ok(())
 }
 
-fn write_shrunk(path: &Path, small: &Scenario, outcome: &Outcome) -> Result<()> {
-    let rule = outcome.finding.as_ref().map_or("", |finding| finding.rule.as_str());
-    let head = format!("# Shrunk from `{}`, seed {}: {rule}\n", outcome.scenario, outcome.seed);
-    let text = head + &small.to_toml()?;
+fn write_shrunk(path: &Path, shrunk: &Shrunk, outcome: &Outcome) -> Result<()> {
+    let text = format!("# Shrunk from `{}`, seed {}.\n{}", outcome.scenario, outcome.seed, shrunk.scenario.to_toml()?);
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 

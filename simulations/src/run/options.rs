@@ -1,7 +1,8 @@
 //! What `run` takes from its command line.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -18,6 +19,9 @@ pub struct RunArguments {
     /// The protocol machines under a virtual clock, or complete nodes
     #[arg(long, value_enum, default_value_t = EngineName::Virtual)]
     pub engine: EngineName,
+    /// How long the scenario's duration takes with complete nodes, such as 5m (default: 2m)
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub real_time: Option<Duration>,
     /// What chance is drawn from (default: that of the scenario, or 1)
     #[arg(long, conflicts_with = "seeds")]
     pub seed: Option<u64>,
@@ -81,6 +85,11 @@ impl RunArguments {
         };
         format!("cargo run --release -p pakt-simulations -- run {}{engine} --seed {seed}", self.scenario)
     }
+}
+
+/// The command that runs a file.
+pub(super) fn again_with(path: &Path) -> String {
+    format!("cargo run --release -p pakt-simulations -- run {}", path.display())
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

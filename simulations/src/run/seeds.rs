@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -214,11 +213,6 @@ fn line(brief: &Brief) -> String {
         count_text(messages.delivered),
         count_text(messages.submitted)
     )
-}
-
-/// The command that runs a file.
-pub(super) fn again_with(path: &Path) -> String {
-    format!("cargo run --release -p pakt-simulations -- run {}", path.display())
 }
 
 #[cfg(test)]
