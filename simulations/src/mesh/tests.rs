@@ -83,7 +83,10 @@ fn rows_of_faults() -> Vec<Row> {
         vec![(60, Some(120), bad(0.0, 0.0, 30.0))],
         vec![(60, Some(120), bad(5.0, 0.0, 0.0))],
         vec![(60, Some(120), bad(0.0, 5.0, 0.0))],
-        vec![(60, Some(30), Partition { a: 0, b: 1, one_way: false }), (200, Some(30), Partition { a: 1, b: 0, one_way: true })],
+        vec![
+            (60, Some(30), Partition { a: 0, b: 1, one_way: false }),
+            (200, Some(30), Partition { a: 1, b: 0, one_way: true }),
+        ],
         vec![(60, Some(30), Isolate { node: 1 })],
         vec![(60, Some(90), Clog { node: 1 })],
         vec![(60, Some(5), crash(false, None)), (120, Some(5), crash(true, None))],
@@ -96,6 +99,8 @@ fn rows_of_faults() -> Vec<Row> {
         vec![(60, None, Suspend { a: 0, b: 1 }), (180, None, Resume { a: 0, b: 1 })],
         vec![(60, None, End { a: 0, b: 1 })],
         vec![(60, None, Expire { a: 0, b: 1 })],
+        vec![(60, None, End { a: 0, b: 1 }), (200, Some(10), Restore { node: 1, backup_age: hours(3) })],
+        vec![(60, Some(60), Suspend { a: 0, b: 1 }), (200, Some(10), Restore { node: 0, backup_age: hours(2) })],
         vec![(60, None, RotateKeys { node: 1 }), (61, None, RotateKeys { node: 0 })],
     ]
 }
@@ -109,7 +114,10 @@ fn each_fault_alone() {
             let scenario = with_faults(faults);
             let outcome = run(&scenario, seed, &Options::default(), &mut ());
             if outcome.verdict != Verdict::Pass {
-                failed.push(format!("{:?} row {row} seed {seed}: {:?} {:?}", outcome.verdict, faults[0].2, outcome.finding));
+                failed.push(format!(
+                    "{:?} row {row} seed {seed}: {:?} {:?}",
+                    outcome.verdict, faults[0].2, outcome.finding
+                ));
             }
         }
     }
@@ -123,7 +131,8 @@ fn weather(seed: u64) -> Scenario {
     scenario.traffic = vec![letters(0.4), Traffic { kind: Kind::Mr, ..letters(0.05) }];
     scenario.traffic[0].recipients = 2;
     let kinds = vec![
-        Line, Partition, Isolate, Clog, Crash, Crash, Crash, Restore, DiskFull, ClockStep, ClockSkew, Suspend, End, RotateKeys,
+        Line, Partition, Isolate, Clog, Crash, Crash, Crash, Restore, DiskFull, ClockStep, ClockSkew, Suspend, End,
+        RotateKeys,
     ];
     let mean_between = Duration::from_secs(HOUR);
     scenario.random_faults = Some(crate::scenario::RandomFaults { kinds, mean_between, until: hours(72) });
@@ -142,7 +151,10 @@ fn twenty_seeds_of_bad_weather() {
     let mut failed = Vec::new();
     for seed in seeds {
         let outcome = run(&weather(seed), seed, &Options::default(), &mut ());
-        println!("seed {seed}: {:?} {} events {} messages in {:?}", outcome.verdict, outcome.events, outcome.messages.submitted, outcome.wall);
+        println!(
+            "seed {seed}: {:?} {} events {} messages in {:?}",
+            outcome.verdict, outcome.events, outcome.messages.submitted, outcome.wall
+        );
         if outcome.verdict != Verdict::Pass {
             failed.push(format!("{:?} seed {seed}: {:?}", outcome.verdict, outcome.finding));
         }
