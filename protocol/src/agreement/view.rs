@@ -167,6 +167,12 @@ impl AgreementView {
         self.offered_until.is_some_and(|until| until > now) && self.expiry_open(now)
     }
 
+    /// Whether this side shows its statements and those that it knows when a session starts: after an end that both know only
+    /// to a counterpart that has dialled, which may have been restored from a backup of before the end.
+    pub fn shows_statements(&self, dialer: bool) -> bool {
+        self.standing != Standing::Proposed && !(self.end_confirmed && dialer)
+    }
+
     /// How a session begins at `now`.
     pub fn at_session(&self, now: Time) -> session::Standing {
         match self.standing {
