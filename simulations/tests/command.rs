@@ -17,21 +17,21 @@ const IMPATIENT: &str = "name = 'impatient'\nduration = '10m'\nsettle = '1s'\n[t
 
 fn run(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pakt-simulations"));
-    command.current_dir(dir).args(arguments).output().unwrap()
+    command.current_dir(dir).args(arguments).output().expect("the program runs")
 }
 
 fn folder_with(scenarios: &[(&str, &str)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
     for (name, text) in scenarios {
-        fs::write(dir.path().join(name), text).unwrap();
+        fs::write(dir.path().join(name), text).expect("a file");
     }
     dir
 }
 
 fn json(output: &Output) -> Value {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let text = String::from_utf8(output.stdout.clone()).expect("text");
     assert_eq!(text.lines().count(), 1, "one object and nothing else: {text}");
-    serde_json::from_str(&text).unwrap()
+    serde_json::from_str(&text).expect("JSON")
 }
 
 #[test]

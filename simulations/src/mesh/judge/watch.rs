@@ -52,10 +52,10 @@ impl Judge {
                     self.see_inbox((node, *slot), now, envelope, row, before);
                 }
                 (Key::Inbox(_, envelope), None, Some(_)) => self.see_purge(node, now, envelope),
-                (Key::Settled(_, envelope), Some(Value::Settled(row)), Some(Value::Settled(before))) => {
-                    if row.first != before.first {
-                        self.find("two-receipts", now, format!("{envelope}: what was settled changed"), &[node]);
-                    }
+                (Key::Settled(_, envelope), Some(Value::Settled(row)), Some(Value::Settled(before)))
+                    if row.first != before.first =>
+                {
+                    self.find("two-receipts", now, format!("{envelope}: what was settled changed"), &[node]);
                 }
                 _ => {}
             }
@@ -198,8 +198,8 @@ impl Judge {
     fn look_at_out(&mut self, envelope: &EnvelopeId, disk: &Disk) {
         if let Some(Value::Out(row)) = disk.get(&Key::Out(*envelope)) {
             let (state, row) = (row.delivery.state, row.clone());
-            let reports = disk.range(Key::Report(*envelope, 0), Key::Report(*envelope, u32::MAX));
-            let newest = reports.filter(|(_, told)| !matches!(told, Value::Report(Told::Warned))).next_back();
+            let mut reports = disk.range(Key::Report(*envelope, 0), Key::Report(*envelope, u32::MAX));
+            let newest = reports.rfind(|(_, told)| !matches!(told, Value::Report(Told::Warned)));
             let is_reported = matches!(newest, Some((_, Value::Report(Told::Reported(_)))));
             self.set_state(envelope, state);
             if let Some(letter) = self.letters.get_mut(envelope) {

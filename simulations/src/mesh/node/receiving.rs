@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{ObjectEntry, Refusal};
+use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer};
 use pakt_protocol::record::envelope::{OpenEnvelope, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict};
 use pakt_protocol::session;
 use pakt_protocol::time::Time;
-use pakt_protocol::transfer::incoming::{Event, Incoming, Input, OpenRefusal, Persist};
+use pakt_protocol::transfer::incoming::{Event, Fault, Incoming, Input, OpenRefusal, Persist};
 
 use super::{Actor, FIRST, LAST, Timer};
 use crate::mesh::Defect;
@@ -92,12 +92,14 @@ impl Actor<'_> {
                 self.drop_incoming(envelope).map(|()| None)
             }
         };
-        let Ok(stated) = done else { return self.refuse_receiving(envelope, Refusal::NoSpace) };
-        if let Some((verdict, _)) = &stated {
+        if let Ok(Some((verdict, _))) = &done {
             self.note_told(envelope, *verdict);
         }
         if let Some(receiving) = self.peer.receiving.get_mut(&envelope) {
-            receiving.machine.handle_input(Input::Persisted(stated.map(|(_, receipt)| receipt.to_vec())));
+            receiving.machine.handle_input(match done {
+                Ok(stated) => Input::Persisted(stated.map(|(_, receipt)| receipt.to_vec())),
+                Err(_) => Input::Failed(Fault::Full),
+            });
         }
     }
 
@@ -167,7 +169,7 @@ impl Actor<'_> {
         };
         match self.commit("objects", vec![(key, Some(Value::Objects(here + ids.len() as u64)))]) {
             Ok(()) => self.input_receiving(envelope, Input::Held(ids)),
-            Err(_) => self.refuse_receiving(envelope, Refusal::NoSpace),
+            Err(_) => self.input_receiving(envelope, Input::Failed(Fault::Full)),
         }
     }
 
@@ -180,15 +182,6 @@ impl Actor<'_> {
         self.shared.network.stop_pulling(self.peer.link, self.peer.side, None);
         self.peer.receiving.clear();
         self.peer.warm_until = 0;
-    }
-
-    fn refuse_receiving(&mut self, envelope: EnvelopeId, reason: Refusal) {
-        if !self.peer.receiving.contains_key(&envelope) {
-            return;
-        }
-        self.break_off_receiving(envelope);
-        let _ = self.drop_incoming(envelope);
-        self.refuse(envelope, reason);
     }
 
     /// Drops what is under way of an envelope that will never be committed.
@@ -213,8 +206,7 @@ impl Actor<'_> {
         let suite = &self.shared.suite;
         let verified = suite.open_envelope(sealed, &self.peer.certified, &self.home.identity.entity);
         let opened = match verified.filter(|open| open.core.agreement == self.peer.id) {
-            None => Err(OpenRefusal::Refused(Refusal::Forged)),
-            Some(open) if open.core.envelope != envelope => Err(OpenRefusal::Refused(Refusal::OutsideOffer)),
+            None => Err(OpenRefusal::Forged),
             Some(_) if !(own.epoch_oldest..=own.epoch).contains(&sealed.epoch()) => {
                 Err(OpenRefusal::EpochGone(Box::new(self.own_roster())))
             }

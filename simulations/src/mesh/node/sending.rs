@@ -280,10 +280,10 @@ impl Actor<'_> {
     /// A message of the receiver about an outgoing envelope.
     pub(super) fn tell_sending(&mut self, envelope: EnvelopeId, message: Message) {
         if !self.peer.sending.contains_key(&envelope) {
-            return match message {
-                Message::Receipt(message) => self.take_later_receipt(message),
-                _ => {}
-            };
+            if let Message::Receipt(message) = message {
+                self.take_later_receipt(message);
+            }
+            return;
         }
         let input = match message {
             Message::Receipt(message) => match self.verified(&message.receipt) {

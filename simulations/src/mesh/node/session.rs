@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pakt_protocol::machine::Output;
-use pakt_protocol::message::offer::{Answer, Refusal};
 use pakt_protocol::message::{Heartbeat, Message, Offer};
 use pakt_protocol::owed;
 use pakt_protocol::policy::OfferView;
@@ -272,11 +271,12 @@ impl Actor<'_> {
             Event::TakeContact(_) | Event::ContactConfirmed => {}
             Event::TakeRoster(roster) => {
                 let taken = self.take_roster(&roster);
-                if taken.is_ok() {
-                    self.tell_owed();
-                }
                 self.tell_session(Input::RosterTaken(taken));
             }
+            Event::TellOwed => self.tell_owed(),
+            Event::OweAgain(envelope) => self.owe_again(envelope),
+            // Nobody amends anything in a virtual mesh.
+            Event::ShowCurrent => {}
             Event::Live => {
                 self.tell_restored();
                 self.send_recalls();
@@ -326,10 +326,10 @@ impl Actor<'_> {
             Some(Value::Settled(row)) => Some(row.first.1.to_vec()),
             _ => None,
         };
-        if settled.is_some() {
-            self.owe_again(envelope);
-        }
-        let is_resumed = self.row(&Key::Incoming(slot, envelope)).is_some();
+        let is_resumed = match self.row(&Key::Incoming(slot, envelope)) {
+            Some(Value::Incoming(row)) => offer.resumes(&row.offer),
+            _ => false,
+        };
         let others = self.peer.receiving.iter().filter(|(other, _)| **other != envelope);
         let view = OfferView {
             footing: self.peer.agreement.footing(self.now()),
@@ -337,15 +337,14 @@ impl Actor<'_> {
             message_bytes_max: MESSAGE_BYTES_MAX,
             hold_seconds: self.shared.hold_seconds(),
             group_shown: offer.group == self.home.group,
-            free_bytes: if self.home.disk.full && !is_resumed { 0 } else { u64::MAX },
+            free_bytes: if self.home.disk.full { 0 } else { u64::MAX },
             incoming: self.peer.receiving.len(),
             incoming_objects: others.map(|(_, receiving)| receiving.machine.offer().objects).sum(),
             rate_exceeded: false,
+            is_resumed,
+            is_purged: false,
+            is_id_taken: false,
         };
         self.tell_session(Input::Found(offer, view, settled));
-    }
-
-    pub(super) fn refuse(&mut self, envelope: pakt_protocol::ids::EnvelopeId, reason: Refusal) {
-        self.transmit(Answer::Refuse { envelope, reason });
     }
 }
