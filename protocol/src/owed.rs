@@ -13,10 +13,11 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::ids::EnvelopeId;
 use crate::machine::{Output, Outputs};
 use crate::message::{ReceiptHeld, ReceiptMessage};
-use crate::record::receipt::Verdict;
+use crate::record::receipt::{Tier, Verdict};
 use crate::time::Time;
 
 /// Receipts that are told and not confirmed, at most, before the next are.
@@ -33,8 +34,12 @@ pub type Place = (EnvelopeId, u8);
 
 /// The places of one envelope that a confirmation of this receipt covers: those of lower tiers with it.
 pub fn covered(verdict: Verdict) -> RangeInclusive<u8> {
-    let lowest = if verdict.tier().is_some() { 1 } else { verdict.place() };
-    lowest..=verdict.place()
+    let (lowest, highest) = match verdict.tier() {
+        Some(_) if defect::is_on(Defect::ConfirmHigher) => (1, Verdict::Held(Tier::Taken).place()),
+        Some(_) => (1, verdict.place()),
+        None => (verdict.place(), verdict.place()),
+    };
+    lowest..=highest
 }
 
 /// What the owner tells this machine; all but [`Input::Lost`] and [`Input::Write`] while a session is up.
@@ -115,6 +120,7 @@ impl Owed {
             }
             Input::Held(held) => self.handle_held(held, now),
             Input::Write => self.write(),
+            Input::Lost if defect::is_on(Defect::ToldForEver) => {}
             Input::Lost => self.told.clear(),
             Input::Tick if self.write_at.is_some_and(|at| now >= at) => self.write(),
             Input::Tick => {}
@@ -133,7 +139,16 @@ impl Owed {
 
     fn tell(&mut self, receipts: Vec<(Place, Vec<u8>)>) {
         self.more = receipts.len() >= TOLD_MAX.saturating_sub(self.told.len());
+        let mut receipts = receipts;
+        if let ([first, .., last], true) = (&mut receipts[..], defect::is_on(Defect::SwapReceipts)) {
+            std::mem::swap(&mut first.1, &mut last.1);
+        }
         for (place, receipt) in receipts {
+            let tier = [Tier::Delivered, Tier::Released, Tier::Taken].into_iter().find(|tier| tier.number() == place.1);
+            if let Some(tier) = tier.filter(|_| defect::is_on(Defect::ForgetAtTelling)) {
+                self.held.push((place.0, Verdict::Held(tier)));
+                self.write();
+            }
             self.told.insert(place);
             self.outputs.transmit(ReceiptMessage { envelope: place.0, receipt });
         }

@@ -16,6 +16,7 @@
 
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::ids::{AgreementId, EnvelopeId};
 use crate::machine::{Output, Outputs};
 use crate::message::contact::CONTACT_BYTES_MAX;
@@ -218,6 +219,7 @@ impl Session {
             (Standing::Expired, message @ (Message::Amend(_) | Message::Amended(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
+            (Standing::Expired | Standing::Ending, Message::Receipt(_)) if defect::is_on(Defect::DeafAfterEnd) => {}
             (Standing::Expired | Standing::Ending, Message::Receipt(receipt)) => {
                 self.outputs.event(Event::Outgoing(receipt.envelope, receipt.into()));
             }
@@ -261,6 +263,7 @@ impl Session {
 
     fn handle_found(&mut self, offer: Offer, view: &OfferView, receipt: Option<Vec<u8>>) {
         let envelope = offer.envelope;
+        let receipt = receipt.filter(|_| !defect::is_on(Defect::SkipDuplicateCheck));
         match (receipt, policy::decide(&offer, view)) {
             (Some(receipt), _) => self.outputs.transmit(ReceiptMessage { envelope, receipt }),
             (None, Ok(())) => self.outputs.event(Event::Receive(offer)),
@@ -269,7 +272,7 @@ impl Session {
     }
 
     fn handle_tick(&mut self, now: Time) {
-        if now.since(self.last_heard) >= SILENCE_MAX {
+        if now.since(self.last_heard) >= SILENCE_MAX && !defect::is_on(Defect::KeepSilentLane) {
             self.outputs.event(Event::Close("nothing was heard for 45 s"));
             return;
         }

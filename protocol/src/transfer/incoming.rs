@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 
+use crate::defect::{self, Defect};
 use crate::ids::{EnvelopeId, ObjectId};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
@@ -128,9 +129,7 @@ pub struct Incoming {
 impl Incoming {
     /// Starts from an offer that [`crate::policy::decide`] accepted.
     pub fn new(offer: Offer, now: Time) -> Incoming {
-        let mut outputs = Outputs::default();
-        outputs.persist(Persist::Begin(offer.clone(), now));
-        Incoming {
+        let mut incoming = Incoming {
             offer,
             state: State::Deciding,
             objects: Vec::new(),
@@ -143,8 +142,10 @@ impl Incoming {
             held: 0,
             withdrawn: false,
             ahead: None,
-            outputs,
-        }
+            outputs: Outputs::default(),
+        };
+        incoming.begin(now);
+        incoming
     }
 
     /// Takes one input.
@@ -152,13 +153,7 @@ impl Incoming {
         match (self.state, input) {
             (State::Done, _) => {}
             (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
-            (State::Deciding, Input::Persisted(_)) => {
-                self.state = State::Naming;
-                self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
-                if let Some(announce) = self.ahead.take() {
-                    self.handle_announce(announce);
-                }
-            }
+            (State::Deciding, Input::Persisted(_)) => self.accept(),
             (State::Deciding, Input::Message(Message::Announce(announce)))
                 if self.ahead.is_none() && announce.entries.len() <= ANNOUNCE_AHEAD_MAX =>
             {
@@ -170,7 +165,9 @@ impl Incoming {
             (State::Opening, Input::Opened(opened)) => self.handle_opened(opened),
             (State::Committing, Input::Persisted(receipt)) => {
                 let receipt = receipt.unwrap_or_default();
-                self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
+                if !defect::is_on(Defect::ForgetReceipt) {
+                    self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
+                }
                 self.finish(true);
             }
             (State::Dropping, Input::Persisted(_)) => {
@@ -183,6 +180,24 @@ impl Incoming {
             (State::Deciding, Input::Message(Message::Withdraw(_))) => self.withdrawn = true,
             (_, Input::Message(_)) => self.misbehaved("a message that this state does not expect"),
             (_, Input::Held(_) | Input::Opened(_) | Input::Persisted(_)) => {}
+        }
+    }
+
+    fn begin(&mut self, now: Time) {
+        if defect::is_on(Defect::SkipPersistOffer) {
+            return self.accept();
+        }
+        if defect::is_on(Defect::AcceptEarly) {
+            self.accept();
+        }
+        self.outputs.persist(Persist::Begin(self.offer.clone(), now));
+    }
+
+    fn accept(&mut self) {
+        self.state = State::Naming;
+        self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
+        if let Some(announce) = self.ahead.take() {
+            self.handle_announce(announce);
         }
     }
 
@@ -251,7 +266,8 @@ impl Incoming {
     }
 
     fn check_ready(&mut self) {
-        if self.state == State::Pulling && self.missing.is_empty() && self.asked == self.objects.len() {
+        let is_complete = self.missing.is_empty() && self.asked == self.objects.len();
+        if self.state == State::Pulling && (is_complete || defect::is_on(Defect::CommitIncomplete)) {
             self.state = State::Ready;
             self.outputs.transmit(Ready { envelope: self.offer.envelope });
         }
