@@ -36,8 +36,6 @@ pub enum Defect {
     TierGoesBack,
     /// A refusal for now is taken for one for good.
     GiveUpOnBusy,
-    /// After a refusal for now the envelope is never offered again.
-    ForgetRetry,
     /// What was under way when the lane was lost is not offered again.
     ForgetRequeue,
     /// What was under way when the node died is not offered again.
@@ -88,14 +86,10 @@ pub enum Defect {
     IgnoreSuspension,
     /// An agreement counts as in force after its time.
     IgnoreExpiry,
-    /// An agreement out of a backup counts as in force before its operator has confirmed it.
-    IgnoreUnconfirmed,
     /// The receiver accepts offers under an agreement that is suspended.
     AcceptSuspended,
     /// Envelopes that were settled are received again.
     SkipDuplicateCheck,
-    /// A lane that says nothing is never taken for lost.
-    KeepSilentLane,
     /// Receipts are not heard once the agreement is over.
     DeafAfterEnd,
     /// Reconciliation takes what is open for what was never sent.
@@ -162,7 +156,6 @@ named! {
     ConfirmUnkept "confirm-unkept",
     TierGoesBack "tier-goes-back",
     GiveUpOnBusy "give-up-on-busy",
-    ForgetRetry "forget-retry",
     ForgetRequeue "forget-requeue",
     ForgetAtRestart "forget-at-restart",
     ExpireEarly "expire-early",
@@ -188,10 +181,8 @@ named! {
     IgnoreEnd "ignore-end",
     IgnoreSuspension "ignore-suspension",
     IgnoreExpiry "ignore-expiry",
-    IgnoreUnconfirmed "ignore-unconfirmed",
     AcceptSuspended "accept-suspended",
     SkipDuplicateCheck "skip-duplicate-check",
-    KeepSilentLane "keep-silent-lane",
     DeafAfterEnd "deaf-after-end",
     OpenIsUnknown "open-is-unknown",
 }

@@ -4,12 +4,13 @@
 //! owed (durable at the owner) --look, found--> told --held--> confirmed --written with others--> owed no more
 //!                                               |                |
 //!                                               +-- lost: owed --+-- not written: owed
+//!                                               +-- not held for ten minutes: owed
 //! ```
 //!
 //! **Invariant:** a receipt is owed until its sender has said that it holds it; a confirmation of what was not told in this
 //! session says nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub const HELD_WAIT: Duration = Duration::from_millis(500);
 pub const HELD_MAX: usize = 64;
 /// Receipts that left with their transfers and are remembered as told, at most.
 pub const NOTED_MAX: usize = 4096;
+
+/// A receipt that is not confirmed for so long is told again in the same session: its sender may have had no room for it.
+pub const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// A receipt: its envelope, and its place among what was stated about it ([`Verdict::place`]).
 pub type Place = (EnvelopeId, u8);
@@ -89,7 +93,8 @@ pub enum Event {
 /// What was told to one counterpart in this session, and what it confirmed and is not written yet.
 #[derive(Debug, Default)]
 pub struct Owed {
-    told: HashSet<Place>,
+    /// When each was told.
+    told: HashMap<Place, Time>,
     confirmed: HashSet<Place>,
     held: Vec<(EnvelopeId, Verdict)>,
     write_at: Option<Time>,
@@ -103,18 +108,18 @@ impl Owed {
     pub fn handle_input(&mut self, input: Input, now: Time) {
         match input {
             Input::Tell => self.look(),
-            Input::Found(receipts) => self.tell(receipts),
+            Input::Found(receipts) => self.tell(receipts, now),
             Input::Told(envelope, verdict) if self.told.len() < NOTED_MAX => {
-                self.told.insert((envelope, verdict.place()));
+                self.told.insert((envelope, verdict.place()), now);
             }
             Input::Told(..) => {}
             Input::Duplicate(envelope, stated) => {
-                if stated.iter().any(|verdict| !self.told.contains(&(envelope, verdict.place()))) {
+                if stated.iter().any(|verdict| !self.told.contains_key(&(envelope, verdict.place()))) {
                     self.outputs.persist(Persist::Again(envelope));
                 }
             }
             Input::Anew(envelope) => {
-                self.told.retain(|(told, _)| *told != envelope);
+                self.told.retain(|(told, _), _| *told != envelope);
                 self.confirmed.retain(|(confirmed, _)| *confirmed != envelope);
                 self.look();
             }
@@ -122,8 +127,7 @@ impl Owed {
             Input::Write => self.write(),
             Input::Lost if defect::is_on(Defect::ToldForEver) => {}
             Input::Lost => self.told.clear(),
-            Input::Tick if self.write_at.is_some_and(|at| now >= at) => self.write(),
-            Input::Tick => {}
+            Input::Tick => self.handle_time(now),
         }
     }
 
@@ -132,32 +136,37 @@ impl Owed {
         self.more = true;
         let max = TOLD_MAX.saturating_sub(self.told.len());
         if max > 0 {
-            let but = self.told.union(&self.confirmed).copied().collect();
+            let but = self.told.keys().chain(&self.confirmed).copied().collect();
             self.outputs.event(Event::Look { but, max });
         }
     }
 
-    fn tell(&mut self, receipts: Vec<(Place, Vec<u8>)>) {
+    fn tell(&mut self, mut receipts: Vec<(Place, Vec<u8>)>, now: Time) {
         self.more = receipts.len() >= TOLD_MAX.saturating_sub(self.told.len());
-        let mut receipts = receipts;
         if let ([first, .., last], true) = (&mut receipts[..], defect::is_on(Defect::SwapReceipts)) {
             std::mem::swap(&mut first.1, &mut last.1);
         }
         for (place, receipt) in receipts {
-            let tier = [Tier::Delivered, Tier::Released, Tier::Taken].into_iter().find(|tier| tier.number() == place.1);
-            if let Some(tier) = tier.filter(|_| defect::is_on(Defect::ForgetAtTelling)) {
-                self.held.push((place.0, Verdict::Held(tier)));
-                self.write();
-            }
-            self.told.insert(place);
+            self.told.insert(place, now);
             self.outputs.transmit(ReceiptMessage { envelope: place.0, receipt });
+            if defect::is_on(Defect::ForgetAtTelling) {
+                self.forget(place);
+            }
         }
+        self.plan();
+    }
+
+    /// What [`Defect::ForgetAtTelling`] does.
+    fn forget(&mut self, (envelope, place): Place) {
+        let tiers = [Tier::Delivered, Tier::Released, Tier::Taken].into_iter();
+        let forgotten = tiers.filter(|tier| tier.number() == place).map(|tier| (envelope, Verdict::Held(tier)));
+        self.outputs.persist(Persist::Held(forgotten.collect()));
     }
 
     fn handle_held(&mut self, held: ReceiptHeld, now: Time) {
         let ReceiptHeld { envelope, verdict } = held;
         let places = covered(verdict).map(|place| (envelope, place));
-        let confirmed: Vec<Place> = places.filter(|place| self.told.remove(place)).collect();
+        let confirmed: Vec<Place> = places.filter(|place| self.told.remove(place).is_some()).collect();
         if confirmed.is_empty() {
             return;
         }
@@ -167,10 +176,30 @@ impl Owed {
             self.write();
         } else if self.write_at.is_none() {
             self.write_at = Some(now + HELD_WAIT);
-            self.outputs.deadline(now + HELD_WAIT);
+            self.plan();
         }
         if self.more {
             self.look();
+        }
+    }
+
+    fn handle_time(&mut self, now: Time) {
+        if self.write_at.is_some_and(|at| now >= at) {
+            self.write();
+        }
+        let before = self.told.len();
+        self.told.retain(|_, told_at| now < *told_at + TELL_AGAIN);
+        if self.told.len() < before {
+            self.look();
+        }
+        self.plan();
+    }
+
+    /// The next look at the clock.
+    fn plan(&mut self) {
+        let again = self.told.values().min().map(|told_at| *told_at + TELL_AGAIN);
+        if let Some(at) = self.write_at.into_iter().chain(again).min() {
+            self.outputs.deadline(at);
         }
     }
 
@@ -237,7 +266,7 @@ mod tests {
                         self.owed.push((envelope, 2));
                         self.machine.handle_input(Input::Tell, self.now);
                     }
-                    Output::Deadline(at) => assert_eq!(at, self.now + HELD_WAIT),
+                    Output::Deadline(at) => assert!((self.now..=self.now + TELL_AGAIN).contains(&at), "{at:?}"),
                 }
             }
         }
@@ -304,6 +333,19 @@ mod tests {
         owner.input(Input::Write);
         owner.input(Input::Tell);
         assert_eq!(owner.told.len(), 2);
+    }
+
+    #[test]
+    fn p30_what_is_not_confirmed_is_told_again_in_the_same_session() {
+        let mut owner = Owner::owing([(envelope(1), 3), (envelope(2), 3)]);
+        owner.input(Input::Tell);
+        owner.held(envelope(2), Verdict::Held(Tier::Taken));
+        owner.now = owner.now + TELL_AGAIN - Duration::from_micros(1);
+        owner.input(Input::Tick);
+        assert_eq!(owner.told.len(), 2, "it may be on its way");
+        owner.now = owner.now + Duration::from_micros(1);
+        owner.input(Input::Tick);
+        assert_eq!(owner.told[2..], [(envelope(1), 3)], "its sender had no room for it perhaps");
     }
 
     #[test]

@@ -272,7 +272,7 @@ impl Session {
     }
 
     fn handle_tick(&mut self, now: Time) {
-        if now.since(self.last_heard) >= SILENCE_MAX && !defect::is_on(Defect::KeepSilentLane) {
+        if now.since(self.last_heard) >= SILENCE_MAX {
             self.outputs.event(Event::Close("nothing was heard for 45 s"));
             return;
         }

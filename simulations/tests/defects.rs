@@ -24,7 +24,7 @@ use pakt_simulations::scenario::{
 const SEEDS: u64 = 200;
 /// What is looked for where nobody says otherwise: one of each sort, a few seconds together.
 const FEW: [Defect; 5] =
-    [Defect::SkipPersistLeft, Defect::SkipDuplicateCheck, Defect::IgnoreSuspension, Defect::AcceptEarly, Defect::ForgetRetry];
+    [Defect::SkipPersistLeft, Defect::SkipDuplicateCheck, Defect::IgnoreSuspension, Defect::AcceptEarly, Defect::ForgetRequeue];
 
 fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3_600)
@@ -66,6 +66,7 @@ fn slow(seed: u64) -> Scenario {
     let mut scenario = mesh("slow", 3 + (seed % 2) as usize, hours(24));
     scenario.line = scenario::Line { rate_mbit: 2.0, delay: Duration::from_secs(8), loss_percent: 2.0 };
     scenario.terms.hold = minutes(60);
+    scenario.settle = minutes(60);
     scenario.traffic[0].per_node_and_hour = 12.0;
     befalls(&mut scenario, &[Partition, Partition, Isolate, Crash, Line], minutes(10));
     scenario

@@ -38,6 +38,17 @@ fn view() -> AgreementView {
 }
 
 #[test]
+fn p5_whoever_dials_after_an_end_is_shown_it() {
+    let ended = AgreementView { standing: Standing::Ended, own: Stated::Ended(day(20)), ..view() };
+    let confirmed = AgreementView { end_confirmed: true, ..ended };
+    let proposed = AgreementView { standing: Standing::Proposed, ..view() };
+    let rows = [(view(), [true, true]), (ended, [true, true]), (confirmed, [true, false]), (proposed, [false, false])];
+    for (view, expected) in rows {
+        assert_eq!([false, true].map(|dialer| view.shows_statements(dialer)), expected, "{view:?}");
+    }
+}
+
+#[test]
 fn p6_what_is_allowed_follows_from_dates_and_statements() {
     let suspended = Stated::Suspended(day(20));
     let waits = Traffic::Waits(Reason::AgreementSuspended);

@@ -67,7 +67,7 @@ impl AgreementView {
             Footing::InForce
         } else if self.standing != Standing::Active || !self.is_complete || is_ended {
             Footing::None
-        } else if self.held_back && !defect::is_on(Defect::IgnoreUnconfirmed) {
+        } else if self.held_back {
             Footing::Unconfirmed
         } else if now >= self.valid_until && !defect::is_on(Defect::IgnoreExpiry) {
             Footing::Expired
@@ -170,6 +170,12 @@ impl AgreementView {
     /// Whether its time is over, and this side's offer of later terms may have been accepted since.
     pub fn awaits_renewal(&self, now: Time) -> bool {
         self.offered_until.is_some_and(|until| until > now) && self.expiry_open(now)
+    }
+
+    /// Whether this side shows its statements and those that it knows when a session starts: after an end that both know only
+    /// to a counterpart that has dialled, which may have been restored from a backup of before the end.
+    pub fn shows_statements(&self, dialer: bool) -> bool {
+        self.standing != Standing::Proposed && !(self.end_confirmed && dialer)
     }
 
     /// How a session begins at `now`.

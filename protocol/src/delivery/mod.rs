@@ -351,9 +351,6 @@ impl Delivery {
     }
 
     fn back_off(&mut self, reason: Reason, now: Time) {
-        if defect::is_on(Defect::ForgetRetry) {
-            return;
-        }
         let doublings = self.record.attempts.saturating_sub(1).min(5);
         let wait = (BACKOFF_FIRST * 2u32.pow(doublings)).min(BACKOFF_MAX);
         self.record.next_attempt_at = now + wait;

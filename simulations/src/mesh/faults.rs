@@ -329,10 +329,13 @@ fn state(world: &mut World, a: usize, b: usize, action: Action) {
         Action::End | Action::Withdraw { .. } => None,
     };
     // What is allowed again may go at once.
+    let number = nodes[a].peers[slot as usize].statements();
     if action == Action::Resume && nodes[a].peers[slot as usize].can_resume() {
-        shared.judge.stated(a, b, suspended, false);
+        shared.judge.stated(a, b, (suspended, false), number + 1);
     }
-    if nodes[a].with(slot, shared, |actor| actor.state(action)) {
-        shared.judge.stated(a, b, suspended, action == Action::End);
+    let made = nodes[a].with(slot, shared, |actor| actor.state(action));
+    if made {
+        let number = nodes[a].peers[slot as usize].statements();
+        shared.judge.stated(a, b, (suspended, action == Action::End), number);
     }
 }

@@ -65,8 +65,9 @@ fn with_faults(faults: &[(u64, Option<u64>, FaultKind)]) -> Scenario {
     scenario
 }
 
-#[test]
-fn each_fault_alone() {
+type Row = Vec<(u64, Option<u64>, FaultKind)>;
+
+fn rows_of_faults() -> Vec<Row> {
     use FaultKind::*;
     let delay = Duration::from_secs(1);
     let bad = |reorder_percent, duplicate_percent, loss_percent| Line {
@@ -78,11 +79,14 @@ fn each_fault_alone() {
         duplicate_percent,
     };
     let crash = |lose_unsynced, at_persist| Crash { node: 1, lose_unsynced, torn: lose_unsynced, at_persist };
-    let rows: Vec<Vec<(u64, Option<u64>, FaultKind)>> = vec![
+    vec![
         vec![(60, Some(120), bad(0.0, 0.0, 30.0))],
         vec![(60, Some(120), bad(5.0, 0.0, 0.0))],
         vec![(60, Some(120), bad(0.0, 5.0, 0.0))],
-        vec![(60, Some(30), Partition { a: 0, b: 1, one_way: false }), (200, Some(30), Partition { a: 1, b: 0, one_way: true })],
+        vec![
+            (60, Some(30), Partition { a: 0, b: 1, one_way: false }),
+            (200, Some(30), Partition { a: 1, b: 0, one_way: true }),
+        ],
         vec![(60, Some(30), Isolate { node: 1 })],
         vec![(60, Some(90), Clog { node: 1 })],
         vec![(60, Some(5), crash(false, None)), (120, Some(5), crash(true, None))],
@@ -95,15 +99,25 @@ fn each_fault_alone() {
         vec![(60, None, Suspend { a: 0, b: 1 }), (180, None, Resume { a: 0, b: 1 })],
         vec![(60, None, End { a: 0, b: 1 })],
         vec![(60, None, Expire { a: 0, b: 1 })],
+        vec![(60, None, End { a: 0, b: 1 }), (200, Some(10), Restore { node: 1, backup_age: hours(3) })],
+        vec![(60, Some(60), Suspend { a: 0, b: 1 }), (200, Some(10), Restore { node: 0, backup_age: hours(2) })],
         vec![(60, None, RotateKeys { node: 1 }), (61, None, RotateKeys { node: 0 })],
-    ];
+    ]
+}
+
+#[test]
+fn each_fault_alone() {
+    let rows = rows_of_faults();
     let mut failed = Vec::new();
     for (row, faults) in rows.iter().enumerate() {
-        for seed in 0..4 {
+        for seed in 0..2 {
             let scenario = with_faults(faults);
             let outcome = run(&scenario, seed, &Options::default(), &mut ());
             if outcome.verdict != Verdict::Pass {
-                failed.push(format!("{:?} row {row} seed {seed}: {:?} {:?}", outcome.verdict, faults[0].2, outcome.finding));
+                failed.push(format!(
+                    "{:?} row {row} seed {seed}: {:?} {:?}",
+                    outcome.verdict, faults[0].2, outcome.finding
+                ));
             }
         }
     }
@@ -117,7 +131,8 @@ fn weather(seed: u64) -> Scenario {
     scenario.traffic = vec![letters(0.4), Traffic { kind: Kind::Mr, ..letters(0.05) }];
     scenario.traffic[0].recipients = 2;
     let kinds = vec![
-        Line, Partition, Isolate, Clog, Crash, Crash, Crash, Restore, DiskFull, ClockStep, ClockSkew, Suspend, End, RotateKeys,
+        Line, Partition, Isolate, Clog, Crash, Crash, Crash, Restore, DiskFull, ClockStep, ClockSkew, Suspend, End,
+        RotateKeys,
     ];
     let mean_between = Duration::from_secs(HOUR);
     scenario.random_faults = Some(crate::scenario::RandomFaults { kinds, mean_between, until: hours(72) });
@@ -136,10 +151,101 @@ fn twenty_seeds_of_bad_weather() {
     let mut failed = Vec::new();
     for seed in seeds {
         let outcome = run(&weather(seed), seed, &Options::default(), &mut ());
-        println!("seed {seed}: {:?} {} events {} messages in {:?}", outcome.verdict, outcome.events, outcome.messages.submitted, outcome.wall);
+        println!(
+            "seed {seed}: {:?} {} events {} messages in {:?}",
+            outcome.verdict, outcome.events, outcome.messages.submitted, outcome.wall
+        );
         if outcome.verdict != Verdict::Pass {
             failed.push(format!("{:?} seed {seed}: {:?}", outcome.verdict, outcome.finding));
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The last events that concern some nodes.
+struct Tail {
+    nodes: Vec<usize>,
+    lines: std::collections::VecDeque<String>,
+}
+
+impl crate::outcome::Watch for Tail {
+    fn event(&mut self, event: &crate::outcome::Event) {
+        use crate::outcome::What;
+        let peer = match &event.what {
+            What::Sent { peer, .. } | What::Lane { peer, .. } => Some(*peer),
+            What::Record { from, to, .. } => Some(if *from == event.node { *to } else { *from }),
+            _ => None,
+        };
+        if self.nodes.contains(&event.node) && peer.is_none_or(|peer| self.nodes.contains(&peer)) {
+            self.lines.push_back(format!("{:?} {} {:?}", event.at, event.node, event.what));
+            if self.lines.len() > 20_000 {
+                self.lines.pop_front();
+            }
+        }
+    }
+
+    fn progress(&mut self, _: Duration) {}
+}
+
+/// Tells what led to a failure: `PAKT_SEED=n cargo test … what_led_to_it -- --ignored --nocapture`.
+#[test]
+#[ignore = "for people who look for the cause of a failing seed"]
+fn what_led_to_it() {
+    let seed: u64 = std::env::var("PAKT_SEED").expect("a seed").parse().expect("a number");
+    let scenario = match std::env::var("PAKT_ROW") {
+        Ok(row) => with_faults(&rows_of_faults()[row.parse::<usize>().expect("a row")]),
+        Err(_) => weather(seed),
+    };
+    let options = Options { details: true, ..Options::default() };
+    let first = run(&scenario, seed, &Options::default(), &mut ());
+    let nodes = first.finding.as_ref().map(|finding| finding.nodes.clone()).unwrap_or_default();
+    let mut tail = Tail { nodes, lines: Default::default() };
+    let outcome = run(&scenario, seed, &options, &mut tail);
+    tail.lines.iter().for_each(|line| println!("{line}"));
+    println!("{:?} {:?}", outcome.verdict, outcome.finding);
+    println!("{:#?}", outcome.faults);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_events() {
+    let hash = |seed| run(&weather(seed), seed, &Options::default(), &mut ()).event_hash;
+    assert_eq!(hash(3), hash(3));
+    assert_ne!(hash(3), hash(4));
+}
+
+#[test]
+fn the_judge_finds_broken_nodes() {
+    use super::Defect::*;
+    let rows = [
+        (AcknowledgeEarly, &["early"][..]),
+        (SkipPersist, &["early"]),
+        (SkipLeft, &["early"]),
+        (SkipDuplicateCheck, &["twice", "two-receipts"]),
+        (IgnoreEnd, &["no-agreement"]),
+        (ForgetRetry, &["unsettled"]),
+    ];
+    for (defect, rules) in rows {
+        let options = Options { defect: Some(defect), ..Options::default() };
+        let found = (0..200).find_map(|seed| {
+            let outcome = run(&weather(seed), seed, &options, &mut ());
+            outcome.finding.filter(|finding| rules.contains(&finding.rule.as_str())).map(|finding| (seed, finding))
+        });
+        println!("{defect:?}: {found:?}");
+        assert!(found.is_some(), "{defect:?} was not found");
+    }
+}
+
+#[test]
+fn a_failure_shrinks_to_what_it_takes() {
+    let options = Options { defect: Some(super::Defect::SkipDuplicateCheck), ..Options::default() };
+    let seed = (0..50).find(|seed| run(&weather(*seed), *seed, &options, &mut ()).verdict != Verdict::Pass);
+    let seed = seed.expect("a defect that shows");
+    let shrunk = super::shrink::shrink(&weather(seed), seed, &options).expect("it fails");
+    println!("{shrunk:?}");
+    assert!(shrunk.messages.1 <= 2 && shrunk.faults.1 <= 3, "{:?} {:?}", shrunk.faults, shrunk.messages);
+    let text = shrunk.scenario.to_toml().expect("it can be written");
+    let read = Scenario::parse(&text).expect("it can be read");
+    let outcome = run(&read, seed, &options, &mut ());
+    assert_eq!(outcome.finding.map(|finding| finding.rule), Some(shrunk.rule));
+    assert_eq!(run(&read, seed, &Options::default(), &mut ()).verdict, Verdict::Pass, "the node without the defect");
 }

@@ -120,7 +120,7 @@ impl PeerActor {
             standing: view.at_session(now()),
             contact: agreement.contact.clone(),
             roster: self.own_roster().await,
-            shown: self.shown_at_start(agreement, version),
+            shown: self.shown_at_start(agreement, version, dialer),
             in_force: agreement.in_force(now()),
             // Whoever dials after an end has something to settle.
             settling: view.is_settling(now()) && (!dialer || self.is_unsettled()),

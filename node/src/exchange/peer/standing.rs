@@ -20,11 +20,12 @@ use crate::book::{Agreement, AmendmentAnswer, Standing, StatementAnswer};
 const RENEWED_DIAL: Duration = Duration::from_millis(500);
 
 impl PeerActor {
-    /// What this side shows about the agreement when a session starts; `version` is the one that the counterpart holds.
-    pub(super) fn shown_at_start(&self, agreement: &Agreement, version: u32) -> Vec<Message> {
+    /// What this side shows about the agreement when a session starts that it has dialled or not; `version` is the one that
+    /// the counterpart holds.
+    pub(super) fn shown_at_start(&self, agreement: &Agreement, version: u32, dialer: bool) -> Vec<Message> {
         let book = &self.context.book;
         let (own, other) = (self.context.entity.id(), agreement.counterpart().entity);
-        if agreement.standing == Standing::Proposed || agreement.end_confirmed {
+        if !agreement.view().shows_statements(dialer) {
             return Vec::new();
         }
         let newest = |party, after: u64| book.statements_after(&self.id, &party, after.saturating_sub(1));

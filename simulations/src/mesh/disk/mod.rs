@@ -150,15 +150,15 @@ mod tests {
     use super::*;
     use pakt_protocol::ids::EnvelopeId;
 
-    const A: Key = Key::Held(1, 1);
+    const A: Key = Key::Objects(1, EnvelopeId([1; 16]));
 
     fn held(n: u8) -> Option<Value> {
-        Some(Value::Held(EnvelopeId([n; 16])))
+        Some(Value::Objects(n.into()))
     }
 
     fn read(disk: &Disk) -> Option<u8> {
         match disk.get(&A) {
-            Some(Value::Held(id)) => Some(id.0[0]),
+            Some(Value::Objects(n)) => u8::try_from(*n).ok(),
             _ => None,
         }
     }

@@ -58,7 +58,7 @@ pub(crate) enum Value {
     Agreement(Rc<AgreementRow>),
     Roster(Rc<Roster>),
     Sent(EnvelopeId, Standing),
-    Held(EnvelopeId),
+    Held,
     Round(Rc<RoundRow>),
     Incoming(Rc<IncomingRow>),
     Objects(u64),

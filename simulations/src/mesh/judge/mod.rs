@@ -48,6 +48,8 @@ struct Known {
     ended: bool,
     /// The newest statement of the counterpart that was heard.
     number: u64,
+    /// The node's own newest statement.
+    own_number: u64,
     /// When its time is over.
     until: Option<Micros>,
     /// Out of a backup, and nobody has confirmed it.
@@ -175,10 +177,11 @@ impl Judge {
     }
 
     /// Somebody has suspended, resumed or ended an agreement at a node.
-    pub(crate) fn stated(&mut self, node: usize, other: usize, suspended: Option<bool>, ended: bool) {
+    pub(crate) fn stated(&mut self, node: usize, other: usize, (suspended, ended): (Option<bool>, bool), number: u64) {
         if let Some(known) = self.known.get_mut(&(node, other)) {
             known.suspended_here = suspended.unwrap_or(known.suspended_here);
             known.ended |= ended;
+            known.own_number = number;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pakt_keys::EntityId;
 use pakt_protocol::delivery::{Reason, State};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::offer::Answer;
@@ -242,6 +243,7 @@ impl Judge {
         known.suspended_there = suspended(row.peer.stated());
         known.ended = row.ended;
         known.number = row.peer.number();
+        known.own_number = row.own.number();
         known.unconfirmed = row.unconfirmed;
     }
 
@@ -377,18 +379,22 @@ impl Judge {
         }
     }
 
-    /// A frame is heard by a node, from this counterpart.
-    pub(crate) fn heard(&mut self, (node, other): (usize, usize), message: &Message, disk_full: bool) {
-        let Message::Statement(Statement { statement, known: false }) = message else { return };
+    /// A frame is heard by a node (`own` is its name), from this counterpart.
+    pub(crate) fn heard(&mut self, (node, other): (usize, usize), own: &EntityId, message: &Message, disk_full: bool) {
+        let Message::Statement(Statement { statement, .. }) = message else { return };
         let Ok(statement) = statement.peek() else { return };
         let Some(known) = self.known.get_mut(&(node, other)) else { return };
-        if disk_full || statement.number != known.number + 1 {
+        // Its own comes back to a node that was restored to before it.
+        let is_own = statement.party == *own;
+        let newest = if is_own { &mut known.own_number } else { &mut known.number };
+        if disk_full || statement.number != *newest + 1 {
             return;
         }
-        known.number = statement.number;
+        *newest = statement.number;
+        let suspended = if is_own { &mut known.suspended_here } else { &mut known.suspended_there };
         match statement.action {
-            Action::Suspend => known.suspended_there = true,
-            Action::Resume => known.suspended_there = false,
+            Action::Suspend => *suspended = true,
+            Action::Resume => *suspended = false,
             Action::End => known.ended = true,
             Action::Withdraw { .. } => {}
         }

@@ -361,6 +361,11 @@ impl Peer {
         matches!(self.agreement.row.own.stated(), Stated::Suspended(_)) && !self.agreement.row.unconfirmed
     }
 
+    /// How many statements this side has made.
+    pub(crate) fn statements(&self) -> u64 {
+        self.agreement.row.own.number()
+    }
+
     /// Whether messages wait or are under way.
     pub(crate) fn is_busy(&self) -> bool {
         !self.deliveries.is_empty()

@@ -251,7 +251,7 @@ impl Actor<'_> {
         if let Verdict::Held(_) = verdict {
             let row = InboxRow { from: self.peer.entity, stage: Stage::Checking };
             changes.push((Key::Inbox(slot, envelope), Some(Value::Inbox(Rc::new(row)))));
-            changes.push((Key::Held(slot, open.core.number), Some(Value::Held(envelope))));
+            changes.push((Key::Held(slot, open.core.number), Some(Value::Held)));
         }
         self.commit("message", changes)?;
         if verdict == Verdict::Held(Tier::Delivered) {

@@ -340,7 +340,12 @@ impl Actor<'_> {
     }
 
     /// Takes a receipt about an envelope that waits for its next attempt.
-    pub(super) fn settle_waiting(&mut self, envelope: EnvelopeId, bytes: Vec<u8>, receipt: Receipt) -> Result<Late, Full> {
+    pub(super) fn settle_waiting(
+        &mut self,
+        envelope: EnvelopeId,
+        bytes: Vec<u8>,
+        receipt: Receipt,
+    ) -> Result<Late, Full> {
         let Some(row) = self.out(&envelope) else { return Err(Full) };
         let verdict = stated_about(row.hash, &receipt);
         self.tell_delivery(envelope, DeliveryInput::Receipt(verdict), Some((bytes.into(), Box::new(receipt))));

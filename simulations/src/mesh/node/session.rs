@@ -123,7 +123,7 @@ impl Actor<'_> {
 
     fn opening(&mut self, is_dialer: bool) -> Opening {
         let (view, now) = (self.peer.agreement.view(), self.now());
-        let shown = if view.end_confirmed { Vec::new() } else { self.shown_at_start() };
+        let shown = if view.shows_statements(is_dialer) { self.shown_at_start() } else { Vec::new() };
         Opening {
             standing: view.at_session(now),
             contact: None,
@@ -157,7 +157,8 @@ impl Actor<'_> {
             return self.close_session("more records than a counterpart needs");
         }
         let parties = (self.home.index, self.peer.other);
-        self.shared.judge.heard(parties, &message, self.home.disk.full);
+        let (own, disk_full) = (self.home.identity.entity, self.home.disk.full);
+        self.shared.judge.heard(parties, &own, &message, disk_full);
         self.tell_session(Input::Message(message));
     }
 
