@@ -20,8 +20,6 @@ pub enum Defect {
     SkipPersistOffer,
     /// The receiver says that everything has come as soon as everything is named.
     CommitIncomplete,
-    /// A message is committed, and its receipt does not leave with the transfer.
-    ForgetReceipt,
     /// The signed envelope leaves without a durable note that it may have been delivered.
     SkipPersistLeft,
     /// A receipt of a lower tier is taken for one of the next tier.
@@ -148,7 +146,6 @@ named! {
     AcceptEarly "accept-early",
     SkipPersistOffer "skip-persist-offer",
     CommitIncomplete "commit-incomplete",
-    ForgetReceipt "forget-receipt",
     SkipPersistLeft "skip-persist-left",
     SwapTier "swap-tier",
     SwapReceipts "swap-receipts",

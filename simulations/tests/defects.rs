@@ -10,6 +10,7 @@
 #![cfg(feature = "defects")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pakt_protocol::defect::Defect;
@@ -52,14 +53,6 @@ fn calm(_seed: u64) -> Scenario {
     mesh("calm", 3, hours(26))
 }
 
-/// Everything that befalls lines, disks, clocks and nodes.
-fn weather(seed: u64) -> Scenario {
-    use FaultName::*;
-    let mut scenario = mesh("weather", 3 + (seed % 3) as usize, hours(48));
-    befalls(&mut scenario, &[Line, Partition, Isolate, Clog, Crash, DiskFull, ClockSkew, RotateKeys], minutes(40));
-    scenario
-}
-
 /// Lines so slow that nodes and lanes die between a question and its answer; what is not there within the hour is late.
 fn slow(seed: u64) -> Scenario {
     use FaultName::*;
@@ -84,6 +77,17 @@ fn quarrels(seed: u64) -> Scenario {
     scenario
 }
 
+/// Partners part while letters are on lines as slow as those of a ship.
+fn partings(_seed: u64) -> Scenario {
+    let mut scenario = slow(0);
+    scenario.name = "partings".to_owned();
+    scenario.duration = hours(6);
+    scenario.line.delay = Duration::from_secs(20);
+    scenario.traffic = vec![Traffic::of(Kind::Letter, 60.0)];
+    befalls(&mut scenario, &[FaultName::End], hours(1));
+    scenario
+}
+
 /// Nodes come back from backups.
 fn backups(seed: u64) -> Scenario {
     use FaultName::*;
@@ -94,30 +98,62 @@ fn backups(seed: u64) -> Scenario {
 }
 
 type Ground = fn(u64) -> Scenario;
-const GROUNDS: [Ground; 5] = [calm, weather, slow, quarrels, backups];
+
+/// Where a defect does harm.
+fn ground_of(defect: Defect) -> Ground {
+    use Defect::*;
+    match defect {
+        AcceptEarly | SkipPersistOffer | CommitIncomplete | SkipPersistLeft | SwapTier | ConfirmUnkept => calm,
+        RecallUnasked | DenyWhatCame => calm,
+        GiveUpOnBusy | ForgetAtEnd | NeverDialForReceipts | DeafAfterEnd => quarrels,
+        IgnoreEnd | IgnoreSuspension | IgnoreExpiry | AcceptSuspended => quarrels,
+        StopAfterLeft => partings,
+        ExpireEarly | ShowNoPurges => backups,
+        _ => slow,
+    }
+}
 
 fn outcome(ground: Ground, seed: u64) -> Outcome {
     run(&ground(seed), seed, &Options::default(), &mut ())
 }
 
+/// The first seed with which the judge finds it.
+fn hunt(defect: Defect) -> Option<Outcome> {
+    let _switched = defect.switch_on();
+    (0..SEEDS).map(|seed| outcome(ground_of(defect), seed)).find(|outcome| outcome.verdict != Verdict::Pass)
+}
+
+/// What the command line asks for.
+fn wanted() -> Vec<Defect> {
+    match std::env::var("PAKT_DEFECTS").as_deref() {
+        Ok("all") => Defect::ALL.to_vec(),
+        Ok(names) => names.split(',').map(|name| Defect::named(name).expect(name)).collect(),
+        Err(_) => FEW.to_vec(),
+    }
+}
+
 #[test]
-#[ignore]
-fn explore() {
-    let names = std::env::var("X").unwrap_or_default();
-    let grounds: Vec<usize> = std::env::var("G").map_or((0..5).collect(), |t| t.split(',').map(|g| g.parse().unwrap()).collect());
-    let seeds: u64 = std::env::var("N").map_or(10, |n| n.parse().unwrap());
-    let defects: Vec<Option<Defect>> = if names == "none" { vec![None] } else if names.is_empty() { std::iter::once(None).chain(Defect::ALL.iter().copied().map(Some)).collect() } else { names.split(',').map(|n| Some(Defect::named(n).unwrap())).collect() };
-    for defect in defects {
-        let _on = defect.map(Defect::switch_on);
-        let mut line = format!("{:24}", defect.map_or("-", Defect::name));
-        for &g in &grounds {
-            let started = Instant::now();
-            let found = (0..seeds).map(|seed| (seed, outcome(GROUNDS[g], seed))).filter(|(_, o)| o.verdict != Verdict::Pass).find(|_| defect.is_some() || { true });
-            match found {
-                Some((seed, o)) => { let f = o.finding.unwrap(); line += &format!(" | {g}:{seed} {} {:?}", f.rule, started.elapsed()); if defect.is_none() || std::env::var("V").is_ok() { line += &format!(" {f:?}"); } }
-                None => line += &format!(" | {g}: no {:?}", started.elapsed()),
+fn every_seeded_defect_is_found_and_nothing_else_is() {
+    let (mut missed, mut honest) = (Vec::new(), BTreeSet::new());
+    println!("{:24} {:9} {:>4}  {:7} {:14} {:>7}", "defect", "scenario", "seed", "verdict", "rule", "after");
+    for defect in wanted() {
+        let started = Instant::now();
+        let found = hunt(defect);
+        let after = started.elapsed().as_secs_f64();
+        let Some(Outcome { scenario, seed, verdict, finding: Some(finding), .. }) = found else {
+            println!("{:24} not found in {SEEDS} seeds, {after:.1} s", defect.name());
+            missed.push(defect.name());
+            continue;
+        };
+        let verdict = format!("{verdict:?}");
+        println!("{:24} {scenario:9} {seed:>4}  {verdict:7} {:14} {after:>5.1} s", defect.name(), finding.rule);
+        for seed in 0..=seed {
+            if honest.insert((scenario.clone(), seed)) {
+                let outcome = outcome(ground_of(defect), seed);
+                assert_eq!(outcome.verdict, Verdict::Pass, "{scenario} {seed} without a defect: {:?}", outcome.finding);
             }
         }
-        println!("{line}");
     }
+    println!("{} runs without a defect pass", honest.len());
+    assert!(missed.is_empty(), "not found within {SEEDS} seeds: {}", missed.join(", "));
 }

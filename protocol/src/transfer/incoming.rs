@@ -165,9 +165,7 @@ impl Incoming {
             (State::Opening, Input::Opened(opened)) => self.handle_opened(opened),
             (State::Committing, Input::Persisted(receipt)) => {
                 let receipt = receipt.unwrap_or_default();
-                if !defect::is_on(Defect::ForgetReceipt) {
-                    self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
-                }
+                self.outputs.transmit(ReceiptMessage { envelope: self.offer.envelope, receipt });
                 self.finish(true);
             }
             (State::Dropping, Input::Persisted(_)) => {
