@@ -68,8 +68,6 @@ pub enum Defect {
     ShowNoPurges,
     /// A receipt is owed no more as soon as it is told.
     ForgetAtTelling,
-    /// What was told in one session is not told in the next.
-    ToldForEver,
     /// A confirmation covers the higher tiers, too.
     ConfirmHigher,
     /// Receipts that are owed are forgotten at once when the agreement is over.
@@ -170,7 +168,6 @@ named! {
     RecallTaken "recall-taken",
     ShowNoPurges "show-no-purges",
     ForgetAtTelling "forget-at-telling",
-    ToldForEver "told-for-ever",
     ConfirmHigher "confirm-higher",
     ForgetAtEnd "forget-at-end",
     NeverAnswer "never-answer",

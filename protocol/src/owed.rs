@@ -125,7 +125,6 @@ impl Owed {
             }
             Input::Held(held) => self.handle_held(held, now),
             Input::Write => self.write(),
-            Input::Lost if defect::is_on(Defect::ToldForEver) => {}
             Input::Lost => self.told.clear(),
             Input::Tick => self.handle_time(now),
         }

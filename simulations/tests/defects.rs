@@ -71,6 +71,8 @@ fn quarrels(seed: u64) -> Scenario {
     let mut scenario = slow(seed);
     scenario.name = "quarrels".to_owned();
     scenario.line.delay = Duration::from_secs(4);
+    // What nobody gives back must not have expired by then.
+    scenario.settle = minutes(30);
     befalls(&mut scenario, &[Suspend, Suspend, Suspend, Partition, Partition, End], minutes(20));
     let expires = Fault { at: hours(12), for_: None, what: FaultKind::Expire { a: 0, b: 1 } };
     scenario.faults = vec![expires];
