@@ -51,7 +51,6 @@ pub(crate) enum Defect {
     AcknowledgeEarly,
     SkipPersist,
     SkipLeft,
-    SkipDuplicateCheck,
     IgnoreEnd,
     ForgetRetry,
 }

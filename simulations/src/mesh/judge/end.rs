@@ -63,6 +63,9 @@ impl Judge {
             return None;
         }
         let stuck = |judge: &mut Judge, rule: &str, what: String| {
+            if [from, to].iter().any(|node| judge.hostile.contains(node)) {
+                return None;
+            }
             let at = std::time::Duration::from_micros(now);
             let finding = Finding { rule: rule.to_owned(), at, what, nodes: vec![from, to] };
             judge.finding.get_or_insert(finding);

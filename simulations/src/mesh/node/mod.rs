@@ -5,6 +5,7 @@
 //! **Invariant:** whatever leaves for a counterpart leaves after everything that was committed for it before is durable.
 
 mod agreement;
+mod hostile;
 mod life;
 mod line;
 mod owed;
@@ -215,10 +216,16 @@ impl Actor<'_> {
         Ok(())
     }
 
-    /// Sends a message over the control lane, if it is up.
+    /// Sends a message over the control lane, if it is up; a hostile node does more than that, or less.
     fn transmit(&mut self, message: impl Into<Message>) {
-        let Some(live) = &self.peer.live else { return };
         let message = message.into();
+        for message in hostile::instead(self.home.hostile, message) {
+            self.send(message);
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        let Some(live) = &self.peer.live else { return };
         let (link, lane, from) = (self.peer.link, live.lane, self.peer.side);
         let mut leaves_at = self.shared.plans.now().max(self.peer.barrier);
         if self.shared.is_broken(super::Defect::AcknowledgeEarly) {

@@ -227,8 +227,7 @@ impl Actor<'_> {
     /// Commits the first statement about an envelope, with its content if it is held; what was settled before stays.
     pub(super) fn settle(&mut self, open: &OpenEnvelope, verdict: Verdict) -> Result<Rc<[u8]>, Full> {
         let (slot, envelope) = (self.peer.slot, open.core.envelope);
-        let is_twice = self.shared.is_broken(Defect::SkipDuplicateCheck);
-        if let Some(Value::Settled(row)) = self.row(&Key::Settled(slot, envelope)).filter(|_| !is_twice) {
+        if let Some(Value::Settled(row)) = self.row(&Key::Settled(slot, envelope)) {
             return Ok(row.first.1.clone());
         }
         let at = self.wall();

@@ -101,7 +101,8 @@ impl Actor<'_> {
 
     pub(super) fn fill_places(&mut self) {
         let now = self.now();
-        if !self.is_live() || !self.peer.agreement.in_force(now) {
+        let allowed = self.peer.agreement.in_force(now) || self.shared.is_broken(Defect::IgnoreEnd);
+        if !self.is_live() || !allowed {
             return;
         }
         while self.is_live() && self.peer.sending.len() < SENDING_MAX {
@@ -114,6 +115,9 @@ impl Actor<'_> {
 
     /// The control lane is gone, or nothing may go: whatever was under way waits again.
     pub(super) fn suspend_sending(&mut self) {
+        if self.shared.is_broken(Defect::ForgetRetry) {
+            return self.peer.sending.clear();
+        }
         let under_way: Vec<EnvelopeId> = self.peer.sending.keys().copied().collect();
         for envelope in under_way {
             if let Some(sending) = self.peer.sending.remove(&envelope) {
@@ -377,10 +381,6 @@ impl Actor<'_> {
     /// The transfer is over without a receipt; the delivery decides whether it is tried again.
     fn end_transfer(&mut self, envelope: EnvelopeId, input: DeliveryInput) {
         self.peer.sending.remove(&envelope);
-        let is_transient = matches!(input, DeliveryInput::Refused(refusal) if refusal.is_transient());
-        if is_transient && self.shared.is_broken(Defect::ForgetRetry) {
-            return;
-        }
         self.tell_delivery(envelope, input, None);
     }
 

@@ -342,8 +342,7 @@ impl Actor<'_> {
             incoming_objects: others.map(|(_, receiving)| receiving.machine.offer().objects).sum(),
             rate_exceeded: false,
         };
-        let known = if self.shared.is_broken(crate::mesh::Defect::SkipDuplicateCheck) { None } else { settled };
-        self.tell_session(Input::Found(offer, view, known));
+        self.tell_session(Input::Found(offer, view, settled));
     }
 
     pub(super) fn refuse(&mut self, envelope: pakt_protocol::ids::EnvelopeId, reason: Refusal) {
