@@ -17,15 +17,19 @@ use pakt_protocol::defect::Defect;
 use pakt_simulations::mesh::{Options, run};
 use pakt_simulations::outcome::{Outcome, Verdict};
 use pakt_simulations::scenario::{
-    self,
-    Fault, FaultKind, FaultName, Kind, RandomFaults, Scenario, Suite, Topology, Traffic,
+    self, Fault, FaultKind, FaultName, Kind, RandomFaults, Scenario, Suite, Topology, Traffic,
 };
 
 /// A defect that no seed below this shows is not found.
 const SEEDS: u64 = 200;
 /// What is looked for where nobody says otherwise: one of each sort, a few seconds together.
-const FEW: [Defect; 5] =
-    [Defect::SkipPersistLeft, Defect::SkipDuplicateCheck, Defect::IgnoreSuspension, Defect::AcceptEarly, Defect::ForgetRequeue];
+const FEW: [Defect; 5] = [
+    Defect::SkipPersistLeft,
+    Defect::SkipDuplicateCheck,
+    Defect::IgnoreSuspension,
+    Defect::AcceptEarly,
+    Defect::ForgetRequeue,
+];
 
 fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3_600)
@@ -40,7 +44,8 @@ fn mesh(name: &str, nodes: usize, lasts: Duration) -> Scenario {
     let links = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).collect();
     let mut scenario = Scenario::new(name, Topology::Links { nodes, links }, lasts);
     scenario.suite = Suite::Model;
-    scenario.traffic = vec![Traffic { recall_percent: 10.0, ..Traffic::of(Kind::Letter, 4.0) }, Traffic::of(Kind::Mr, 0.2)];
+    scenario.traffic =
+        vec![Traffic { recall_percent: 10.0, ..Traffic::of(Kind::Letter, 4.0) }, Traffic::of(Kind::Mr, 0.2)];
     scenario
 }
 

@@ -125,8 +125,7 @@ impl AgreementView {
 
     /// Whether it is dialled at `now`, if only for receipts that are owed or lacking (`is_unsettled`).
     pub fn dials(&self, now: Time, is_unsettled: impl FnOnce() -> bool) -> bool {
-        self.should_dial(now)
-            || self.may_settle(now) && is_unsettled() && !defect::is_on(Defect::NeverDialForReceipts)
+        self.should_dial(now) || self.may_settle(now) && is_unsettled() && !defect::is_on(Defect::NeverDialForReceipts)
     }
 
     /// How long after this side has closed a session the counterpart is dialled again.

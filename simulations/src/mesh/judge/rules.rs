@@ -15,7 +15,13 @@ const HOLD_GRACE: Micros = 60_000_000;
 
 impl Judge {
     /// All content of a message must be here before the message is.
-    pub(super) fn check_complete(&mut self, (node, slot): (usize, Slot), now: Micros, envelope: &EnvelopeId, disk: &Disk) {
+    pub(super) fn check_complete(
+        &mut self,
+        (node, slot): (usize, Slot),
+        now: Micros,
+        envelope: &EnvelopeId,
+        disk: &Disk,
+    ) {
         let Some(Value::Incoming(incoming)) = disk.get(&Key::Incoming(slot, *envelope)) else { return };
         let here = match disk.get(&Key::Objects(slot, *envelope)) {
             Some(Value::Objects(count)) => *count,
@@ -76,7 +82,13 @@ impl Judge {
 
     /// A sender's state says no more than its recipient has stated, and goes forward; what it ends with is for good, and
     /// what turned out well is told.
-    pub(super) fn check_state(&mut self, (node, now): (usize, Micros), envelope: &EnvelopeId, row: &OutRow, was: State) {
+    pub(super) fn check_state(
+        &mut self,
+        (node, now): (usize, Micros),
+        envelope: &EnvelopeId,
+        row: &OutRow,
+        was: State,
+    ) {
         let Some(letter) = self.letters.get(envelope) else { return };
         let (state, to) = (row.delivery.state, letter.to as usize);
         let is_excused = letter.is_excused || self.restored.contains(&to);
@@ -93,7 +105,8 @@ impl Judge {
         } else if was.tier().is_some() && state.tier().is_some() && state.tier() < was.tier() {
             let what = format!("{envelope} was {}, now it is {}", was.as_str(), state.as_str());
             self.find("two-ends", now, what, &[node, to]);
-        } else if matches!(row.delivery.reason, Some(Reason::Refused(why)) if state == State::Refused && why.is_transient()) {
+        } else if matches!(row.delivery.reason, Some(Reason::Refused(why)) if state == State::Refused && why.is_transient())
+        {
             self.find("gave-up", now, format!("{envelope} was refused for now, {node} gives up"), &[node, to]);
         } else if state.tier().is_some() && is_told_otherwise {
             let what = format!("{envelope} is {}, and people were last told otherwise", state.as_str());
@@ -114,6 +127,9 @@ impl Judge {
     /// Whether what was purged on a recall is back at a recipient that was restored, although its sender could show it.
     pub(super) fn is_back(&self, letter: &Letter) -> bool {
         let (from, to) = (letter.from as usize, letter.to as usize);
-        letter.state == State::Recalled && letter.stage.is_some() && self.restored.contains(&to) && !self.restored.contains(&from)
+        letter.state == State::Recalled
+            && letter.stage.is_some()
+            && self.restored.contains(&to)
+            && !self.restored.contains(&from)
     }
 }
