@@ -76,8 +76,6 @@ fn quarrels(seed: u64) -> Scenario {
     let mut scenario = slow(seed);
     scenario.name = "quarrels".to_owned();
     scenario.line.delay = Duration::from_secs(4);
-    // What nobody gives back must not have expired by then.
-    scenario.settle = minutes(30);
     befalls(&mut scenario, &[Suspend, Suspend, Suspend, Partition, Partition, End], minutes(20));
     let expires = Fault { at: hours(12), for_: None, what: FaultKind::Expire { a: 0, b: 1 } };
     scenario.faults = vec![expires];
@@ -89,6 +87,8 @@ fn partings(_seed: u64) -> Scenario {
     let mut scenario = slow(0);
     scenario.name = "partings".to_owned();
     scenario.duration = hours(6);
+    // What nobody gives back must not have expired by then.
+    scenario.settle = minutes(30);
     scenario.line.delay = Duration::from_secs(20);
     scenario.traffic = vec![Traffic::of(Kind::Letter, 60.0)];
     befalls(&mut scenario, &[FaultName::End], hours(1));
@@ -113,8 +113,8 @@ fn ground_of(defect: Defect) -> Ground {
         AcceptEarly | SkipPersistOffer | CommitIncomplete | SkipPersistLeft | SwapTier | ConfirmUnkept => calm,
         RecallUnasked | DenyWhatCame => calm,
         GiveUpOnBusy | ForgetAtEnd | NeverDialForReceipts | DeafAfterEnd => quarrels,
-        IgnoreEnd | IgnoreSuspension | IgnoreExpiry | AcceptSuspended => quarrels,
-        StopAfterLeft => partings,
+        IgnoreSuspension | IgnoreExpiry | AcceptSuspended => quarrels,
+        StopAfterLeft | IgnoreEnd => partings,
         ExpireEarly | ShowNoPurges => backups,
         _ => slow,
     }
