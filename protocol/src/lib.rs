@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bulk;
 pub mod content;
 pub mod controls;
+pub mod defect;
 pub mod delivery;
 pub mod deposit;
 pub mod dialing;

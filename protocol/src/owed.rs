@@ -14,10 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::ids::EnvelopeId;
 use crate::machine::{Output, Outputs};
 use crate::message::{ReceiptHeld, ReceiptMessage};
-use crate::record::receipt::Verdict;
+use crate::record::receipt::{Tier, Verdict};
 use crate::time::Time;
 
 /// Receipts that are told and not confirmed, at most, before the next are.
@@ -37,8 +38,12 @@ pub type Place = (EnvelopeId, u8);
 
 /// The places of one envelope that a confirmation of this receipt covers: those of lower tiers with it.
 pub fn covered(verdict: Verdict) -> RangeInclusive<u8> {
-    let lowest = if verdict.tier().is_some() { 1 } else { verdict.place() };
-    lowest..=verdict.place()
+    let (lowest, highest) = match verdict.tier() {
+        Some(_) if defect::is_on(Defect::ConfirmHigher) => (1, Verdict::Held(Tier::Taken).place()),
+        Some(_) => (1, verdict.place()),
+        None => (verdict.place(), verdict.place()),
+    };
+    lowest..=highest
 }
 
 /// What the owner tells this machine; all but [`Input::Lost`] and [`Input::Write`] while a session is up.
@@ -135,13 +140,26 @@ impl Owed {
         }
     }
 
-    fn tell(&mut self, receipts: Vec<(Place, Vec<u8>)>, now: Time) {
+    fn tell(&mut self, mut receipts: Vec<(Place, Vec<u8>)>, now: Time) {
         self.more = receipts.len() >= TOLD_MAX.saturating_sub(self.told.len());
+        if let ([first, .., last], true) = (&mut receipts[..], defect::is_on(Defect::SwapReceipts)) {
+            std::mem::swap(&mut first.1, &mut last.1);
+        }
         for (place, receipt) in receipts {
             self.told.insert(place, now);
             self.outputs.transmit(ReceiptMessage { envelope: place.0, receipt });
+            if defect::is_on(Defect::ForgetAtTelling) {
+                self.forget(place);
+            }
         }
         self.plan();
+    }
+
+    /// What [`Defect::ForgetAtTelling`] does.
+    fn forget(&mut self, (envelope, place): Place) {
+        let tiers = [Tier::Delivered, Tier::Released, Tier::Taken].into_iter();
+        let forgotten = tiers.filter(|tier| tier.number() == place).map(|tier| (envelope, Verdict::Held(tier)));
+        self.outputs.persist(Persist::Held(forgotten.collect()));
     }
 
     fn handle_held(&mut self, held: ReceiptHeld, now: Time) {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** default deny; an unknown and a hidden group give the same answer.
 
+use crate::defect::{self, Defect};
 use crate::limits::{CHUNKS_MAX, OBJECT_BYTES_MAX, SEGMENT_ENTRIES_MAX, TREE_ENTRIES_MAX};
 use crate::message::Offer;
 use crate::message::offer::Refusal;
@@ -41,6 +42,7 @@ impl Footing {
     pub fn check(self) -> Result<(), Refusal> {
         match self {
             Footing::InForce => Ok(()),
+            Footing::Suspended if defect::is_on(Defect::AcceptSuspended) => Ok(()),
             Footing::None => Err(Refusal::NoAgreement),
             Footing::Suspended | Footing::Unconfirmed => Err(Refusal::Suspended),
             Footing::NotBegun => Err(Refusal::NotBegun),

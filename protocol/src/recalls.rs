@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use pakt_keys::EntityId;
 
+use crate::defect::{self, Defect};
 use crate::ids::{CoreHash, EnvelopeId};
 use crate::message::PurgedBefore;
 use crate::message::recall::PURGED_BEFORE_MAX;
@@ -119,6 +120,9 @@ pub fn notices(purges: &[Vec<u8>]) -> (Vec<PurgedBefore>, usize) {
         room > 0
     };
     let shown = &purges[purges.len() - purges.iter().rev().take_while(fits).count()..];
+    if defect::is_on(Defect::ShowNoPurges) {
+        return (Vec::new(), 0);
+    }
     let notices = shown.chunks(PURGED_BEFORE_MAX).map(|receipts| PurgedBefore { receipts: receipts.to_vec() });
     (notices.collect(), shown.len())
 }
@@ -161,6 +165,7 @@ impl Request {
     pub fn judge(core: CoreHash, settled: Option<CoreHash>) -> Request {
         match settled {
             None => Request::NeverCame,
+            Some(_) if defect::is_on(Defect::DenyWhatCame) => Request::NeverCame,
             Some(settled) if settled == core => Request::Came,
             Some(_) => Request::OtherCore,
         }
@@ -187,6 +192,7 @@ pub enum Repeated {
 pub fn repeated(stated: &[Verdict], is_purged: bool) -> Repeated {
     const ENDS: [Verdict; 3] = [Verdict::Recalled, Verdict::Returned, Verdict::Held(Tier::Taken)];
     match stated.iter().rposition(|verdict| ENDS.contains(verdict)) {
+        Some(_) if defect::is_on(Defect::RecallTaken) => Repeated::State(Verdict::Recalled),
         Some(place) => Repeated::Later(place),
         None if is_purged => Repeated::State(Verdict::Recalled),
         None => Repeated::First,

@@ -16,6 +16,7 @@
 
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::ids::{AgreementId, EnvelopeId};
 use crate::machine::{Output, Outputs};
 use crate::message::contact::CONTACT_BYTES_MAX;
@@ -225,6 +226,7 @@ impl Session {
             (Standing::Expired, message @ (Message::Amend(_) | Message::Amended(_))) => {
                 self.outputs.event(Event::Take(Box::new(message)));
             }
+            (Standing::Expired | Standing::Ending, Message::Receipt(_)) if defect::is_on(Defect::DeafAfterEnd) => {}
             (Standing::Expired | Standing::Ending, Message::Receipt(receipt)) => {
                 self.outputs.event(Event::Outgoing(receipt.envelope, receipt.into()));
             }
@@ -268,6 +270,7 @@ impl Session {
 
     fn handle_found(&mut self, offer: Offer, view: &OfferView, receipt: Option<Vec<u8>>) {
         let (envelope, decided) = (offer.envelope, policy::decide(&offer, view));
+        let receipt = receipt.filter(|_| !defect::is_on(Defect::SkipDuplicateCheck));
         if receipt.is_some() {
             self.outputs.event(Event::OweAgain(envelope));
         }

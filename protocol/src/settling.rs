@@ -15,6 +15,7 @@ use std::time::Duration;
 use pakt_keys::EntityId;
 
 use crate::codec;
+use crate::defect::{self, Defect};
 use crate::delivery::Record;
 use crate::ids::{AgreementId, CoreHash, EnvelopeId};
 use crate::message::{AskEnded, ReceiptHeld};
@@ -133,6 +134,7 @@ pub enum Answer {
 pub fn answer(settled: Option<Vec<u8>>, pace: &mut Pace, now: Time) -> Answer {
     match settled {
         Some(receipt) => Answer::Receipt(receipt),
+        None if defect::is_on(Defect::NeverAnswer) => Answer::Later,
         None if pace.allows_never_held(now) => Answer::Settle(Verdict::NotHeld),
         None => Answer::Later,
     }
@@ -168,7 +170,7 @@ impl Late {
         match sent {
             None => Late::Unknown,
             Some(sent) if sent.recipient != from || sent.core != receipt.core => Late::Foreign,
-            Some(sent) if sent.is_held => Late::Held,
+            Some(sent) if sent.is_held || defect::is_on(Defect::ConfirmUnkept) => Late::Held,
             Some(_) => Late::Keep,
         }
     }

@@ -26,6 +26,8 @@ mod pull;
 mod relay;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "defects"))]
+mod tests_defects;
 #[cfg(test)]
 mod tests_introductions;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Standing;
+use crate::defect::{self, Defect};
 use crate::delivery::Reason;
 use crate::policy::Footing;
 use crate::record::statement::Stated;
@@ -61,13 +62,16 @@ impl AgreementView {
     pub fn footing(&self, now: Time) -> Footing {
         let stated = [self.own, self.peer];
         let is_ended = stated.iter().any(|stated| matches!(stated, Stated::Ended(_)));
-        if self.standing != Standing::Active || !self.is_complete || is_ended {
+        let is_suspended = stated.iter().any(|stated| matches!(stated, Stated::Suspended(_)));
+        if is_ended && defect::is_on(Defect::IgnoreEnd) {
+            Footing::InForce
+        } else if self.standing != Standing::Active || !self.is_complete || is_ended {
             Footing::None
         } else if self.held_back {
             Footing::Unconfirmed
-        } else if now >= self.valid_until {
+        } else if now >= self.valid_until && !defect::is_on(Defect::IgnoreExpiry) {
             Footing::Expired
-        } else if stated.iter().any(|stated| matches!(stated, Stated::Suspended(_))) {
+        } else if is_suspended && !defect::is_on(Defect::IgnoreSuspension) {
             Footing::Suspended
         } else if now < self.valid_from {
             Footing::NotBegun
@@ -121,7 +125,7 @@ impl AgreementView {
 
     /// Whether it is dialled at `now`, if only for receipts that are owed or lacking (`is_unsettled`).
     pub fn dials(&self, now: Time, is_unsettled: impl FnOnce() -> bool) -> bool {
-        self.should_dial(now) || self.may_settle(now) && is_unsettled()
+        self.should_dial(now) || self.may_settle(now) && is_unsettled() && !defect::is_on(Defect::NeverDialForReceipts)
     }
 
     /// How long after this side has closed a session the counterpart is dialled again.
@@ -159,7 +163,7 @@ impl AgreementView {
     /// Whether receipts that are owed are forgotten at `now`: it is over, and the counterpart can be told no more.
     pub fn forgets_owed(&self, now: Time) -> bool {
         let is_over = self.standing == Standing::Ended || self.footing(now) == Footing::Expired;
-        is_over && !self.door_open(now)
+        is_over && (!self.door_open(now) || defect::is_on(Defect::ForgetAtEnd))
     }
 
     /// Whether its time is over, and this side's offer of later terms may have been accepted since.

@@ -41,6 +41,7 @@ mod world;
 
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::machine::{Output, Outputs};
 use crate::message::offer::Refusal;
 use crate::record::receipt::{Tier, Verdict};
@@ -115,7 +116,8 @@ pub struct Delivery {
 impl Delivery {
     /// Takes up an envelope from its record, at submission, after a restart or for a late receipt.
     pub fn new(mut record: Record, now: Time) -> Delivery {
-        if matches!(record.state, State::Offered | State::Transferring) {
+        let was_under_way = matches!(record.state, State::Offered | State::Transferring);
+        if was_under_way && !defect::is_on(Defect::ForgetAtRestart) {
             record.state = State::Queued;
             record.next_attempt_at = now;
         }
@@ -132,7 +134,7 @@ impl Delivery {
                 self.handle_time(now);
             }
             (false, Input::Receipt(verdict)) => self.handle_later_receipt(verdict, now),
-            (false, Input::Recall) if !self.record.state.is_final() => self.ask_recall(),
+            (false, Input::Recall) if !self.record.state.is_final() => self.ask_recall(now),
             (false, _) => {}
         }
     }
@@ -166,7 +168,7 @@ impl Delivery {
             Input::Withdrawn => self.handle_not_held(now),
             Input::Waits(reason) => self.handle_waits(reason, now),
             Input::Stopped(reason) => self.handle_stopped(reason, now),
-            Input::Recall if self.record.left => self.ask_recall(),
+            Input::Recall if self.record.left => self.ask_recall(now),
             Input::Recall if self.record.recalling => {}
             Input::Recall => {
                 self.record.recalling = true;
@@ -196,7 +198,9 @@ impl Delivery {
     fn handle_later_receipt(&mut self, verdict: Verdict, now: Time) {
         let (state, reason) = (self.record.state, self.record.reason);
         match (state, verdict) {
-            (State::Delivered | State::Released, Verdict::Held(tier)) if Some(tier) > state.tier() => {
+            (State::Delivered | State::Released, Verdict::Held(tier))
+                if Some(tier) > state.tier() || defect::is_on(Defect::TierGoesBack) =>
+            {
                 self.handle_held(tier, now);
             }
             (State::Refused, Verdict::Held(tier)) if reason == Some(Reason::Quarantined) && tier > Tier::Delivered => {
@@ -213,10 +217,17 @@ impl Delivery {
     }
 
     fn handle_held(&mut self, tier: Tier, now: Time) {
+        let tier = match tier {
+            Tier::Delivered if defect::is_on(Defect::SwapTier) => Tier::Released,
+            tier => tier,
+        };
+        if defect::is_on(Defect::SkipPersistReceipt) {
+            return self.record.enter(tier.into(), None, now);
+        }
         let was_reported = std::mem::take(&mut self.record.reported);
         let too_late = tier == Tier::Taken && std::mem::take(&mut self.record.recalling);
         self.enter(tier.into(), None, now);
-        if was_reported {
+        if was_reported && !defect::is_on(Defect::SkipResolution) {
             self.outputs.event(Event::Resolved);
         }
         if too_late {
@@ -226,6 +237,9 @@ impl Delivery {
 
     /// The counterpart holds nothing and never will.
     fn handle_not_held(&mut self, now: Time) {
+        if defect::is_on(Defect::DisbelieveNotHeld) {
+            return self.back_off(Reason::ConnectionLost, now);
+        }
         match self.record.stopped {
             _ if self.record.recalling => self.end_recalled(now),
             Some(reason) => self.end(State::Refused, reason, now),
@@ -234,7 +248,7 @@ impl Delivery {
     }
 
     fn handle_stopped(&mut self, reason: Reason, now: Time) {
-        if !self.record.left {
+        if !self.record.left || defect::is_on(Defect::StopAfterLeft) {
             return if self.record.recalling { self.end_recalled(now) } else { self.end(State::Refused, reason, now) };
         }
         if self.record.stopped.is_none() {
@@ -249,7 +263,7 @@ impl Delivery {
         if self.record.state == State::Queued && self.record.recalling && !self.record.left {
             self.end_recalled(now);
         }
-        if self.record.state.is_open() && now >= self.record.expires_at {
+        if self.record.state.is_open() && now >= self.gives_up_at() {
             self.handle_hold_over(now);
         }
         if !self.record.state.is_open() {
@@ -261,7 +275,7 @@ impl Delivery {
             self.outputs.event(Event::Warn(self.record.reason.unwrap_or(Reason::Unreachable)));
         }
         if self.record.state == State::Queued && self.peer_up && now >= self.record.next_attempt_at {
-            if self.record.is_over(now) {
+            if self.record.is_over(now) && !defect::is_on(Defect::OfferWhenOver) {
                 self.record.next_attempt_at = now + ASK_EVERY;
                 self.outputs.event(Event::Ask);
             } else {
@@ -273,12 +287,21 @@ impl Delivery {
         self.outputs.deadline(self.next_deadline(now));
     }
 
+    fn gives_up_at(&self) -> Time {
+        match self.record.expires_at {
+            _ if defect::is_on(Defect::ExpireEarly) => self.record.warn_at,
+            _ if defect::is_on(Defect::NeverExpire) => Time(u64::MAX),
+            expires_at => expires_at,
+        }
+    }
+
     fn handle_hold_over(&mut self, now: Time) {
-        if !self.record.left && self.record.state == State::Queued {
+        let may_be_there = self.record.left && !defect::is_on(Defect::ExpireAfterLeft);
+        if !may_be_there && self.record.state == State::Queued {
             self.end(State::Expired, Reason::HoldTimeOver, now);
         } else if self.record.left {
             self.report_unconfirmed();
-        } else {
+        } else if !defect::is_on(Defect::SkipWithdrawal) {
             // Under way but the signed envelope has not left: taken back with the counterpart's answer.
             self.outputs.event(Event::Withdraw);
         }
@@ -311,7 +334,7 @@ impl Delivery {
     fn wait(&mut self, reason: Reason, now: Time) {
         self.record.next_attempt_at = now;
         let reason = if self.record.reported { Reason::NotConfirmed } else { reason };
-        if self.record.state != State::Queued {
+        if self.record.state != State::Queued && !defect::is_on(Defect::ForgetRequeue) {
             self.enter(State::Queued, Some(reason), now);
         } else {
             self.record.reason = Some(reason);
@@ -320,7 +343,7 @@ impl Delivery {
 
     fn handle_refused(&mut self, refusal: Refusal, now: Time) {
         // A refusal is not signed: once the envelope may be there, only a receipt or the hold time ends the waiting.
-        if refusal.is_transient() || self.record.left {
+        if refusal.is_transient() && !defect::is_on(Defect::GiveUpOnBusy) || self.record.left {
             self.back_off(Reason::Refused(refusal), now);
         } else {
             self.end(State::Refused, Reason::Refused(refusal), now);
@@ -336,7 +359,10 @@ impl Delivery {
     }
 
     /// What has left can only be asked for; before that it is taken back, which is certain.
-    fn ask_recall(&mut self) {
+    fn ask_recall(&mut self, now: Time) {
+        if defect::is_on(Defect::RecallUnasked) {
+            return self.end_recalled(now);
+        }
         if !self.record.recalling {
             self.record.recalling = true;
             self.persist();
@@ -348,7 +374,12 @@ impl Delivery {
         self.record.reported = true;
         self.record.recalling = false;
         self.enter(state, Some(reason), now);
-        self.outputs.event(Event::Report(reason));
+        let times = match () {
+            () if defect::is_on(Defect::SkipReport) => 0,
+            () if defect::is_on(Defect::DoubleReport) => 2,
+            () => 1,
+        };
+        (0..times).for_each(|_| self.outputs.event(Event::Report(reason)));
     }
 
     /// Whoever wanted it back is told at once while that was certain, else by the state and a notice.

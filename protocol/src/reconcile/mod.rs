@@ -26,6 +26,7 @@ pub mod ranges;
 
 use std::time::Duration;
 
+use crate::defect::{self, Defect};
 use crate::ids::EnvelopeId;
 use crate::machine::{Output, Outputs};
 use crate::message::{Reconcile, ReconcileGap, Reconciled, WantReconcile};
@@ -75,7 +76,10 @@ pub struct Restores {
 /// restore is known.
 pub fn compare(sent: &SentStatement, (last, held): (u64, &Ranges), restores: Restores) -> Findings {
     let part = |ranges: &Ranges| ranges.within(sent.first, last);
-    let (delivered, open) = (part(&sent.delivered), part(&sent.open));
+    let (delivered, mut open) = (part(&sent.delivered), part(&sent.open));
+    if defect::is_on(Defect::OpenIsUnknown) {
+        open = Ranges::default();
+    }
     let (excused, forgotten) = (part(&sent.excused), part(&sent.forgotten));
     let held = part(held);
     let missing = excused.minus(&held);

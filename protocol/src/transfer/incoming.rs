@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 
+use crate::defect::{self, Defect};
 use crate::ids::{AgreementId, EnvelopeId, ObjectId};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::machine::{Output, Outputs};
@@ -168,9 +169,7 @@ pub struct Incoming {
 impl Incoming {
     /// Starts from an offer that [`crate::policy::decide`] accepted.
     pub fn new(offer: Offer, now: Time) -> Incoming {
-        let mut outputs = Outputs::default();
-        outputs.persist(Persist::Begin(offer.clone(), now));
-        Incoming {
+        let mut incoming = Incoming {
             offer,
             state: State::Deciding,
             objects: Vec::new(),
@@ -183,8 +182,10 @@ impl Incoming {
             held: 0,
             withdrawn: false,
             ahead: None,
-            outputs,
-        }
+            outputs: Outputs::default(),
+        };
+        incoming.begin(now);
+        incoming
     }
 
     /// Takes one input.
@@ -193,13 +194,7 @@ impl Incoming {
             (State::Done, _) => {}
             (_, Input::Failed(fault)) => self.fail(fault),
             (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
-            (State::Deciding, Input::Persisted(_)) => {
-                self.state = State::Naming;
-                self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
-                if let Some(announce) = self.ahead.take() {
-                    self.handle_announce(announce);
-                }
-            }
+            (State::Deciding, Input::Persisted(_)) => self.accept(),
             (State::Deciding, Input::Message(Message::Announce(announce)))
                 if self.ahead.is_none() && announce.entries.len() <= ANNOUNCE_AHEAD_MAX =>
             {
@@ -224,6 +219,24 @@ impl Incoming {
             (State::Deciding, Input::Message(Message::Withdraw(_))) => self.withdrawn = true,
             (_, Input::Message(_)) => self.misbehaved("a message that this state does not expect"),
             (_, Input::Held(_) | Input::Opened(_) | Input::Persisted(_)) => {}
+        }
+    }
+
+    fn begin(&mut self, now: Time) {
+        if defect::is_on(Defect::SkipPersistOffer) {
+            return self.accept();
+        }
+        if defect::is_on(Defect::AcceptEarly) {
+            self.accept();
+        }
+        self.outputs.persist(Persist::Begin(self.offer.clone(), now));
+    }
+
+    fn accept(&mut self) {
+        self.state = State::Naming;
+        self.outputs.transmit(Answer::Accept { envelope: self.offer.envelope });
+        if let Some(announce) = self.ahead.take() {
+            self.handle_announce(announce);
         }
     }
 
@@ -292,7 +305,8 @@ impl Incoming {
     }
 
     fn check_ready(&mut self) {
-        if self.state == State::Pulling && self.missing.is_empty() && self.asked == self.objects.len() {
+        let is_complete = self.missing.is_empty() && self.asked == self.objects.len();
+        if self.state == State::Pulling && (is_complete || defect::is_on(Defect::CommitIncomplete)) {
             self.state = State::Ready;
             self.outputs.transmit(Ready { envelope: self.offer.envelope });
         }

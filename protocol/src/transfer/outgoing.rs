@@ -12,6 +12,7 @@
 //!
 //! **Invariant:** the signed envelope is transmitted only after "it may have been delivered" is durable.
 
+use crate::defect::{self, Defect};
 use crate::ids::EnvelopeId;
 use crate::machine::{Output, Outputs};
 use crate::message::offer::{ANNOUNCE_AHEAD_MAX, ANNOUNCE_ENTRIES_MAX, ObjectEntry, Refusal};
@@ -163,6 +164,10 @@ impl Outgoing {
             }
             (State::Announcing | State::Pulled, Input::Message(Message::Progress(progress))) => {
                 self.outputs.event(Event::Progress(progress.bytes));
+            }
+            (State::Pulled, Input::Message(Message::Ready(_))) if defect::is_on(Defect::SkipPersistLeft) => {
+                self.state = State::Left;
+                self.outputs.event(Event::Seal);
             }
             (State::Pulled, Input::Message(Message::Ready(_))) => {
                 self.state = State::Leaving;

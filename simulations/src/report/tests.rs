@@ -14,16 +14,7 @@ pub(crate) fn made_up(scenario: &Scenario, seed: u64) -> Outcome {
     let before = |at: Duration| submitted.partition_point(|submitted| *submitted <= at) as u64;
     let samples = (0..=400_u32).map(|index| {
         let at = total * index / 400;
-        let delivered = before(at.saturating_sub(total / 40));
-        Sample {
-            at,
-            in_flight: before(at) - delivered,
-            queue_age_max: Duration::from_secs(u64::from(index % 37) * 60),
-            online_links: links.len() as u64 - u64::from(index % 7).min(links.len() as u64),
-            delivered: delivered - delivered / 50,
-            expired: delivered / 50,
-            memory_bytes: 40_000_000 + u64::from(index) * 20_000,
-        }
+        made_up_sample(at, index, links.len() as u64, (before(at), before(at.saturating_sub(total / 40))))
     });
     let frames = (0..120_u32).map(|index| Frame {
         at: total * index / 120,
@@ -80,6 +71,18 @@ pub(crate) fn made_up(scenario: &Scenario, seed: u64) -> Outcome {
         version: "0.1.0".into(),
         found: Vec::new(),
         faults: scenario.faults.clone(),
+    }
+}
+
+fn made_up_sample(at: Duration, index: u32, links: u64, (submitted, delivered): (u64, u64)) -> Sample {
+    Sample {
+        at,
+        in_flight: submitted - delivered,
+        queue_age_max: Duration::from_secs(u64::from(index % 37) * 60),
+        online_links: links - u64::from(index % 7).min(links),
+        delivered: delivered - delivered / 50,
+        expired: delivered / 50,
+        memory_bytes: 40_000_000 + u64::from(index) * 20_000,
     }
 }
 

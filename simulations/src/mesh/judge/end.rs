@@ -48,6 +48,9 @@ impl Judge {
             let what = format!("{envelope} is {} at {from} and not at {to}", letter.state.as_str());
             return wrong(self, "lost", what);
         }
+        if self.is_back(letter) && !excuses(from, to) {
+            return wrong(self, "two-ends", format!("{envelope} is recalled at {from}, and back at {to}"));
+        }
         let ended_otherwise = matches!(letter.state, State::Refused | State::Expired | State::Recalled);
         if ended_otherwise && is_there && !is_excused {
             let what = format!("{envelope} is {} at {from}, and {to} has it", letter.state.as_str());

@@ -10,6 +10,13 @@
 //! | `no-agreement` | nothing is offered, accepted or committed by a node that knows that the agreement is not in force |
 //! | `two-ends` | an envelope has one final state, and both sides' are the same |
 //! | `no-report` | who is not told by the state itself is told by a report |
+//! | `incomplete` | a message is committed with all its content |
+//! | `ahead` | a sender's state says no more than its recipient has stated |
+//! | `swapped` | a receipt goes out under the envelope that it is about |
+//! | `gave-up` | a refusal for now ends nothing |
+//! | `two-reports` | people are told the same once |
+//! | `too-late` | nothing is offered after the hold time |
+//! | `false-alarm` | reconciliation finds nothing as long as nobody was restored |
 //! | `two-receipts` | a receipt has the same bytes whenever it is told |
 //! | `too-soon` | the hold time is not cut short |
 //! | `unsettled`, `untold`, `offline` | after the faults have stopped, everything comes to its end in time |
@@ -17,6 +24,7 @@
 //! **Invariant:** it looks at rows that are written and frames that leave, never at what a node has in memory.
 
 mod end;
+mod rules;
 mod watch;
 
 pub(crate) use watch::Seen;
@@ -24,7 +32,7 @@ pub(crate) use watch::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pakt_protocol::delivery::State;
+use pakt_protocol::delivery::{Reason, State};
 use pakt_protocol::ids::EnvelopeId;
 
 use super::clock::{Micros, micros};
@@ -69,6 +77,10 @@ struct Letter {
     is_purged: bool,
     is_wanted_back: bool,
     is_reported: bool,
+    /// How people were told last that it ended.
+    told: Option<Reason>,
+    /// How much time its sender's clock has missed.
+    clock_off: Micros,
     is_unconfirmed: bool,
     /// The sender was restored to before it, or the recipient.
     is_forgotten: bool,
@@ -143,6 +155,8 @@ impl Judge {
             is_purged: false,
             is_wanted_back: false,
             is_reported: false,
+            told: None,
+            clock_off: 0,
             is_unconfirmed: false,
             is_forgotten: false,
             is_excused: false,

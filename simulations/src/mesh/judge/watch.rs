@@ -6,7 +6,7 @@ use pakt_keys::EntityId;
 use pakt_protocol::delivery::{Reason, State};
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::offer::Answer;
-use pakt_protocol::message::{Message, Statement};
+use pakt_protocol::message::{Message, ReceiptMessage, Statement};
 use pakt_protocol::record::receipt::{Tier, Verdict};
 use pakt_protocol::record::statement::{Action, Stated};
 
@@ -49,8 +49,12 @@ impl Judge {
                         Some(Value::Inbox(before)) => Some(before.stage),
                         _ => None,
                     };
+                    if before.is_none() {
+                        self.check_complete((node, *slot), now, envelope, disk);
+                    }
                     self.see_inbox((node, *slot), now, envelope, row, before);
                 }
+                (Key::Round(slot), Some(Value::Round(row)), _) => self.check_round((node, *slot), now, row),
                 (Key::Inbox(_, envelope), None, Some(_)) => self.see_purge(node, now, envelope),
                 (Key::Settled(_, envelope), Some(Value::Settled(row)), Some(Value::Settled(before)))
                     if row.first != before.first =>
@@ -69,6 +73,7 @@ impl Judge {
     }
 
     fn see_report(&mut self, node: usize, now: Micros, envelope: &EnvelopeId, told: Told) {
+        self.check_report(node, now, envelope, told);
         let Some(letter) = self.letters.get_mut(envelope) else { return };
         let (is_reported, what) = match told {
             Told::Reported(reason) => (true, reason.as_str()),
@@ -135,6 +140,7 @@ impl Judge {
         let Some(letter) = self.letters.get_mut(envelope) else { return };
         letter.is_unconfirmed = row.delivery.is_unconfirmed();
         letter.has_left |= row.delivery.left;
+        letter.clock_off = micros(clock_off);
         let (to, is_reported, arrived) = (letter.to as usize, letter.is_reported, letter.arrived);
         let (submitted_at, left) = (letter.submitted_at, letter.has_left);
         let is_excused = letter.is_excused || self.restored.contains(&to);
@@ -153,6 +159,7 @@ impl Judge {
         if matches!(state, State::Refused | State::Expired) && !is_reported {
             return self.find("no-report", now, format!("{envelope} is {}", state.as_str()), &[node, to]);
         }
+        self.check_state((node, now), envelope, row, was);
         let held = now.saturating_sub(submitted_at) + CLOCK_GRACE + micros(clock_off);
         let is_odd = self.odd_clocks.contains(&node) || self.restored.contains(&node);
         if state == State::Expired && !left && held < micros(self.hold) && !is_odd {
@@ -205,6 +212,10 @@ impl Judge {
             if let Some(letter) = self.letters.get_mut(envelope) {
                 letter.is_unconfirmed = row.delivery.is_unconfirmed();
                 letter.is_reported = is_reported;
+                letter.told = match newest {
+                    Some((_, Value::Report(Told::Reported(reason)))) => Some(*reason),
+                    _ => None,
+                };
             }
         } else if let Some(letter) = self.letters.remove(envelope) {
             // Nobody was told that the node has it.
@@ -291,18 +302,21 @@ impl Judge {
                     self.find("stranger", at, what, &[parties.0, parties.1]);
                 }
                 self.check_in_force(parties, at, "is offered", &offer.envelope);
+                self.check_in_time(seen, &offer.envelope);
             }
             Message::Answer(Answer::Accept { envelope }) => {
                 self.check_durable(seen, disk, Key::Incoming(slot, *envelope), true, "an acceptance");
                 self.check_in_force(parties, at, "is accepted", envelope);
+                self.check_not_settled(seen, envelope, disk);
             }
             Message::Envelope(message) => {
                 let key = Key::Out(message.envelope);
                 let left = matches!(disk.get(&key), Some(Value::Out(row)) if row.delivery.left);
                 self.check_durable(seen, disk, key, left, "the sealed envelope");
                 self.check_in_force(parties, at, "leaves", &message.envelope);
+                self.check_in_time(seen, &message.envelope);
             }
-            Message::Receipt(message) => self.see_receipt(seen, &message.receipt, disk, suite),
+            Message::Receipt(message) => self.see_receipt(seen, message, disk, suite),
             Message::ReceiptHeld(held) => {
                 let key = Key::Out(held.envelope);
                 let Some(Value::Out(row)) = disk.get(&key) else { return };
@@ -316,9 +330,10 @@ impl Judge {
         }
     }
 
-    fn see_receipt(&mut self, seen: &Seen, bytes: &[u8], disk: &Disk, suite: &Suite) {
-        let (node, other) = seen.parties;
+    fn see_receipt(&mut self, seen: &Seen, message: &ReceiptMessage, disk: &Disk, suite: &Suite) {
+        let ((node, other), bytes) = (seen.parties, &message.receipt[..]);
         let Some((envelope, verdict)) = suite.stated(bytes) else { return };
+        self.check_receipt(seen, &message.envelope, &envelope, verdict);
         let key = Key::Settled(seen.slot, envelope);
         let is_kept = match disk.get(&key) {
             Some(Value::Settled(row)) => {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pakt_protocol::delivery::Reason;
+use pakt_protocol::delivery::Record;
 use pakt_protocol::ids::{AgreementId, EnvelopeId, MessageId};
 use pakt_protocol::owed::Owed;
 use pakt_protocol::pace::Pace;
@@ -299,20 +300,9 @@ impl Node {
                 number: row.last_number,
                 root_hash: [0; 32],
             };
-            let bytes = core.to_bytes();
-            let out = OutRow {
-                slot: peer.slot,
-                sequence: own.sequence,
-                number: row.last_number,
-                message: core.message,
-                priority: submission.priority,
-                counts: core.counts,
-                hash: EnvelopeCore::hash_of(&bytes),
-                core: bytes.into(),
-                delivery: pakt_protocol::delivery::Record::new(submission.priority, shared.terms.hold, service),
-                receipts: Vec::new(),
-            };
             let slot = peer.slot;
+            let delivery = Record::new(submission.priority, shared.terms.hold, service);
+            let out = out_row((slot, own.sequence), &core, delivery);
             changes.push((Key::Sent(slot, row.last_number), Some(Value::Sent(envelope, Standing::Open))));
             changes.push((Key::Out(envelope), Some(Value::Out(Rc::new(out)))));
             let row = Rc::new(row);
@@ -513,3 +503,20 @@ pub(crate) fn parts_of(envelope: &EnvelopeId) -> (u64, usize) {
 
 /// Long enough for every run.
 pub(crate) const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// What a node keeps of an envelope that was handed in.
+fn out_row((slot, sequence): (Slot, u64), core: &EnvelopeCore, delivery: Record) -> OutRow {
+    let bytes = core.to_bytes();
+    OutRow {
+        slot,
+        sequence,
+        number: core.number,
+        message: core.message,
+        priority: core.priority,
+        counts: core.counts,
+        hash: EnvelopeCore::hash_of(&bytes),
+        core: bytes.into(),
+        delivery,
+        receipts: Vec::new(),
+    }
+}
