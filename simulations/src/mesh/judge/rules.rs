@@ -118,7 +118,8 @@ impl Judge {
     pub(super) fn check_round(&mut self, (node, slot): (usize, Slot), now: Micros, row: &RoundRow) {
         let other = self.peers[node][slot as usize];
         let is_restored = self.restored.contains(&node) || self.restored.contains(&other);
-        if !(is_restored || row.lost.is_empty() && row.unknown.is_empty()) {
+        let finds = !row.lost.is_empty() || !row.unknown.is_empty();
+        if finds && !is_restored {
             let what = format!("{node} finds numbers lost or unknown with {other}");
             self.find("false-alarm", now, what, &[node, other]);
         }
