@@ -4,6 +4,8 @@
 //! Deciding --begin durable--> Naming --last--> Pulling --all held--> Ready --envelope--> Opening --opened--> Committing --durable--> done
 //!     |                                                                        |             |
 //!     +-- refuse: done             withdraw, any time before Opening: Dropping +-- refused   +-- epoch gone: Ready
+//!
+//! halted, at any time: refused, what is durable stays
 //! ```
 //!
 //! What this side cannot keep, at any time: dropped and refused, done.
@@ -65,6 +67,8 @@ pub enum Input {
     Persisted(Option<Vec<u8>>),
     /// This side could not keep what it was to keep.
     Failed(Fault),
+    /// The agreement lets nothing in for now, for this reason. What is durable stays for the next offer.
+    Halted(Refusal),
 }
 
 /// Why this side could not keep something.
@@ -193,6 +197,11 @@ impl Incoming {
         match (self.state, input) {
             (State::Done, _) => {}
             (_, Input::Failed(fault)) => self.fail(fault),
+            // The sender may not know of it, or only of what came after it: it would wait for ever.
+            (_, Input::Halted(reason)) => {
+                self.outputs.transmit(Answer::Refuse { envelope: self.offer.envelope, reason });
+                self.finish(false);
+            }
             (State::Deciding, Input::Persisted(_)) if self.withdrawn => self.drop_all(),
             (State::Deciding, Input::Persisted(_)) => self.accept(),
             (State::Deciding, Input::Message(Message::Announce(announce)))

@@ -507,6 +507,22 @@ fn what_cannot_be_kept_is_dropped_and_refused_once() {
 }
 
 #[test]
+fn p6_what_is_halted_is_refused_and_what_is_durable_of_it_stays() {
+    use incoming::{Event, Input, Persist};
+    for reason in [Refusal::Suspended, Refusal::NotBegun] {
+        let mut machine = Incoming::new(offer(2), Time(1));
+        assert!(matches!(machine.poll_output(), Some(Output::Persist(Persist::Begin(..)))));
+        machine.handle_input(Input::Persisted(None));
+        machine.handle_input(Input::Halted(reason));
+        machine.handle_input(Input::Halted(reason));
+        let outputs: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
+        let accepted = Output::Transmit(Answer::Accept { envelope: ENVELOPE }.into());
+        let refused = Output::Transmit(Answer::Refuse { envelope: ENVELOPE, reason }.into());
+        assert_eq!(outputs, [accepted, refused, Output::Event(Event::Finished(false))]);
+    }
+}
+
+#[test]
 fn an_envelope_goes_by_this_agreement_and_its_purposes() {
     let core = core(2);
     let check = |agreement, version| incoming::check_agreement(&core, &agreement, version).is_ok();

@@ -219,6 +219,29 @@ fn the_same_seed_gives_the_same_events() {
     assert_ne!(hash(3), hash(4));
 }
 
+/// People fall out, make up and part over slow lines, and nodes miss some of it.
+fn quarrels() -> Scenario {
+    use crate::scenario::{FaultName::*, Line, RandomFaults, Suite};
+    let mut scenario = mesh_of(4, 24);
+    scenario.name = "quarrels".into();
+    scenario.suite = Suite::Model;
+    scenario.traffic =
+        vec![Traffic { recall_percent: 10.0, ..letters(12.0) }, Traffic { kind: Kind::Mr, ..letters(0.2) }];
+    scenario.line = Line { rate_mbit: 2.0, delay: Duration::from_secs(4), loss_percent: 2.0 };
+    scenario.terms.hold = hours(1);
+    scenario.settle = Duration::from_secs(1_800);
+    let kinds = vec![Suspend, Suspend, Suspend, Partition, Partition, End];
+    let mean_between = Duration::from_secs(1_200);
+    scenario.random_faults = Some(RandomFaults { kinds, mean_between, until: hours(24) });
+    scenario
+}
+
+/// A node that learned of a suspension and its end at once dropped what it had accepted before, and its senders waited.
+#[test]
+fn p30_who_missed_a_suspension_and_its_end_leaves_nobody_waiting() {
+    (0..12).for_each(|seed| drop(passes(&quarrels(), seed)));
+}
+
 /// A busy pair whose nodes die often, and whose people quarrel.
 fn storm() -> Scenario {
     use crate::scenario::FaultName::*;

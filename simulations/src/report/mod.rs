@@ -1,6 +1,6 @@
 //! What a run has shown, for people: one page that needs nothing else, a table that compares runs, and a summary for a terminal.
 //!
-//! The benches draw with the same pieces: [`svg`], [`loglog`] and the frame of a [`page`].
+//! The benches draw with the same pieces: `svg`, `loglog` and the frame of a `page`.
 //!
 //! **Invariant:** a page fetches nothing: style, plots and the script that steps through time are inside.
 //! **Invariant:** a page says how to get it again: scenario, seed, version and event hash.

@@ -7,6 +7,7 @@ use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer};
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::{OpenEnvelope, Priority, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Verdict, receipt_bytes};
 use pakt_protocol::time::Time;
@@ -409,6 +410,15 @@ impl PeerActor {
         Box::new(move |head: BlindedHead| {
             receipt_bytes(&Receipt { log_head: Some(head.0), ..receipt }.sign(own.statement()))
         })
+    }
+
+    /// Tells the senders of what is under way that nothing is let in for now.
+    pub(super) async fn halt_receiving(&mut self, footing: Footing) {
+        let Err(reason) = footing.check() else { return };
+        let under_way: Vec<EnvelopeId> = self.receiving.keys().copied().collect();
+        for envelope in under_way {
+            self.input_receiving(envelope, Input::Halted(reason)).await;
+        }
     }
 
     /// Drops what is under way of an envelope that will never be committed.

@@ -161,7 +161,10 @@ impl PeerActor {
             self.tell_session(Input::InForce(footing == Footing::InForce)).await;
         }
         match view.traffic(now()) {
-            Traffic::Waits(reason) if changed => self.hold_traffic(reason).await,
+            Traffic::Waits(reason) if changed => {
+                self.halt_receiving(footing).await;
+                self.hold_traffic(reason).await;
+            }
             Traffic::Goes | Traffic::Waits(_) => {}
             Traffic::Stops(reason) => {
                 if changed && footing == Footing::Expired {

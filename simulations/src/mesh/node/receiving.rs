@@ -7,6 +7,7 @@ use pakt_protocol::ids::{EnvelopeId, ObjectId};
 use pakt_protocol::machine::Output;
 use pakt_protocol::message::offer::ObjectEntry;
 use pakt_protocol::message::{Message, Offer};
+use pakt_protocol::policy::Footing;
 use pakt_protocol::record::envelope::{OpenEnvelope, SealedEnvelope};
 use pakt_protocol::record::receipt::{Receipt, Tier, Verdict};
 use pakt_protocol::session;
@@ -182,6 +183,15 @@ impl Actor<'_> {
         self.shared.network.stop_pulling(self.peer.link, self.peer.side, None);
         self.peer.receiving.clear();
         self.peer.warm_until = 0;
+    }
+
+    /// Tells the senders of what is under way that nothing is let in for now.
+    pub(super) fn halt_receiving(&mut self, footing: Footing) {
+        let Err(reason) = footing.check() else { return };
+        let under_way: Vec<EnvelopeId> = self.peer.receiving.keys().copied().collect();
+        for envelope in under_way {
+            self.input_receiving(envelope, Input::Halted(reason));
+        }
     }
 
     /// Drops what is under way of an envelope that will never be committed.

@@ -233,7 +233,10 @@ impl Actor<'_> {
             self.tell_session(Input::InForce(footing == Footing::InForce));
         }
         match view.traffic(now) {
-            Traffic::Waits(reason) if is_changed => self.hold_traffic(reason),
+            Traffic::Waits(reason) if is_changed => {
+                self.halt_receiving(footing);
+                self.hold_traffic(reason);
+            }
             Traffic::Goes | Traffic::Waits(_) => {}
             Traffic::Stops(reason) => self.stop_traffic(reason),
         }
