@@ -20,6 +20,8 @@ use crate::exchange::AskError;
 
 /// How long `publish` waits for the steward's answer.
 const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+/// So much of an entity's id names it in a search; all begin with the same four letters.
+const ENTITY_DIGITS_MIN: usize = 8;
 
 impl Node {
     /// Has this entity listed at a steward, or no longer, and waits a little for its answer.
@@ -219,9 +221,11 @@ fn together(answers: Vec<StewardAnswer>) -> Answer<DirectoryAnswer> {
     Ok(DirectoryAnswer { listed, unread })
 }
 
+/// Whether what is said of it contains the words, or its id begins with them: an id contains most short words by chance.
 fn fits(one: &ListedEntity, search: &str) -> bool {
-    let texts = one.offers.iter().chain([&one.name, &one.number, &one.town, &one.entity]);
-    search.is_empty() || texts.into_iter().any(|text| text.to_lowercase().contains(search))
+    let texts = one.offers.iter().chain([&one.name, &one.number, &one.town]);
+    let names_it = search.len() >= ENTITY_DIGITS_MIN && one.entity.starts_with(search);
+    search.is_empty() || names_it || texts.into_iter().any(|text| text.to_lowercase().contains(search))
 }
 
 fn ask_error(steward: &Agreement, error: &AskError) -> ServiceError {
