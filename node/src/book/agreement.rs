@@ -95,7 +95,7 @@ pub struct Agreement {
     pub version_at: Time,
     /// Whether the counterpart has confirmed that they count.
     pub version_known: bool,
-    /// Whether both roots have signed two texts where one was allowed.
+    /// Whether two different texts or statements were signed where one was allowed.
     pub forked: bool,
     /// The amendment that this side offers.
     pub offered: Option<Amendment>,
@@ -261,17 +261,17 @@ impl Agreement {
             verified: life.verified,
             contact: life.contact_pending.then(|| life.file.to_bytes()),
             unconfirmed: life.unconfirmed,
-            own: life.own.clone(),
-            own_known: life.own_known,
-            peer: life.peer.clone(),
+            own: life.statements.own.clone(),
+            own_known: life.statements.own_known,
+            peer: life.statements.peer.clone(),
             version_at: life.version_at,
             version_known: life.version_known,
-            forked: life.forked,
+            forked: life.forked || life.statements.forked,
             offered: life.offered.as_ref().map(Amendment::of).transpose()?,
             offer_known: life.offer_known,
             received: life.received.as_ref().map(Amendment::of).transpose()?,
-            end_confirmed: life.end_confirmed,
-            ended_at: life.ended_at,
+            end_confirmed: life.statements.end_confirmed,
+            ended_at: life.statements.ended_at,
             chain: life.chain.clone(),
             node: life.chain.verify()?,
             addresses: card.peek()?.addresses,

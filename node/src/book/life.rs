@@ -6,7 +6,7 @@
 
 use pakt_keys::EntityId;
 use pakt_keys::signing::{Domain, RootKey, Signature};
-use pakt_protocol::agreement::StatementAnswer;
+use pakt_protocol::agreement::{Own, StatementAnswer};
 use pakt_protocol::audit::{AgreementStep, Event};
 use pakt_protocol::ids::AgreementId;
 use pakt_protocol::record::Signed;
@@ -18,6 +18,7 @@ use crate::ambient;
 use crate::audit;
 use crate::entity::Entity;
 use crate::store::tables::AGREEMENTS;
+use crate::store::tables::RESTORED;
 
 const NOT_VALID: &str = "this is not a valid statement about this agreement";
 const NOT_STORED: &str = "it could not be stored";
@@ -121,7 +122,9 @@ impl Book {
         let (id, entity, now) = (*id, self.inner.entity.clone(), ambient::now());
         let change = self.change(id, move |tx, row| {
             let change = if party == entity.id() {
-                row.life.take_own(&signed, &entity.node(), now)?
+                let sign = |domain: Domain, bytes: &[u8]| entity.current().statement().sign(domain, bytes);
+                let restored = tx.get(&RESTORED, &())?.is_some_and(|restored| row.made_at <= restored.restored_at);
+                row.life.take_own(&signed, &Own { node: &entity.node(), sign: &sign, restored }, now)?
             } else {
                 let peer = row.life.chain.verify().map_err(HelloProblem::from)?;
                 row.life.take_peer(&signed, &peer, known, now)?

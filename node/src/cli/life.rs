@@ -257,7 +257,7 @@ pub(super) fn standing_text(summary: &AgreementSummary) -> String {
         text += &format!("\nends in {days} days");
     }
     if summary.forked {
-        text += "\nboth have signed two texts where one was allowed: call the counterpart and compare the terms";
+        text += "\ntwo different things were signed where one was allowed: call the counterpart and compare";
     }
     text
 }

@@ -33,6 +33,9 @@ const OVERDUE_MIN: Duration = Duration::from_millis(250);
 /// Answers whose times are remembered for the median.
 const TIMES_MAX: usize = 33;
 
+/// The most urgent first.
+const PRIORITIES: [Priority; 3] = [Priority::Urgent, Priority::Normal, Priority::Bulk];
+
 /// One object to pull.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pull {
@@ -67,6 +70,8 @@ pub(super) enum Arrival {
 /// Shared by the lanes of one counterpart and its actor.
 pub(super) struct Shared {
     asking: Mutex<Asking>,
+    /// Bytes of objects that have come.
+    received: AtomicU64,
     wake: Notify,
     serving: Mutex<HashMap<EnvelopeId, Served>>,
     /// Holds bulk back while something urgent is being sent.
@@ -117,6 +122,7 @@ impl Shared {
     pub(super) fn new(memory: Arc<PeerMemory>, leaving: Arc<PeerMemory>) -> Shared {
         Shared {
             asking: Mutex::default(),
+            received: AtomicU64::new(0),
             wake: Notify::new(),
             serving: Mutex::default(),
             gate: UrgentGate::default(),
@@ -235,12 +241,26 @@ impl Shared {
 
     /// Bytes of an object came.
     pub(super) fn received(&self, kind: LaneKind, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut asking = lock(&self.asking);
         let now = Instant::now();
         asking.credit.arrived(bytes as u64, now);
         if kind == LaneKind::Urgent {
             asking.urgent_moved_at = Some(now);
         }
+    }
+
+    /// Bytes of objects that have come so far.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// What it waits for, for whoever has to find out why nothing comes.
+    pub(super) fn explain(&self) -> String {
+        let asking = lock(&self.asking);
+        let asked: Vec<usize> = asking.lanes.values().map(|lane| lane.asked.len()).collect();
+        let waits = PRIORITIES.iter().filter(|priority| asking.queue.has(**priority)).count();
+        format!("asked for on lanes: {asked:?}, awaited: {}, queues that wait: {waits}", asking.awaited.len())
     }
 
     /// Objects became durable: what they held is free.
@@ -418,7 +438,7 @@ impl Asking {
 fn eligible(kind: LaneKind, free: bool) -> &'static [Priority] {
     match kind {
         LaneKind::Urgent => &[Priority::Urgent],
-        LaneKind::Bulk if free => &[Priority::Urgent, Priority::Normal, Priority::Bulk],
+        LaneKind::Bulk if free => &PRIORITIES,
         LaneKind::Bulk => &[Priority::Normal, Priority::Bulk],
         LaneKind::Control | LaneKind::Relay => &[],
     }

@@ -215,8 +215,8 @@ pub(super) fn life_warnings(agreement: &Agreement, now: Time, soon: Duration) ->
     let mut warnings = Vec::new();
     if agreement.forked {
         warnings.push(format!(
-            "{name} and this entity have both signed two texts where one was allowed: call the counterpart and compare \
-             version and terms"
+            "under the agreement with {name} two different things were signed where one was allowed: call the counterpart, \
+             and compare version, terms, and who has suspended or ended it"
         ));
     }
     if agreement.standing != Standing::Active {

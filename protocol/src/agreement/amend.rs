@@ -184,7 +184,7 @@ impl Life {
             }
         }
         let is_far = terms.version > before.version.saturating_add(VERSIONS_AHEAD_MAX);
-        if is_far || now > terms.accept_by || self.peer.has_withdrawn(&hash) {
+        if is_far || now > terms.accept_by || self.statements.peer.has_withdrawn(&hash) {
             return Ok(Change::none(AmendmentAnswer::Nothing));
         }
         self.received = Some(file);

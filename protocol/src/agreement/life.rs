@@ -1,15 +1,15 @@
 //! What one side holds about one agreement, and what statements of either side make of it.
 //!
-//! **Invariant:** a party's statements are kept whole and in order, so that either side can show them again.
+//! **Invariant:** no more becomes of it than what was signed by whoever has to sign it.
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgreementView, Standing};
+use super::{AgreementView, Own, Standing, StatementAnswer, Statements, Told};
 use crate::audit::AgreementStep;
 use crate::ids::AgreementId;
 use crate::record::agreement::{AgreementFile, Side};
 use crate::record::chain::{CertificateChain, CertifiedNode};
-use crate::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken};
+use crate::record::statement::{Action, AgreementStatement};
 use crate::record::{RecordError, Signed};
 use crate::time::Time;
 
@@ -28,16 +28,8 @@ pub struct Life {
     pub contact_pending: bool,
     /// Whether it came out of a backup and the operator has not confirmed it.
     pub unconfirmed: bool,
-    /// This party's statements.
-    pub own: StatementChain,
-    /// How many of them the counterpart has confirmed.
-    pub own_known: u64,
-    /// The counterpart's statements.
-    pub peer: StatementChain,
-    /// Whether nothing more has to be said about the end.
-    pub end_confirmed: bool,
-    /// When an end was stated or learned.
-    pub ended_at: Option<Time>,
+    /// What both have stated about it.
+    pub statements: Statements,
     /// The highest version that this entity's root has signed, and the hash of that text: no other text is signed under
     /// it or a lower one.
     pub signed: (u32, [u8; 32]),
@@ -89,19 +81,6 @@ impl<T> Change<T> {
     }
 }
 
-/// What is to be answered to a statement that was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatementAnswer {
-    /// It is durable here: say so.
-    Known,
-    /// Others before it are missing: ask for all after this number.
-    Missing(u64),
-    /// Nothing.
-    Nothing,
-    /// Both sides know of the end.
-    EndKnown,
-}
-
 /// Why something does not become part of an agreement's life.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LifeError {
@@ -146,11 +125,7 @@ impl Life {
             verified: false,
             contact_pending: false,
             unconfirmed: false,
-            own: StatementChain::default(),
-            own_known: 0,
-            peer: StatementChain::default(),
-            end_confirmed: false,
-            ended_at: None,
+            statements: Statements::default(),
             version_at: now,
             version_known: version == 1,
             forked: false,
@@ -176,15 +151,15 @@ impl Life {
         Ok(AgreementView {
             standing: self.standing,
             is_complete: self.file.record.is_complete(),
-            own: self.own.stated(),
-            peer: self.peer.stated(),
+            own: self.statements.own.stated(),
+            peer: self.statements.peer.stated(),
             held_back: self.unconfirmed || frozen,
             accept_by: terms.accept_by,
             valid_from: terms.valid_from,
             valid_until: terms.valid_until,
             offered_until: offered.map(|offered| offered.valid_until),
-            ended_at: self.ended_at,
-            end_confirmed: self.end_confirmed,
+            ended_at: self.statements.ended_at,
+            end_confirmed: self.statements.end_confirmed,
             holds_grant,
         })
     }
@@ -199,12 +174,8 @@ impl Life {
         own: &CertifiedNode,
         now: Time,
     ) -> Result<Change<()>, LifeError> {
-        let AgreementStatement { number, action, .. } = signed.peek()?;
-        if self.own.number() + 1 != number {
-            return Err(LifeError::ChangedMeanwhile);
-        }
-        self.own.take(signed, &self.id(), own)?;
-        let notes = self.follow(action, true, now)?;
+        let action = self.statements.state(signed, &self.id(), own, now)?.ok_or(LifeError::ChangedMeanwhile)?;
+        let notes = vec![self.follow(action, true)?];
         Ok(Change::of((), notes))
     }
 
@@ -215,31 +186,11 @@ impl Life {
     pub fn take_own(
         &mut self,
         signed: &Signed<AgreementStatement>,
-        own: &CertifiedNode,
+        own: &Own<'_>,
         now: Time,
     ) -> Result<Change<StatementAnswer>, LifeError> {
-        match self.own.take(signed, &self.id(), own) {
-            Ok(Taken::Known(number)) => {
-                let is_end = has_ended(&self.own) && number == self.own.number();
-                self.end_confirmed |= is_end;
-                self.own_known = self.own_known.max(number);
-                Ok(Change::of(if is_end { StatementAnswer::EndKnown } else { StatementAnswer::Nothing }, vec![]))
-            }
-            Ok(Taken::New(action)) => {
-                self.own_known = self.own.number();
-                let notes = self.follow(action, true, now)?;
-                Ok(Change::of(StatementAnswer::Nothing, notes))
-            }
-            Ok(Taken::Gap(after)) => Ok(Change::none(StatementAnswer::Missing(after))),
-            // Signed by this entity's key, and not what is known here: a backup was used twice, or a key is abroad.
-            Err(RecordError::Field(_)) if !self.forked => {
-                self.forked = true;
-                let alarm = Some("this entity has stated two different things under one number");
-                Ok(Change { alarm, ..Change::of(StatementAnswer::Nothing, vec![self.note(AgreementStep::Forked)?]) })
-            }
-            Err(RecordError::Field(_)) => Ok(Change::none(StatementAnswer::Nothing)),
-            Err(error) => Err(error.into()),
-        }
+        let told = self.statements.take_own(signed, &self.id(), own, now)?;
+        self.change(told, true)
     }
 
     /// Takes a statement of the counterpart, whose newest keys are those of `peer`; `known` says that it only shows what it
@@ -254,35 +205,39 @@ impl Life {
         known: bool,
         now: Time,
     ) -> Result<Change<StatementAnswer>, LifeError> {
-        match self.peer.take(signed, &self.id(), peer)? {
-            // The counterpart knows that this side knows.
-            Taken::Known(_) if known && has_ended(&self.peer) => {
-                self.end_confirmed = true;
-                Ok(Change::of(StatementAnswer::EndKnown, vec![]))
-            }
-            Taken::Known(_) => Ok(Change::none(StatementAnswer::Known)),
-            Taken::New(action) => {
-                let notes = self.follow(action, false, now)?;
-                Ok(Change::of(StatementAnswer::Known, notes))
-            }
-            Taken::Gap(after) => Ok(Change::none(StatementAnswer::Missing(after))),
+        let told = self.statements.take_peer(signed, &self.id(), peer, known, now)?;
+        self.change(told, false)
+    }
+
+    fn change(&mut self, told: Told, own: bool) -> Result<Change<StatementAnswer>, LifeError> {
+        let mut change = Change { is_changed: told.is_changed, ..Change::none(told.answer) };
+        for action in told.actions {
+            change.notes.push(self.follow(action, own)?);
         }
+        if told.is_fork {
+            change.notes.push(self.note(AgreementStep::Forked)?);
+            // A backup was used that was too old, or was used twice; or a key is abroad.
+            change.alarm = Some(match own {
+                true => "this entity has stated two different things under one number",
+                false => "the counterpart has stated two different things under one number",
+            });
+        }
+        Ok(change)
     }
 
     /// Nothing more has to be said about the end. Gives whether that is new.
     pub fn confirm_end(&mut self) -> bool {
-        let is_new = self.standing == Standing::Ended && !self.end_confirmed;
-        self.end_confirmed |= is_new;
+        let is_new = self.standing == Standing::Ended && !self.statements.end_confirmed;
+        self.statements.end_confirmed |= is_new;
         is_new
     }
 
     /// What else changes with a statement of one side.
-    fn follow(&mut self, action: Action, own: bool, now: Time) -> Result<Vec<Note>, RecordError> {
+    fn follow(&mut self, action: Action, own: bool) -> Result<Note, RecordError> {
         let note = self.note(self.step_of(action, own))?;
         match action {
             Action::End => {
                 self.standing = Standing::Ended;
-                self.ended_at.get_or_insert(now);
                 (self.offered, self.received) = (None, None);
             }
             Action::Withdraw { terms } => {
@@ -291,7 +246,7 @@ impl Life {
             }
             Action::Suspend | Action::Resume => {}
         }
-        Ok(vec![note])
+        Ok(note)
     }
 
     /// What the log calls a statement, before anything follows from it.
@@ -312,8 +267,4 @@ impl Life {
     pub(super) fn note(&self, step: AgreementStep) -> Result<Note, RecordError> {
         Ok(Note { version: self.file.record.peek()?.version, step })
     }
-}
-
-fn has_ended(chain: &StatementChain) -> bool {
-    matches!(chain.stated(), Stated::Ended(_))
 }

@@ -13,6 +13,7 @@
 
 mod amend;
 mod life;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -20,7 +21,8 @@ mod view;
 use serde::{Deserialize, Serialize};
 
 pub use amend::{AmendmentAnswer, VERSIONS_AHEAD_MAX};
-pub use life::{Change, Life, LifeError, Note, StatementAnswer};
+pub use life::{Change, Life, LifeError, Note};
+pub use statements::{Own, StatementAnswer, Statements, Told};
 pub use view::{AgreementView, CLOSED_AGAIN, END_OPEN_FOR, Traffic};
 
 /// How far an agreement is, whatever the clock shows.

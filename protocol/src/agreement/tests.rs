@@ -1,13 +1,16 @@
 //! Tests of what agreements allow and of what changes them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use pakt_keys::signing::Domain;
 
 use super::*;
 use crate::delivery::Reason;
 use crate::policy::Footing;
 use crate::record::Signed;
 use crate::record::agreement::{AgreementFile, AgreementRecord, AgreementTerms, Side};
-use crate::record::statement::{Action, AgreementStatement, Stated};
+use crate::record::statement::{Action, AgreementStatement, Stated, StatementChain};
 use crate::record::tests::{Party, agree};
 use crate::session;
 use crate::settling::{Over, SETTLE_AGAIN};
@@ -151,14 +154,14 @@ impl Pair {
         Pair { parties, lives }
     }
 
-    fn state(&mut self, by: usize, action: Action) -> Signed<AgreementStatement> {
+    fn state(&mut self, by: usize, action: Action, at: Time) -> Signed<AgreementStatement> {
         let (party, life) = (&self.parties[by], &mut self.lives[by]);
-        let statement = life.own.next(life.id(), party.entity(), action, NOW).expect("possible");
+        let statement = life.statements.own.next(life.id(), party.entity(), action, at).expect("possible");
         let signed = Signed::create(&statement, |domain, bytes| match action.needs_root() {
             true => party.root.sign(domain, bytes),
             false => party.statement.sign(domain, bytes),
         });
-        life.state(&signed, &party.card().node, NOW).expect("the next one");
+        life.state(&signed, &party.card().node, at).expect("the next one");
         signed
     }
 
@@ -170,10 +173,13 @@ impl Pair {
         signed: &Signed<AgreementStatement>,
         known: bool,
     ) -> Change<StatementAnswer> {
-        let node = self.parties[of].card().node;
-        let life = &mut self.lives[to];
-        let taken =
-            if to == of { life.take_own(signed, &node, NOW) } else { life.take_peer(signed, &node, known, NOW) };
+        let party = &self.parties[of];
+        let (node, life) = (party.card().node, &mut self.lives[to]);
+        let sign = |domain: Domain, bytes: &[u8]| party.statement.sign(domain, bytes);
+        let taken = match to == of {
+            true => life.take_own(signed, &Own { node: &node, sign: &sign, restored: true }, NOW),
+            false => life.take_peer(signed, &node, known, NOW),
+        };
         taken.expect("a valid statement")
     }
 
@@ -206,13 +212,13 @@ impl Pair {
 #[test]
 fn p6_an_end_is_said_until_both_know_that_both_know() {
     let mut pair = Pair::new();
-    let end = pair.state(0, Action::End);
-    assert_eq!((pair.lives[0].standing, pair.lives[0].ended_at), (Standing::Ended, Some(NOW)));
+    let end = pair.state(0, Action::End, NOW);
+    assert_eq!((pair.lives[0].standing, pair.lives[0].statements.ended_at), (Standing::Ended, Some(NOW)));
     assert_eq!(pair.show(1, 0, &end, false).answer, StatementAnswer::Known);
-    assert!(!pair.lives[1].end_confirmed);
+    assert!(!pair.lives[1].statements.end_confirmed);
     assert_eq!(pair.show(0, 0, &end, true).answer, StatementAnswer::EndKnown);
     assert_eq!(pair.show(1, 0, &end, true).answer, StatementAnswer::EndKnown);
-    assert!(pair.lives.iter().all(|life| life.standing == Standing::Ended && life.end_confirmed));
+    assert!(pair.lives.iter().all(|life| life.standing == Standing::Ended && life.statements.end_confirmed));
     assert!(!pair.lives[0].confirm_end(), "it is confirmed");
     let view = pair.lives[1].view(false, true).expect("readable");
     assert!(!view.should_dial(NOW) && view.may_settle(NOW));
@@ -221,14 +227,131 @@ fn p6_an_end_is_said_until_both_know_that_both_know() {
 #[test]
 fn p5_statements_that_were_missed_are_asked_for() {
     let mut pair = Pair::new();
-    let all = [Action::Suspend, Action::Resume, Action::Suspend].map(|action| pair.state(0, action));
+    let all = [Action::Suspend, Action::Resume, Action::Suspend].map(|action| pair.state(0, action, NOW));
     assert_eq!(pair.show(1, 0, &all[2], false).answer, StatementAnswer::Missing(0));
     for signed in &all {
         assert_eq!(pair.show(1, 0, signed, false).answer, StatementAnswer::Known);
     }
     assert_eq!(pair.lives[1].view(false, true).expect("readable").footing(NOW), Footing::Suspended);
     assert_eq!(pair.show(0, 0, &all[2], true).answer, StatementAnswer::Nothing);
-    assert_eq!(pair.lives[0].own_known, 3);
+    assert_eq!(pair.lives[0].statements.own_known, 3);
+}
+
+/// What both sides have of the first one's statements.
+fn both(pair: &Pair) -> [&StatementChain; 2] {
+    [&pair.lives[0].statements.own, &pair.lives[1].statements.peer]
+}
+
+/// A statement of the first side as its keys of today sign it.
+fn today(pair: &Pair, signed: &Signed<AgreementStatement>) -> Signed<AgreementStatement> {
+    let statement = signed.peek().expect("readable");
+    match statement.action.needs_root() {
+        true => signed.clone(),
+        false => Signed::create(&statement, |domain, bytes| pair.parties[0].statement.sign(domain, bytes)),
+    }
+}
+
+/// Shows `to` these statements of the first side, and what it answers to them, until nobody has anything to say.
+fn talk(pair: &mut Pair, shown: Vec<(usize, Signed<AgreementStatement>, bool)>) {
+    let mut under_way = VecDeque::from(shown);
+    for _ in 0..200 {
+        let Some((to, signed, known)) = under_way.pop_front() else { return };
+        let signed = if to == 1 { today(pair, &signed) } else { signed };
+        let answer = pair.show(to, 0, &signed, known).answer;
+        let show = |to: usize, after: u64, known: bool| {
+            both(pair)[1 - to].after(after).iter().map(|signed| (to, signed.clone(), known)).collect()
+        };
+        let said: Vec<_> = match answer {
+            StatementAnswer::Known => vec![(1 - to, signed, true)],
+            StatementAnswer::EndKnown if to == 0 => vec![(1, signed, true)],
+            StatementAnswer::Missing(after) => show(to, after, false),
+            StatementAnswer::Other(after) => show(1 - to, after, true),
+            StatementAnswer::Again => show(1, pair.lives[0].statements.own_known, false),
+            StatementAnswer::Nothing | StatementAnswer::EndKnown => vec![],
+        };
+        under_way.extend(said);
+    }
+    panic!("they talk without end");
+}
+
+/// All that a party can state in up to three statements after this much.
+fn courses(from: Stated) -> Vec<Vec<Action>> {
+    let mut all = vec![vec![]];
+    let mut newest = vec![(from, vec![])];
+    for _ in 0..3 {
+        let mut longer = Vec::new();
+        for (stated, course) in &newest {
+            let next: &[(Action, Stated)] = match stated {
+                Stated::Open => &[(Action::Suspend, Stated::Suspended(NOW)), (Action::End, Stated::Ended(NOW))],
+                Stated::Suspended(_) => &[(Action::Resume, Stated::Open), (Action::End, Stated::Ended(NOW))],
+                Stated::Ended(_) => &[],
+            };
+            let course: &Vec<Action> = course;
+            longer.extend(next.iter().map(|(action, then)| (*then, [course.as_slice(), &[*action]].concat())));
+        }
+        all.extend(longer.iter().map(|(_, course)| course.clone()));
+        newest = longer;
+    }
+    all
+}
+
+#[test]
+fn p5_whoever_forgot_what_it_stated_agrees_with_the_counterpart_again() {
+    for prefix in [vec![], vec![Action::Suspend]] {
+        let from = if prefix.is_empty() { Stated::Open } else { Stated::Suspended(NOW) };
+        for forgotten in courses(from) {
+            for after in courses(from) {
+                for has_new_keys in [false, true] {
+                    let case = format!("{prefix:?}, forgotten {forgotten:?}, then {after:?}, new keys {has_new_keys}");
+                    agrees_again(&prefix, &forgotten, &after, has_new_keys, &case);
+                }
+            }
+        }
+    }
+}
+
+fn agrees_again(prefix: &[Action], forgotten: &[Action], after: &[Action], has_new_keys: bool, case: &str) {
+    let mut pair = Pair::new();
+    for action in prefix {
+        let signed = pair.state(0, *action, NOW);
+        talk(&mut pair, vec![(1, signed, false)]);
+    }
+    let backup = pair.lives[0].clone();
+    for action in forgotten {
+        let signed = pair.state(0, *action, NOW);
+        talk(&mut pair, vec![(1, signed, false)]);
+    }
+    pair.lives[0] = backup;
+    if has_new_keys {
+        pair.parties[0].renew();
+    }
+    for action in after {
+        // Later than what was forgotten: no two statements are one by chance.
+        pair.state(0, *action, NOW + DAY);
+    }
+    let meant = pair.lives[0].statements.own.stated();
+    for _ in 0..2 {
+        // As when a session starts; in the second everything is settled.
+        let newest = |of: usize| both(&pair)[of].newest().cloned();
+        let shown = [(1, newest(0), false), (0, newest(1), true)];
+        let shown = shown.into_iter().filter_map(|(to, signed, known)| Some((to, signed?, known))).collect();
+        talk(&mut pair, shown);
+    }
+    let [own, held] = both(&pair).map(StatementChain::stated);
+    let kind = |stated: Stated| std::mem::discriminant(&stated);
+    assert_eq!(kind(own), kind(held), "{case}");
+    let is_ended = [forgotten, after].iter().any(|course| course.last() == Some(&Action::End));
+    assert_eq!(matches!(own, Stated::Ended(_)), is_ended, "{case}: no end is lost");
+    let ended = |life: &Life| life.standing == Standing::Ended && life.statements.end_confirmed;
+    assert_eq!(pair.lives.iter().map(ended).collect::<Vec<_>>(), [is_ended; 2], "{case}");
+    let is_meant = !after.is_empty() && matches!(meant, Stated::Suspended(_));
+    assert!(!is_meant || own != Stated::Open, "{case}: no suspension is lost");
+    if !has_new_keys {
+        let is_fork = !forgotten.is_empty() && !after.is_empty();
+        assert_eq!(pair.lives.iter().any(|life| life.statements.forked), is_fork, "{case}: people are told");
+    } else if forgotten.last() == Some(&Action::Suspend) {
+        assert_ne!(own, Stated::Open, "{case}: what cannot be verified is stated anew");
+    }
 }
 
 #[test]
@@ -284,7 +407,7 @@ fn p5_what_cannot_be_accepted_any_more_is_not_kept() {
     nothing(&mut pair, &offer.with(|terms| terms.previous = Some([1; 32])), "it follows other terms");
     nothing(&mut pair, &offer.with(|terms| terms.version = 2 + VERSIONS_AHEAD_MAX), "too far ahead");
     pair.offer(0, &offer);
-    let withdrawn = pair.state(0, Action::Withdraw { terms: offer.record.hash() });
+    let withdrawn = pair.state(0, Action::Withdraw { terms: offer.record.hash() }, NOW);
     assert!(pair.lives[0].offered.is_none());
     pair.show(1, 0, &withdrawn, false);
     nothing(&mut pair, &offer, "it was withdrawn");
@@ -292,7 +415,7 @@ fn p5_what_cannot_be_accepted_any_more_is_not_kept() {
         pair.lives[1].may_sign(&offer.record.peek().expect("readable"), offer.record.hash(), NOW),
         Err(LifeError::NothingOffered)
     );
-    pair.state(1, Action::End);
+    pair.state(1, Action::End, NOW);
     assert_eq!(pair.take(1, &offer), Err(LifeError::Ended));
 }
 

@@ -203,6 +203,14 @@ pub(crate) mod tests {
             EntityId::of(&self.root.public())
         }
 
+        /// Replaces the statement key.
+        pub(crate) fn renew(&mut self) {
+            self.statement = StatementKey::from_seed([self.seed + 151; 32]);
+            let transport = TransportKey::from_seed([self.seed + 100; 32]);
+            let node = (transport.public(), self.statement.public(), self.contact.public());
+            self.chain = self.chain.renewed(&self.root, node, Time(2)).expect("its own chain and root");
+        }
+
         pub(crate) fn card_body(&self) -> CardBody {
             CardBody {
                 name: format!("Clinic {}", self.seed),

@@ -117,6 +117,8 @@ pub enum Taken {
     Known(u64),
     /// Others before it are missing: all after this number are needed.
     Gap(u64),
+    /// The party has stated something else under this number or under one before.
+    Fork(u64),
 }
 
 /// All statements of one party about one agreement, in order.
@@ -181,31 +183,66 @@ impl StatementChain {
     /// Takes a statement that `node`'s entity has signed, if it is the next one.
     ///
     /// # Errors
-    /// A [`RecordError`]: not signed by whom it must be, not possible after the others, or not the one that is known under
-    /// this number.
+    /// A [`RecordError`]: not signed by whom it must be, or not possible after the others.
     pub fn take(
         &mut self,
         signed: &Signed<AgreementStatement>,
         agreement: &AgreementId,
         node: &CertifiedNode,
     ) -> Result<Taken, RecordError> {
-        const FORKED: RecordError = RecordError::Field("the party has stated two different things under one number");
         if let Some(known) = self.statements.iter().position(|known| known.body() == signed.body()) {
             return Ok(Taken::Known(known as u64 + 1));
         }
         let statement = verify(signed, agreement, node)?;
-        if statement.number <= self.number() {
-            return Err(FORKED);
-        }
         if statement.number > self.number() + 1 {
             return Ok(Taken::Gap(self.number()));
         }
-        if statement.previous != self.newest().map(statement_hash) {
-            return Err(FORKED);
+        if statement.number <= self.number() || statement.previous != self.newest().map(statement_hash) {
+            return Ok(Taken::Fork(statement.number));
         }
         self.check(statement.action)?;
         self.statements.push(signed.clone());
         Ok(Taken::New(statement.action))
+    }
+
+    /// Whether a statement follows those before its number that are here.
+    ///
+    /// # Errors
+    /// A [`RecordError`] if it cannot be read.
+    pub fn parts_at(&self, signed: &Signed<AgreementStatement>) -> Result<bool, RecordError> {
+        let statement = signed.peek()?;
+        let before = statement.number.checked_sub(1).filter(|before| *before <= self.number());
+        let last = |before: u64| before.checked_sub(1).and_then(|at| self.statements.get(at as usize));
+        Ok(before.is_some_and(|before| statement.previous == last(before).map(statement_hash)))
+    }
+
+    /// Puts a statement that parts from these ([`StatementChain::parts_at`]), and was found to be the party's, in the place of
+    /// the one under its number and of all after it.
+    ///
+    /// # Errors
+    /// A [`RecordError`] if it is not possible after those before it.
+    pub fn replace_from(&mut self, signed: &Signed<AgreementStatement>) -> Result<(), RecordError> {
+        let statement = signed.peek()?;
+        let before = statement.number.saturating_sub(1);
+        let kept = self.statements.iter().take(usize::try_from(before).unwrap_or(usize::MAX)).cloned();
+        let mut replaced = StatementChain { statements: kept.collect() };
+        replaced.check(statement.action)?;
+        replaced.statements.push(signed.clone());
+        *self = replaced;
+        Ok(())
+    }
+
+    /// Whether one of those after the number `after` and up to `number` is signed under keys that `node` has replaced.
+    pub fn is_outdated(&self, after: u64, number: u64, agreement: &AgreementId, node: &CertifiedNode) -> bool {
+        let held = self.after(after).iter().take(usize::try_from(number - after).unwrap_or(usize::MAX));
+        held.map(|held| verify(held, agreement, node)).any(|held| matches!(held, Err(RecordError::Signature(_))))
+    }
+
+    /// Puts an end behind them whose number or predecessor is another, and that was found to be the party's.
+    pub fn close(&mut self, end: &Signed<AgreementStatement>) -> Result<(), RecordError> {
+        self.check(Action::End)?;
+        self.statements.push(end.clone());
+        Ok(())
     }
 
     /// Whether a party can state this after what it has stated.
@@ -331,8 +368,11 @@ mod tests {
         let mut chain = StatementChain::default();
         say(&mut chain, &party, Action::Suspend).expect("first");
         let second = |previous| AgreementStatement { number: 2, previous, ..first(Action::Resume) };
-        assert!(chain.take(&by(&second(Some([9; 32])), true, &party), &ID, &node).is_err(), "another previous one");
-        assert!(chain.take(&by(&first(Action::End), true, &party), &ID, &node).is_err(), "another first one");
+        let known = chain.clone();
+        assert_eq!(chain.take(&by(&second(Some([9; 32])), true, &party), &ID, &node), Ok(Taken::Fork(2)));
+        assert_eq!(chain.take(&by(&first(Action::End), true, &party), &ID, &node), Ok(Taken::Fork(1)));
+        assert!(chain.take(&by(&first(Action::End), true, &other), &ID, &node).is_err(), "a fork by another");
+        assert_eq!(chain, known, "nothing of it is taken");
     }
 
     #[test]

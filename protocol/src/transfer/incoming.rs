@@ -404,6 +404,11 @@ impl Incoming {
         bound.saturating_sub(self.held_bytes)
     }
 
+    /// Whether it waits for objects that it has asked for.
+    pub fn awaits_content(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     /// What was offered.
     pub fn offer(&self) -> &Offer {
         &self.offer

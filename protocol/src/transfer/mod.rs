@@ -18,6 +18,7 @@
 
 pub mod incoming;
 pub mod outgoing;
+pub mod standstill;
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ pub(crate) enum Due {
     Start { node: usize, fault: usize },
     /// The operator confirms what came out of a backup.
     Confirm { node: usize, incarnation: u32 },
+    /// The operator looks whether what is suspended here is meant to be.
+    LookAtSuspensions { node: usize },
     /// A node's daily work: a new epoch, and its clock noted.
     Daily { node: usize, incarnation: u32 },
     /// A backup is made that a later fault will restore.

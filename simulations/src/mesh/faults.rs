@@ -144,6 +144,7 @@ pub(super) fn happen(world: &mut World, due: Due) {
             world.backups.insert(fault, (copy, now));
         }
         Due::Start { node, fault } => start(world, node, fault),
+        Due::LookAtSuspensions { node } => look_at_suspensions(world, node),
         _ => {}
     }
 }
@@ -314,6 +315,28 @@ fn skew(world: &mut World, node: usize, ppm: i64) {
     for slot in 0..world.nodes[node].peers.len() {
         world.at(node, slot as Slot, |actor| actor.look_again());
     }
+}
+
+/// A node that was restored may have lost that it took a suspension back, or suspends once more what it is told it had
+/// suspended: its operator resumes what nobody means to be suspended.
+fn look_at_suspensions(world: &mut World, node: usize) {
+    let now = world.shared.plans.now();
+    let meant = |other: usize| {
+        let times = world.faults.iter().flat_map(|fault| {
+            let (at, ends) = (micros(fault.at), fault.for_.map(|lasts| micros(fault.at + lasts)));
+            match fault.what {
+                FaultKind::Suspend { a, b } if (a, b) == (node, other) => vec![(Some(at), true), (ends, false)],
+                FaultKind::Resume { a, b } if (a, b) == (node, other) => vec![(Some(at), false)],
+                _ => vec![],
+            }
+        });
+        let past = times.filter_map(|(at, suspends)| Some((at.filter(|at| *at <= now)?, suspends)));
+        past.max_by_key(|(at, _)| *at).is_some_and(|(_, suspends)| suspends)
+    };
+    let peers = world.nodes[node].peers.iter();
+    let others: Vec<usize> =
+        peers.filter(|peer| peer.can_resume() && !meant(peer.other)).map(|peer| peer.other).collect();
+    others.into_iter().for_each(|other| state(world, node, other, Action::Resume));
 }
 
 /// Somebody at `a` makes a statement about the agreement with `b`.

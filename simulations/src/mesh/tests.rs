@@ -153,7 +153,7 @@ fn seeds_of_bad_weather_pass() {
             let (from, to) = text.split_once("..").expect("A..B");
             (from.parse().expect("A")..to.parse().expect("B")).collect()
         }
-        Err(_) => (0..60).collect(),
+        Err(_) => (0..100).collect(),
     };
     let mut failed = Vec::new();
     for seed in seeds {

@@ -187,6 +187,8 @@ impl World {
                     for slot in 0..self.nodes[node].peers.len() {
                         self.at(node, slot as Slot, |actor| actor.confirm());
                     }
+                    let at = self.shared.plans.now() + super::node::ALARM_SEEN;
+                    self.shared.plans.plan(at, Due::LookAtSuspensions { node });
                 }
             }
             Due::Daily { node, incarnation } => {

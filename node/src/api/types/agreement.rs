@@ -95,7 +95,7 @@ pub struct AgreementSummary {
     /// Whether the counterpart has confirmed that these terms count.
     #[serde(default)]
     pub known: bool,
-    /// Both have signed two texts where one was allowed: the operators must talk.
+    /// Two different things were signed where one was allowed: the operators must talk.
     #[serde(default)]
     pub forked: bool,
     /// Later versions that one side has signed.

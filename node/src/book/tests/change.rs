@@ -302,10 +302,15 @@ async fn a_first_backup_that_states_something_else_raises_an_alarm() {
         };
         Signed::create(&statement, |domain, bytes| statement_key(1, 1).sign(domain, bytes))
     };
-    assert_eq!(a.book.take_statement(&id, signed.clone(), true).await, Ok(StatementAnswer::Nothing));
-    assert!(a.book.get(&id).unwrap().forked);
-    b.book.take_statement(&id, a.newest(&id), false).await.unwrap();
-    assert!(b.book.take_statement(&id, signed, false).await.is_err(), "the counterpart refuses it");
+    // What the counterpart took first counts, and the suspension is stated again behind it.
+    assert_eq!(b.book.take_statement(&id, signed.clone(), false).await, Ok(StatementAnswer::Known));
+    assert_eq!(b.book.take_statement(&id, a.newest(&id), false).await, Ok(StatementAnswer::Other(0)));
+    assert_eq!(a.book.take_statement(&id, signed, true).await, Ok(StatementAnswer::Again));
+    assert_eq!(b.book.take_statement(&id, a.newest(&id), false).await, Ok(StatementAnswer::Known));
+    for node in [&a, &b] {
+        let agreement = node.book.get(&id).unwrap();
+        assert!(agreement.forked && agreement.footing(ambient::now()) == Footing::Suspended);
+    }
 }
 
 #[tokio::test]

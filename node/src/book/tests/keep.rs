@@ -154,7 +154,7 @@ async fn an_agreement_lies_in_the_store_as_it_always_did() {
     let life = &row.life;
     let until_ended = (
         (&life.file, life.side, life.standing, life.verified, life.contact_pending, life.unconfirmed),
-        (&life.own, life.own_known, &life.peer, life.end_confirmed, life.ended_at),
+        &life.statements,
     );
     let versions = (life.signed, life.version_at, life.version_known, life.forked);
     let offers = (&life.offered, life.offer_known, &life.received);

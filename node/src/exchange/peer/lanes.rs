@@ -92,6 +92,10 @@ impl ContentLanes {
         self.lanes.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     fn count(&self, kind: LaneKind) -> usize {
         self.lanes.values().filter(|lane| lane.kind == kind).count()
     }

@@ -50,6 +50,7 @@ use pakt_protocol::recalls::Recalls;
 use pakt_protocol::record::address::Address;
 use pakt_protocol::settling::Questions;
 use pakt_protocol::time::Time;
+use pakt_protocol::transfer::standstill::Standstill;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -197,6 +198,8 @@ pub(super) enum Timer {
     Terms,
     /// Measuring whether more or fewer bulk lanes would carry more.
     Adapt,
+    /// Looking whether content that is awaited comes.
+    Standstill,
     /// Comparing what is left at the counterpart.
     Deposits,
     /// Asking the counterpart for others that are lost.
@@ -282,6 +285,7 @@ pub(in crate::exchange) struct PeerActor {
     early: EarlyOffers,
     receiving: HashMap<EnvelopeId, Receiving>,
     pulling: Pulling,
+    standstill: Standstill,
     known: Known,
     seeking: Seeking,
     terms: Terms,
@@ -338,6 +342,7 @@ impl PeerActor {
             early: EarlyOffers::default(),
             receiving: HashMap::new(),
             pulling: Pulling::default(),
+            standstill: Standstill::default(),
             known: Known::default(),
             seeking: Seeking::default(),
             terms: Terms::default(),
@@ -442,6 +447,7 @@ impl PeerActor {
                 // What it is for was looked at above.
                 Timer::Terms => {}
                 Timer::Adapt => self.adapt_lanes(),
+                Timer::Standstill => self.look_for_standstill().await,
                 Timer::Deposits => self.offer_deposits(),
                 Timer::Seek => self.send_seek(),
                 Timer::Introductions => self.send_introductions_again(),
@@ -466,6 +472,7 @@ impl PeerActor {
     /// Ends all content at once: its lanes, and whatever was to be pulled or served.
     fn end_content(&mut self) {
         self.end_content_lanes();
+        self.standstill.rest();
         // Lanes that are still ending keep the old one, so that nothing of theirs reaches a later session.
         self.shared = Arc::new(Shared::new(self.shared.memory.clone(), self.shared.leaving.clone()));
         self.forget_receiving();

@@ -14,6 +14,7 @@ use pakt_protocol::time::Time;
 use pakt_protocol::transfer::incoming::{
     Event, Fault, Incoming, Input, OpenRefusal, Persist, check_agreement, is_for_agreed_purpose,
 };
+use pakt_protocol::transfer::standstill::LOOK_EVERY;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -205,9 +206,27 @@ impl PeerActor {
         self.shared.push(missing.map(|(index, entry)| Pull { envelope, index, entry, priority }));
         self.want_lanes(if priority == Priority::Urgent { LaneKind::Urgent } else { LaneKind::Bulk });
         self.watch_lanes();
+        if !self.timers.is_set(Timer::Standstill) {
+            self.timers.set(Timer::Standstill, now() + LOOK_EVERY);
+        }
         if !held.is_empty() {
             self.known.waiting.push_back((envelope, held));
             self.tell_known().await;
+        }
+    }
+
+    /// A session over which nothing comes of what is awaited is given up; the next one asks for it anew.
+    pub(super) async fn look_for_standstill(&mut self) {
+        if !self.receiving.values().any(|receiving| receiving.machine.awaits_content()) {
+            return self.standstill.rest();
+        }
+        self.timers.set(Timer::Standstill, now() + LOOK_EVERY);
+        if self.standstill.observe(self.shared.received_bytes(), now()) {
+            self.standstill.rest();
+            let (peer, lanes) = (self.entity, self.content_lanes.len());
+            let (waits, held) = (self.shared.explain(), self.shared.memory.held());
+            tracing::warn!(%peer, lanes, waits, held, "content stands still");
+            self.close_session("content stands still").await;
         }
     }
 

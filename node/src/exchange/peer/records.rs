@@ -21,7 +21,7 @@ impl PeerActor {
             Message::Sought(sought) => self.handle_sought(sought).await,
             Message::Addresses(news) => self.take_addresses(&news).await,
             Message::Statement(statement) => self.take_statement(statement).await,
-            Message::WantStatements(want) => self.show_statements(&want),
+            Message::WantStatements(want) => self.show_statements(&want.party, want.after, false),
             Message::Amend(amend) => self.take_amendment(amend).await,
             Message::Amended(amended) => self.amendment_known(&amended).await,
             Message::Grant(grant) => self.take_grant(grant).await,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pakt_keys::EntityId;
 use pakt_protocol::agreement::Traffic;
 use pakt_protocol::delivery::{Input as DeliveryInput, Reason};
 use pakt_protocol::ids::EnvelopeId;
@@ -62,11 +63,7 @@ impl PeerActor {
     pub(super) async fn handle_agreement_changed(&mut self) {
         let Some(agreement) = self.agreement() else { return };
         if self.live.is_some() {
-            let own = self.context.entity.id();
-            let statements = self.context.book.statements_after(&self.id, &own, agreement.own_known);
-            for statement in statements {
-                self.transmit(say(statement, false));
-            }
+            self.show_statements(&self.context.entity.id(), agreement.own_known, false);
             if agreement.standing == Standing::Active {
                 self.versions_to_show(&agreement, agreement.terms.version)
                     .into_iter()
@@ -108,6 +105,11 @@ impl PeerActor {
         match answer {
             StatementAnswer::Known => self.transmit(say(statement, true)),
             StatementAnswer::Missing(after) => self.transmit(WantStatements { party, after }.into()),
+            StatementAnswer::Other(after) => self.show_statements(&party, after, true),
+            StatementAnswer::Again => {
+                let known = self.agreement().map_or(0, |agreement| agreement.own_known);
+                self.show_statements(&party, known, false);
+            }
             StatementAnswer::Nothing => {}
             StatementAnswer::EndKnown => {
                 if party == self.context.entity.id() {
@@ -121,9 +123,10 @@ impl PeerActor {
         self.follow_agreement().await;
     }
 
-    pub(super) fn show_statements(&mut self, want: &WantStatements) {
-        for statement in self.context.book.statements_after(&self.id, &want.party, want.after) {
-            self.transmit(say(statement, false));
+    /// Shows the statements of `party` with a higher number than `after`; `known` says that they are what is held here.
+    pub(super) fn show_statements(&mut self, party: &EntityId, after: u64, known: bool) {
+        for statement in self.context.book.statements_after(&self.id, party, after) {
+            self.transmit(say(statement, known));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use pakt_keys::EntityId;
+use pakt_protocol::agreement::Statements;
 use pakt_protocol::delivery;
 use pakt_protocol::ids::{CoreHash, EnvelopeId, MessageId};
 use pakt_protocol::message::Offer;
@@ -10,9 +11,7 @@ use pakt_protocol::reconcile::ranges::Ranges;
 use pakt_protocol::record::envelope::{Counts, Priority};
 use pakt_protocol::record::receipt::Verdict;
 use pakt_protocol::record::roster::Roster;
-use pakt_protocol::record::statement::StatementChain;
 use pakt_protocol::time::Time;
-
 /// The place of a counterpart among those of a node.
 pub(crate) type Slot = u32;
 
@@ -125,11 +124,7 @@ pub(crate) enum Standing {
 pub(crate) struct AgreementRow {
     pub(crate) ended: bool,
     pub(crate) unconfirmed: bool,
-    pub(crate) own: StatementChain,
-    pub(crate) own_known: u64,
-    pub(crate) peer: StatementChain,
-    pub(crate) end_confirmed: bool,
-    pub(crate) ended_at: Option<Time>,
+    pub(crate) statements: Statements,
     pub(crate) valid_until: Time,
     /// The last number that was given, those that may have been given and were forgotten in restores.
     pub(crate) last_number: u64,

@@ -239,11 +239,11 @@ impl Judge {
         let Some(known) = self.known.get_mut(&(node, other)) else { return };
         let Some(Value::Agreement(row)) = disk.get(&Key::Agreement(slot)) else { return };
         let suspended = |stated| matches!(stated, Stated::Suspended(_));
-        known.suspended_here = suspended(row.own.stated());
-        known.suspended_there = suspended(row.peer.stated());
+        known.suspended_here = suspended(row.statements.own.stated());
+        known.suspended_there = suspended(row.statements.peer.stated());
         known.ended = row.ended;
-        known.number = row.peer.number();
-        known.own_number = row.own.number();
+        known.number = row.statements.peer.number();
+        known.own_number = row.statements.own.number();
         known.unconfirmed = row.unconfirmed;
     }
 

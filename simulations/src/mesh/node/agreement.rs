@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use pakt_protocol::agreement::{AgreementView, Standing};
+use pakt_protocol::agreement::{AgreementView, Standing, Statements};
 use pakt_protocol::policy::Footing;
-use pakt_protocol::record::statement::{Action, StatementChain};
 use pakt_protocol::time::Time;
 
 use crate::mesh::clock::EPOCH;
@@ -22,11 +21,7 @@ impl Agreement {
         let row = AgreementRow {
             ended: false,
             unconfirmed: false,
-            own: StatementChain::default(),
-            own_known: 0,
-            peer: StatementChain::default(),
-            end_confirmed: false,
-            ended_at: None,
+            statements: Statements::default(),
             valid_until,
             last_number: 0,
             forgotten: Default::default(),
@@ -43,15 +38,15 @@ impl Agreement {
         AgreementView {
             standing: if row.ended { Standing::Ended } else { Standing::Active },
             is_complete: true,
-            own: row.own.stated(),
-            peer: row.peer.stated(),
+            own: row.statements.own.stated(),
+            peer: row.statements.peer.stated(),
             held_back: row.unconfirmed,
             accept_by: row.valid_until,
             valid_from: EPOCH,
             valid_until: row.valid_until,
             offered_until: None,
-            ended_at: row.ended_at,
-            end_confirmed: row.end_confirmed,
+            ended_at: row.statements.ended_at,
+            end_confirmed: row.statements.end_confirmed,
             holds_grant: true,
         }
     }
@@ -62,13 +57,5 @@ impl Agreement {
 
     pub(crate) fn in_force(&self, now: Time) -> bool {
         self.footing(now) == Footing::InForce
-    }
-}
-
-/// What else changes with a statement of either side.
-pub(crate) fn follow(row: &mut AgreementRow, action: Action, now: Time) {
-    if action == Action::End {
-        row.ended = true;
-        row.ended_at.get_or_insert(now);
     }
 }

@@ -348,12 +348,12 @@ impl Node {
 impl Peer {
     /// Whether this side has suspended the agreement, and can take that back.
     pub(crate) fn can_resume(&self) -> bool {
-        matches!(self.agreement.row.own.stated(), Stated::Suspended(_)) && !self.agreement.row.unconfirmed
+        matches!(self.agreement.row.statements.own.stated(), Stated::Suspended(_)) && !self.agreement.row.unconfirmed
     }
 
     /// How many statements this side has made.
     pub(crate) fn statements(&self) -> u64 {
-        self.agreement.row.own.number()
+        self.agreement.row.statements.own.number()
     }
 
     /// Whether messages wait or are under way.

@@ -49,6 +49,9 @@ use sending::Sending;
 /// How long a commit takes, at least and at most.
 const COMMIT: (Micros, Micros) = (1_000, 6_000);
 
+/// How long it takes until an operator acts on an alarm.
+pub(crate) const ALARM_SEEN: Micros = 5 * 60 * 1_000_000;
+
 /// A simulated node.
 pub(crate) struct Node {
     pub(crate) home: Home,

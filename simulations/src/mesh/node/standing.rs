@@ -2,46 +2,35 @@
 
 use std::rc::Rc;
 
-use pakt_protocol::agreement::Traffic;
+use pakt_protocol::agreement::{Own, StatementAnswer, Traffic};
 use pakt_protocol::delivery::Reason;
 use pakt_protocol::ids::EnvelopeId;
 use pakt_protocol::message::{Message, Restored, RestoredKnown, Statement, WantStatements};
 use pakt_protocol::policy::Footing;
 use pakt_protocol::record::restored::RestoreNotice;
-use pakt_protocol::record::statement::{Action, AgreementStatement, Stated, StatementChain, Taken};
+use pakt_protocol::record::statement::{Action, AgreementStatement};
 use pakt_protocol::record::{RecordError, Signed};
 use pakt_protocol::session::Input;
 use pakt_protocol::time::Time;
 
-use super::agreement::{Agreement, follow};
-use super::{Actor, Timer};
+use super::agreement::Agreement;
+use super::{ALARM_SEEN, Actor, Timer};
 use crate::mesh::Defect;
 use crate::mesh::disk::rows::AgreementRow;
 use crate::mesh::disk::{Full, Key, Value};
+use crate::mesh::event::Due;
 
 /// A receipt signed shortly before the backup may have become durable after it.
 const BACKUP_GRACE_MICROS: i64 = 60_000_000;
-
-/// What is to be answered to a statement that was shown.
-enum Answer {
-    Known,
-    Missing(u64),
-    Nothing,
-    EndKnown,
-}
 
 fn say(statement: Signed<AgreementStatement>, known: bool) -> Message {
     Statement { statement, known }.into()
 }
 
-fn has_ended(chain: &StatementChain) -> bool {
-    matches!(chain.stated(), Stated::Ended(_))
-}
-
 impl Actor<'_> {
     /// What this side shows about the agreement when a session starts.
     pub(super) fn shown_at_start(&self) -> Vec<Message> {
-        let row = &self.peer.agreement.row;
+        let row = &self.peer.agreement.row.statements;
         let own = row.own.newest().cloned().map(|statement| say(self.signed_today(statement), false));
         let peer = row.peer.newest().cloned().map(|statement| say(statement, true));
         own.into_iter().chain(peer).collect()
@@ -74,24 +63,22 @@ impl Actor<'_> {
         if agreement.row.unconfirmed {
             return false;
         }
-        let Ok(statement) = agreement.row.own.next(self.peer.id, identity.entity, action, now) else { return false };
+        let Ok(statement) = agreement.row.statements.own.next(self.peer.id, identity.entity, action, now) else {
+            return false;
+        };
         let signed = Signed::create(&statement, |domain, bytes| match action.needs_root() {
             true => identity.root.sign(domain, bytes),
             false => identity.statement.sign(domain, bytes),
         });
         let (id, node) = (self.peer.id, identity.certified.clone());
         let made = self.keep_agreement("statement", |row| {
-            let _ = row.own.take(&signed, &id, &node);
-            follow(row, action, now);
+            row.ended |= matches!(row.statements.state(&signed, &id, &node, now), Ok(Some(Action::End)));
         });
         if made.is_err() {
             return false;
         }
         let now = self.now();
-        for statement in self.peer.agreement.row.own.after(self.peer.agreement.row.own_known).to_vec() {
-            let statement = self.signed_today(statement);
-            self.transmit(say(statement, false));
-        }
+        self.show_unconfirmed();
         self.follow_agreement();
         if self.peer.live.is_none() {
             self.peer.timers.set(Timer::Dial, now);
@@ -116,7 +103,9 @@ impl Actor<'_> {
     pub(super) fn take_record(&mut self, message: Message) {
         match message {
             Message::Statement(message) => self.take_statement(message),
-            Message::WantStatements(want) => self.show_statements(&want),
+            Message::WantStatements(want) => {
+                self.show_statements(want.party == self.home.identity.entity, want.after, false);
+            }
             Message::ReceiptHeld(held) => self.take_receipt_held(held),
             Message::AskEnded(ask) => self.answer_ask(&ask),
             Message::Restored(message) => self.take_restored(&message),
@@ -138,15 +127,20 @@ impl Actor<'_> {
             return self.close_session("a statement that cannot be read");
         };
         let is_own = party == self.home.identity.entity;
-        let taken = if is_own { self.take_own(&statement) } else { self.take_peer(&statement, known) };
-        let Ok(answer) = taken else {
+        let Ok(answer) = self.take_shown(&statement, is_own, known) else {
             return self.close_session("this is not a valid statement about this agreement");
         };
         match answer {
-            Answer::Known => self.transmit(say(statement, true)),
-            Answer::Missing(after) => self.transmit(WantStatements { party, after }),
-            Answer::Nothing => {}
-            Answer::EndKnown => {
+            StatementAnswer::Known => self.transmit(say(statement, true)),
+            StatementAnswer::Missing(after) => self.transmit(WantStatements { party, after }),
+            StatementAnswer::Other(after) => self.show_statements(is_own, after, true),
+            StatementAnswer::Again => {
+                self.show_unconfirmed();
+                let at = self.shared.plans.now() + ALARM_SEEN;
+                self.shared.plans.plan(at, Due::LookAtSuspensions { node: self.home.index });
+            }
+            StatementAnswer::Nothing => {}
+            StatementAnswer::EndKnown => {
                 if is_own {
                     self.transmit(say(statement, true));
                 }
@@ -157,63 +151,44 @@ impl Actor<'_> {
         self.follow_agreement();
     }
 
-    /// One of this side's statements comes back: a confirmation, or what a restored backup had lost.
-    fn take_own(&mut self, signed: &Signed<AgreementStatement>) -> Result<Answer, RecordError> {
-        let (id, node, now) = (self.peer.id, self.home.identity.certified.clone(), self.wall());
-        let mut own = self.peer.agreement.row.own.clone();
-        match own.take(signed, &id, &node) {
-            Ok(Taken::Known(number)) => {
-                let is_end = has_ended(&own) && number == own.number();
-                let kept = self.keep_agreement("statement known", |row| {
-                    row.end_confirmed |= is_end;
-                    row.own_known = row.own_known.max(number);
-                });
-                Ok(if is_end && kept.is_ok() { Answer::EndKnown } else { Answer::Nothing })
-            }
-            Ok(Taken::New(action)) => {
-                let _ = self.keep_agreement("own statement", |row| {
-                    row.own_known = own.number();
-                    row.own = own;
-                    follow(row, action, now);
-                });
-                Ok(Answer::Nothing)
-            }
-            Ok(Taken::Gap(after)) => Ok(Answer::Missing(after)),
-            // This entity has stated two different things under one number.
-            Err(RecordError::Field(_)) => Ok(Answer::Nothing),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn take_peer(&mut self, signed: &Signed<AgreementStatement>, known: bool) -> Result<Answer, RecordError> {
-        let (id, node, now) = (self.peer.id, self.peer.certified.clone(), self.wall());
-        let mut peer = self.peer.agreement.row.peer.clone();
-        match peer.take(signed, &id, &node)? {
-            Taken::Known(_) if known && has_ended(&peer) => {
-                let kept = self.keep_agreement("end known", |row| row.end_confirmed = true);
-                Ok(if kept.is_ok() { Answer::EndKnown } else { Answer::Nothing })
-            }
-            Taken::Known(_) => Ok(Answer::Known),
-            Taken::New(action) => {
-                let kept = self.keep_agreement("statement", |row| {
-                    row.peer = peer;
-                    follow(row, action, now);
-                });
-                Ok(if kept.is_ok() { Answer::Known } else { Answer::Nothing })
-            }
-            Taken::Gap(after) => Ok(Answer::Missing(after)),
-        }
-    }
-
-    fn show_statements(&mut self, want: &WantStatements) {
-        let row = self.peer.agreement.row.clone();
-        let (chain, is_own) = match want.party == self.home.identity.entity {
-            true => (&row.own, true),
-            false => (&row.peer, false),
+    /// Takes a statement that the counterpart shows; what cannot be kept is answered with nothing.
+    fn take_shown(
+        &mut self,
+        signed: &Signed<AgreementStatement>,
+        own: bool,
+        known: bool,
+    ) -> Result<StatementAnswer, RecordError> {
+        let (id, now) = (self.peer.id, self.wall());
+        let mut row = AgreementRow::clone(&self.peer.agreement.row);
+        let told = if own {
+            let identity = &self.home.identity;
+            let sign = |domain, bytes: &[u8]| identity.statement.sign(domain, bytes);
+            let restored = self.home.own().restored.is_some();
+            let own = Own { node: &identity.certified, sign: &sign, restored };
+            row.statements.take_own(signed, &id, &own, now)?
+        } else {
+            row.statements.take_peer(signed, &id, &self.peer.certified, known, now)?
         };
-        for statement in chain.after(want.after) {
-            let statement = if is_own { self.signed_today(statement.clone()) } else { statement.clone() };
-            self.transmit(say(statement, false));
+        row.ended |= told.actions.contains(&Action::End);
+        if !told.is_changed {
+            return Ok(told.answer);
+        }
+        let kept = self.keep_agreement("statement", |held| *held = row);
+        Ok(if kept.is_ok() { told.answer } else { StatementAnswer::Nothing })
+    }
+
+    /// Shows this side's statements that the counterpart has not confirmed.
+    fn show_unconfirmed(&mut self) {
+        let known = self.peer.agreement.row.statements.own_known;
+        self.show_statements(true, known, false);
+    }
+
+    fn show_statements(&mut self, own: bool, after: u64, known: bool) {
+        let row = self.peer.agreement.row.clone();
+        let chain = if own { &row.statements.own } else { &row.statements.peer };
+        for statement in chain.after(after) {
+            let statement = if own { self.signed_today(statement.clone()) } else { statement.clone() };
+            self.transmit(say(statement, known));
         }
     }
 

@@ -9,6 +9,7 @@ use pakt_protocol::message::lane::LaneKind;
 use pakt_protocol::message::{Heartbeat, Statement};
 use pakt_protocol::record::statement::{Action, AgreementStatement, STATEMENTS_MAX, statement_hash};
 use pakt_protocol::time::Time;
+use pakt_protocol::transfer::standstill::{LOOK_EVERY, STANDSTILL_MAX};
 
 use super::{Met, Row, Stage, honest};
 use crate::parcel::Parcel;
@@ -25,6 +26,13 @@ pub(crate) const ROWS: &[Row] = &[
         meets: "lane closed",
         says: "lane ended",
         act: drips,
+    },
+    Row {
+        name: "requests without an answer",
+        does: "offers and names objects, keeps its lanes alive with heartbeats, and serves nothing",
+        meets: "session closed",
+        says: "content stands still",
+        act: serves_nothing,
     },
     Row {
         name: "control lane without a word",
@@ -132,6 +140,28 @@ fn drips(stage: &mut Stage) -> Met {
         }
     }
     Met::Astray("the lane goes on".into())
+}
+
+fn serves_nothing(stage: &mut Stage) -> Met {
+    let mut session = honest!(stage.first.session());
+    let mut bulk = honest!(stage.first.bulk(LaneKind::Bulk));
+    let parcel = Parcel::new(&stage.first, &session);
+    if session.offer(&parcel.offer) != Answered::Accepted {
+        return Met::Astray("the offer was not accepted".into());
+    }
+    session.control.say(parcel.announce());
+    honest!(bulk.request_of(parcel.offer.envelope, PATIENCE));
+    let start = Instant::now();
+    while start.elapsed() < STANDSTILL_MAX + 3 * LOOK_EVERY {
+        bulk.say_bytes(&BulkFrame::HEARTBEAT.head(0));
+        session.control.say(Heartbeat);
+        if session.control.is_closed_within(Duration::from_secs(5)) {
+            let lasted = start.elapsed();
+            let is_late = lasted > STANDSTILL_MAX - LOOK_EVERY;
+            return if is_late { Met::SessionClosed } else { Met::Astray(format!("closed after {lasted:?}")) };
+        }
+    }
+    Met::Astray("the session goes on".into())
 }
 
 fn mute(stage: &mut Stage) -> Met {

@@ -13,6 +13,7 @@ use pakt_protocol::time::Time;
 use super::{Met, Row, Stage, answered, closed, honest, passed_over, stopped};
 use crate::parcel::Parcel;
 use crate::partner::Partner;
+use crate::session::Control;
 
 const NOT_VALID: &str = "this is not a valid statement about this agreement";
 
@@ -83,15 +84,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "statements forked",
         does: "suspends, and shows another suspension under the same number",
-        meets: "session closed",
-        says: "the party has stated two different things under one number",
+        meets: "shown what is held",
+        says: "the counterpart has stated two different things under one number",
         act: forked,
     },
     Row {
         name: "statement after another than the last",
         does: "resumes with a statement that follows one which does not exist",
-        meets: "session closed",
-        says: "the party has stated two different things under one number",
+        meets: "shown what is held",
+        says: "",
         act: other_previous,
     },
     Row {
@@ -251,14 +252,33 @@ fn forked(stage: &mut Stage) -> Met {
     let mut session = honest!(partner.session());
     session.control.say(Statement { statement: signed, known: false });
     honest!(session.control.hear_until(is_echo));
+    session.control.forget_echoes();
     session.control.say(Statement { statement: fork, known: false });
-    closed(session.control.is_closed())
+    shown_what_is_held(&mut session.control, partner)
 }
 
 fn other_previous(stage: &mut Stage) -> Met {
-    by_root(&mut stage.first, |statement| {
-        (statement.number, statement.previous, statement.action) = (2, Some([7; 32]), Action::Resume);
-    })
+    let partner = &mut stage.first;
+    let resumption =
+        AgreementStatement { number: 2, previous: Some([7; 32]), action: Action::Resume, ..statement(partner) };
+    let signed = Signed::create(&resumption, |domain, bytes| partner.root().sign(domain, bytes));
+    let mut session = honest!(partner.session());
+    session.control.forget_echoes();
+    session.control.say(Statement { statement: signed, known: false });
+    shown_what_is_held(&mut session.control, partner)
+}
+
+/// Whether the victim shows, as known, what it took first, and lets the session stand.
+fn shown_what_is_held(control: &mut Control, partner: &Partner) -> Met {
+    let shown = control.hear_until(|message| match message {
+        Message::Statement(Statement { statement, known: true }) => Some(statement.clone()),
+        _ => None,
+    });
+    let held = partner.stated.newest();
+    match (shown, control.stands()) {
+        (Ok(shown), true) if held.is_some_and(|held| held.body() == shown.body()) => Met::Other("shown what is held"),
+        other => Met::Astray(format!("{other:?}")),
+    }
 }
 
 fn resumed_by_statement_key(stage: &mut Stage) -> Met {
