@@ -101,7 +101,7 @@ fn measure(bench: &Bench, count: u64, dir: &Path) -> Result<(Point, Vec<String>)
         end.stop()?;
     }
     hub.stop()?;
-    let memory = Some(MemoryPeaks { sender_kib: peak_kib, receiver_kib: end_kib });
+    let memory = Some(MemoryPeaks { sender_kib: peak_kib, receiver_kib: Some(end_kib) });
     Ok((Point { at: count, seconds: online.as_secs_f64(), bytes: 0, memory }, notes))
 }
 

@@ -199,8 +199,8 @@ fn send_many(bench: &Bench, name: CurveName, count: u64, bytes: u64, dir: &Path)
         end_kib = end_kib.max(end.memory_peak_kib()?);
     }
     let memory = match name {
-        CurveName::Senders => MemoryPeaks { sender_kib: end_kib, receiver_kib: hub_kib },
-        _ => MemoryPeaks { sender_kib: hub_kib, receiver_kib: end_kib },
+        CurveName::Senders => MemoryPeaks { sender_kib: end_kib, receiver_kib: Some(hub_kib) },
+        _ => MemoryPeaks { sender_kib: hub_kib, receiver_kib: Some(end_kib) },
     };
     for end in ends {
         end.stop()?;

@@ -16,6 +16,7 @@ pub mod files;
 pub mod ground;
 pub mod growth;
 pub mod mailbox;
+pub mod meshes;
 pub mod options;
 pub mod pakt;
 pub mod peers;
@@ -74,6 +75,8 @@ pub enum BenchCase {
     Agreements(agreements::AgreementsCase),
     /// A node with very many messages: start, list, show, send, receive, status, and memory
     Mailbox(mailbox::MailboxCase),
+    /// What a simulated mesh costs, against the number of its nodes
+    Meshes(meshes::MeshesCase),
     /// All of these, one after the other
     All,
 }
@@ -115,6 +118,7 @@ impl BenchCase {
                 | Self::Doors(_)
                 | Self::Agreements(_)
                 | Self::Mailbox(_)
+                | Self::Meshes(_)
         )
     }
 
@@ -132,6 +136,7 @@ impl BenchCase {
             Self::Doors(options) => return Ok(doors::run(options).into()),
             Self::Agreements(options) => return Ok(agreements::run(bench, options)?.into()),
             Self::Mailbox(options) => return Ok(Findings { cases: Vec::new(), curves: mailbox::run(bench, options)? }),
+            Self::Meshes(options) => return Ok(meshes::run(bench, options)?.into()),
             Self::All => return run_all(bench),
         };
         Ok(Findings { cases: cases?, curves: Vec::new() })
@@ -154,6 +159,7 @@ fn run_all(bench: &Bench) -> Result<Findings> {
         "doors",
         "agreements",
         "mailbox",
+        "meshes",
     ] {
         match SingleCase::try_parse_from(["bench", name])?.case.run(bench) {
             Ok(found) => {

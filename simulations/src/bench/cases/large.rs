@@ -64,5 +64,5 @@ pub fn run(bench: &Bench, options: &LargeCase) -> Result<Vec<CaseReport>> {
 }
 
 fn worst(peaks: MemoryPeaks) -> f64 {
-    megabytes(peaks.sender_kib.max(peaks.receiver_kib) * 1024)
+    megabytes(peaks.larger_kib() * 1024)
 }

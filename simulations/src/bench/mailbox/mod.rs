@@ -102,7 +102,7 @@ impl Both {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let asked = runtime.block_on(ask::ask(self.full.dir(), self.other.dir(), at, rounds, NUMBERS))?;
         let memory =
-            MemoryPeaks { sender_kib: self.full.memory_peak_kib()?, receiver_kib: self.other.memory_peak_kib()? };
+            MemoryPeaks { sender_kib: self.full.memory_peak_kib()?, receiver_kib: Some(self.other.memory_peak_kib()?) };
         for Asked { what, mut seconds } in asked {
             seconds.sort_by(f64::total_cmp);
             if seconds.is_empty() {

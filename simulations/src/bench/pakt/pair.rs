@@ -79,7 +79,10 @@ impl Pair {
     /// # Errors
     /// If a node runs no more.
     pub fn memory_peaks(&self) -> Result<MemoryPeaks> {
-        Ok(MemoryPeaks { sender_kib: self.sender.memory_peak_kib()?, receiver_kib: self.receiver.memory_peak_kib()? })
+        Ok(MemoryPeaks {
+            sender_kib: self.sender.memory_peak_kib()?,
+            receiver_kib: Some(self.receiver.memory_peak_kib()?),
+        })
     }
 
     /// Ends both nodes as an operator would.

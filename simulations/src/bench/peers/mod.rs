@@ -69,16 +69,21 @@ pub struct Measured {
     pub memory: Option<MemoryPeaks>,
 }
 
-/// VmHWM of both nodes, in KiB.
+/// The most memory of both nodes (VmHWM), in KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPeaks {
-    /// Of the sending node.
+    /// Of the sending node, or of the one process that was measured.
     pub sender_kib: u64,
-    /// Of the receiving node.
-    pub receiver_kib: u64,
+    /// Of the receiving node, where there is one.
+    pub receiver_kib: Option<u64>,
 }
 
 impl MemoryPeaks {
+    /// The node that held more.
+    pub fn larger_kib(self) -> u64 {
+        self.sender_kib.max(self.receiver_kib.unwrap_or_default())
+    }
+
     /// The larger of both, for each node.
     pub fn max(self, other: Self) -> Self {
         Self {

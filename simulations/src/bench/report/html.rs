@@ -1,7 +1,7 @@
 //! The report as one page that needs nothing else: style and plots are inside.
 
 use super::plot::{self, seconds_text};
-use super::{CaseReport, Curve, MemoryPeaks, Report, Row, Target, megabytes};
+use super::{CaseReport, Curve, Report, Row, Target, megabytes};
 use crate::report::page::whole;
 use crate::report::svg::{count_text, escaped};
 
@@ -127,7 +127,7 @@ fn table_row(row: &Row) -> String {
         optional(most),
         optional(row.bytes_on_wire.map(|bytes| format!("{:.1}", megabytes(bytes)))),
         optional(row.crossed.map(|crossed| format!("{:.1}", megabytes(crossed.bytes)))),
-        optional(row.memory.map(memory_text)),
+        optional(row.memory.map(super::memory_text)),
     )
 }
 
@@ -144,7 +144,7 @@ fn growth(curve: &Curve) -> String {
                 "<tr><td>{}</td><td>{}</td><td>{rate}</td><td>{}</td></tr>",
                 count_text(point.at),
                 seconds_text(point.seconds),
-                point.memory.map(memory_text).unwrap_or_default()
+                point.memory.map(super::memory_text).unwrap_or_default()
             )
         })
         .collect();
@@ -158,8 +158,4 @@ fn growth(curve: &Curve) -> String {
         plot::memory_curve(curve).unwrap_or_default(),
         escaped(&curve.along),
     )
-}
-
-fn memory_text(peaks: MemoryPeaks) -> String {
-    format!("{:.0}, {:.0}", megabytes(peaks.sender_kib * 1024), megabytes(peaks.receiver_kib * 1024))
 }

@@ -217,6 +217,13 @@ pub struct Point {
     pub memory: Option<MemoryPeaks>,
 }
 
+/// Megabytes of each side that was measured.
+fn memory_text(peaks: MemoryPeaks) -> String {
+    let sides = [Some(peaks.sender_kib), peaks.receiver_kib];
+    let texts: Vec<String> = sides.into_iter().flatten().map(|kib| format!("{:.0}", megabytes(kib * 1024))).collect();
+    texts.join(", ")
+}
+
 /// How time and memory grow with one thing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Curve {
@@ -349,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_worst() {
-        let peaks = |sender_kib, receiver_kib| Some(MemoryPeaks { sender_kib, receiver_kib });
+        let peaks = |sender_kib, receiver_kib| Some(MemoryPeaks { sender_kib, receiver_kib: Some(receiver_kib) });
         let mut row = row("pakt send", &[]);
         row.add(Measured { seconds: 2.0, bytes_on_wire: Some(7), memory: peaks(90, 10), ..Measured::default() });
         row.add(Measured { seconds: 1.0, bytes_on_wire: Some(8), memory: peaks(10, 300), ..Measured::default() });
@@ -383,7 +390,7 @@ mod tests {
         let mut case = CaseReport::new("study", "The study", &ground, "files", Size { files: 3, bytes: 10_000_000 });
         case.rows = vec![row("pakt send", &[1.5]), row("rsync -a", &[1.0]), Row::absent("sendme: not installed")];
         case.promise_ratio(case.best_peer().cloned().as_ref(), 0.6);
-        let memory = MemoryPeaks { sender_kib: 50_000, receiver_kib: 30_000 };
+        let memory = MemoryPeaks { sender_kib: 50_000, receiver_kib: Some(30_000) };
         let points = [(1_000_000, 0.25), (1_000_000_000, 20.0)];
         let points = points.map(|(at, seconds)| Point { at, seconds, bytes: at, memory: Some(memory) }).to_vec();
         let (name, title, along) = ("size".into(), "Growth & more".into(), "bytes".into());

@@ -90,13 +90,18 @@ pub(super) fn time_curve(curve: &Curve) -> String {
 
 /// Memory of both sides against what grows, both logarithmic; none where it was not measured.
 pub(super) fn memory_curve(curve: &Curve) -> Option<String> {
-    let of = |kib: fn(&MemoryPeaks) -> u64| {
-        let megabytes_at =
-            |point: &Point| point.memory.as_ref().map(|memory| (point.at as f64, megabytes(kib(memory) * 1024)));
+    let of = |kib: fn(&MemoryPeaks) -> Option<u64>| {
+        let megabytes_at = |point: &Point| Some((point.at as f64, megabytes(kib(&point.memory?)? * 1024)));
         curve.points.iter().filter_map(megabytes_at).collect::<Vec<_>>()
     };
-    let sender = Series { name: "sender".into(), class: "pakt", points: of(|memory| memory.sender_kib) };
-    let receiver = Series { name: "receiver".into(), class: "other", points: of(|memory| memory.receiver_kib) };
-    let is_known = !sender.points.is_empty();
-    is_known.then(|| chart(&[sender, receiver], &curve.along, "VmHWM, MB", &|value| format!("{value:.0} MB")))
+    let (sender, receiver) = (of(|memory| Some(memory.sender_kib)), of(|memory| memory.receiver_kib));
+    let series = match (sender.is_empty(), receiver.is_empty()) {
+        (true, _) => return None,
+        (false, true) => vec![Series { name: "memory".into(), class: "pakt", points: sender }],
+        (false, false) => vec![
+            Series { name: "sender".into(), class: "pakt", points: sender },
+            Series { name: "receiver".into(), class: "other", points: receiver },
+        ],
+    };
+    Some(chart(&series, &curve.along, "the most memory, MB", &|value| format!("{value:.0} MB")))
 }

@@ -1,6 +1,6 @@
 //! The report as text for a terminal.
 
-use super::{CaseReport, Curve, MemoryPeaks, Report, Row, Target, megabytes};
+use super::{CaseReport, Curve, Report, Row, Target, megabytes};
 
 /// The whole report.
 pub(super) fn text(report: &Report) -> String {
@@ -48,7 +48,7 @@ fn push_curve(lines: &mut Vec<String>, curve: &Curve) {
             0 => "-".into(),
             bytes => format!("{:.1}", megabytes(bytes) / point.seconds),
         };
-        let memory = point.memory.map_or("-".into(), memory_text);
+        let memory = point.memory.map_or("-".into(), super::memory_text);
         format!("{:>15} {:>9} {rate:>9} {memory:>20}", point.at, seconds_text(point.seconds))
     }));
     lines.extend(curve.notes.iter().cloned());
@@ -77,12 +77,8 @@ fn row_text(row: &Row) -> String {
         wire(row.bytes_on_wire),
         wire(row.crossed.map(|crossed| crossed.bytes)),
         row.emulation_share.map_or("-".into(), |share| format!("{:.1} %", share * 100.0)),
-        row.memory.map_or("-".into(), memory_text),
+        row.memory.map_or("-".into(), super::memory_text),
     )
-}
-
-fn memory_text(peaks: MemoryPeaks) -> String {
-    format!("{:.0}, {:.0}", megabytes(peaks.sender_kib * 1024), megabytes(peaks.receiver_kib * 1024))
 }
 
 fn target_text(target: &Target) -> String {
