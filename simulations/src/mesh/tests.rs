@@ -42,6 +42,8 @@ fn a_pair_delivers() {
     let messages = outcome.messages;
     assert!(messages.submitted > 200, "{messages:?}");
     assert_eq!(messages.delivered + messages.recalled, messages.submitted, "{messages:?}");
+    let over_lines: u64 = outcome.link_bytes.iter().map(|link| link.messages).sum();
+    assert!((messages.delivered..=messages.submitted).contains(&over_lines), "{over_lines} {messages:?}");
     println!("{} events in {:?}", outcome.events, outcome.wall);
 }
 

@@ -117,6 +117,11 @@ impl Network {
         u32::try_from(self.links.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// An envelope was delivered over this line.
+    pub(crate) fn count_message(&mut self, link: u32) {
+        self.link(link).messages += 1;
+    }
+
     fn link(&mut self, link: u32) -> &mut Link {
         &mut self.links[link as usize]
     }

@@ -256,6 +256,7 @@ impl Actor<'_> {
         }
         self.commit("message", changes)?;
         if verdict == Verdict::Held(Tier::Delivered) {
+            self.shared.network.count_message(self.peer.link);
             self.plan_release(envelope);
         }
         Ok(bytes)
