@@ -192,7 +192,11 @@ impl Statements {
         own: &Own<'_>,
         now: Time,
     ) -> Result<Told, RecordError> {
-        if signed.peek()?.action != Action::Suspend || self.own.stated() != Stated::Open {
+        let statement = signed.peek()?;
+        if statement.agreement != *agreement {
+            return Err(RecordError::Parties("the statement is about another agreement"));
+        }
+        if statement.action != Action::Suspend || self.own.stated() != Stated::Open {
             return Ok(Told::fork(StatementAnswer::Nothing));
         }
         self.suspend(agreement, own, now)?;
