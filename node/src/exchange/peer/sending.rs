@@ -393,8 +393,13 @@ impl PeerActor {
 
     /// Names more objects where the lane had no room before.
     pub(super) async fn name_more_objects(&mut self) {
-        let waiting = self.sending.iter().find(|(_, sending)| sending.next_objects().is_some());
-        if let Some(envelope) = waiting.map(|(envelope, _)| *envelope) {
+        let waiting = self.sending.iter().filter(|(_, sending)| sending.next_objects().is_some());
+        let waiting: Vec<EnvelopeId> = waiting.map(|(envelope, _)| *envelope).collect();
+        for envelope in waiting {
+            // Once the backlog is gone nobody asks again: whoever waits is served now, or while there is one.
+            if !self.live.as_ref().is_some_and(|live| live.lane.has_room()) {
+                return;
+            }
             self.pump_sending(envelope).await;
         }
     }
