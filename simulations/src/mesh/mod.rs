@@ -18,6 +18,8 @@ mod faults;
 mod judge;
 mod network;
 mod node;
+#[cfg(test)]
+mod promises;
 pub mod shrink;
 mod suite;
 #[cfg(test)]

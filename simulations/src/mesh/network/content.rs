@@ -15,7 +15,7 @@ use crate::mesh::event::{Due, Plans};
 
 /// How long a batch takes on an idle line.
 const BATCH: Micros = 2 * SECOND;
-/// Bytes of a batch, at least.
+/// Bytes of a batch, at least, where no loss makes it slow.
 const BATCH_BYTES_MIN: u64 = 4 << 20;
 /// Bytes of a TCP segment, for what loss leaves of the rate.
 const SEGMENT_BYTES: f64 = 1_448.0;
@@ -95,7 +95,9 @@ impl Network {
         let Some(link) = waits.map(|flow| flow.link) else { return };
         let (loss, half) = (self.quality(link).loss_percent, self.round_trip(link) / 2);
         let rate = self.rate(loss, 2 * half);
-        let batch_bytes = BATCH_BYTES_MIN.max((rate * BATCH as f64 / SECOND as f64) as u64);
+        let line = self.rate(0.0, 0);
+        let least = if rate < line { 0 } else { BATCH_BYTES_MIN };
+        let batch_bytes = least.max((rate * BATCH as f64 / SECOND as f64) as u64);
         let Some(flow) = self.flows.by_number.get_mut(&number) else { return };
         let mut bytes: u64 = flow.batch.iter().map(|entry| u64::from(entry.bytes)).sum();
         while bytes < batch_bytes
@@ -112,7 +114,9 @@ impl Network {
         if self.is_blocked(link) {
             return;
         }
-        let takes = (bytes as f64 / rate * SECOND as f64) as Micros;
+        let at = |rate: f64| (bytes as f64 / rate * SECOND as f64) as Micros;
+        // What loss holds back leaves room to others.
+        let (takes, occupies) = (at(rate), at(line));
         let (up, down) = (nodes[1 - to], nodes[to]);
         let urgent = priority as usize;
         let free = |port: &Port, way: usize| port.busy[way][..=urgent].iter().copied().max().unwrap_or(0);
@@ -120,7 +124,7 @@ impl Network {
         for (node, way) in [(up, UP), (down, DOWN)] {
             for (class, busy) in self.ports[node].busy[way].iter_mut().enumerate() {
                 if class >= urgent {
-                    *busy = (*busy).max(starts) + takes;
+                    *busy = (*busy).max(starts) + occupies;
                 }
             }
         }
