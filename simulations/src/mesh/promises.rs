@@ -168,7 +168,7 @@ fn p32_crashes_at_any_commit_with_lost_and_torn_writes_lose_nothing() {
         let what = FaultKind::Crash {
             node: at as usize % 3,
             lose_unsynced: true,
-            torn: at % 2 == 0,
+            torn: at.is_multiple_of(2),
             at_persist: Some(at.into()),
         };
         (at * 20 * MINUTE, Some(MINUTE), what)
