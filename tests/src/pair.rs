@@ -183,6 +183,12 @@ impl Pair {
         })
     }
 
+    /// Waits until what arrived is visible at B and A knows it: no receipt replaces the newest one after that by itself.
+    #[track_caller]
+    pub fn wait_released(&self, envelope: &str, limit: Duration) {
+        until(limit, "the release", || (outbox(&self.a, envelope)?["state"] == "released").then_some(()));
+    }
+
     /// Asserts that B holds exactly one message with `subject`, saves it and compares it with `paths`.
     #[track_caller]
     pub fn assert_received_once(&self, subject: &str, paths: &[&Path]) {

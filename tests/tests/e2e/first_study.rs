@@ -89,7 +89,7 @@ fn the_receipt_is_verified_offline_and_a_changed_one_refused() {
     let study = pair.path("study");
     tree::make_strange(&study, 30, 500_000);
     let sent = id_of(&pair.send("Kvittering", &[&study]));
-    pair.wait_delivered(&sent, secs(60));
+    pair.wait_released(&sent, secs(60));
     let receipt = pair.path("receipt.pakt");
     pair.a.cli(&["receipt", "export", &sent, "--out", &text(&receipt)]).expect(0);
     let stdout = pair.a.cli(&["receipt", "export", &sent]).expect(0).stdout;
