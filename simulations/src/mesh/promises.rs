@@ -8,7 +8,7 @@ use super::{Options, run};
 use crate::outcome::{Counts, Event, Record, Verdict, Watch, What};
 use crate::scenario::{Fault, FaultKind, HostileKind, Kind, Scenario, Topology, Traffic};
 
-const SEEDS: std::ops::Range<u64> = 0..5;
+const SEEDS: std::ops::Range<u64> = 0..3;
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 
