@@ -189,6 +189,10 @@ impl World {
                     }
                     let at = self.shared.plans.now() + super::node::ALARM_SEEN;
                     self.shared.plans.plan(at, Due::LookAtSuspensions { node });
+                    // A full disk takes no confirmation: the operator comes again.
+                    if self.nodes[node].peers.iter().any(|peer| peer.agreement.row.unconfirmed) {
+                        self.shared.plans.plan(at, Due::Confirm { node, incarnation });
+                    }
                 }
             }
             Due::Daily { node, incarnation } => {
