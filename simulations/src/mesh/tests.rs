@@ -155,7 +155,8 @@ fn seeds_of_bad_weather_pass() {
             let (from, to) = text.split_once("..").expect("A..B");
             (from.parse().expect("A")..to.parse().expect("B")).collect()
         }
-        Err(_) => (0..100).collect(),
+        // The last ones have found something that no earlier one had.
+        Err(_) => (0..100).chain([890, 1069, 1159]).collect(),
     };
     let mut failed = Vec::new();
     for seed in seeds {

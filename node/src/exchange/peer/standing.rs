@@ -82,11 +82,10 @@ impl PeerActor {
     /// Whatever the agreement no longer allows ends, and whatever it allows again begins.
     pub(super) async fn follow_agreement(&mut self) {
         let ended = self.agreement().is_some_and(|agreement| agreement.standing == Standing::Ended);
-        if ended {
-            self.tell_session(Input::Ended).await;
-        }
+        // Before the session learns of an end: what had left is asked for then, and must not be offered.
         self.enforce_terms().await;
         if ended {
+            self.tell_session(Input::Ended).await;
             self.forget_listings().await;
             self.forget_stale().await;
         }

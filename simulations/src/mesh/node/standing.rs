@@ -89,12 +89,11 @@ impl Actor<'_> {
     /// Whatever the agreement no longer allows ends, and whatever it allows again begins.
     pub(super) fn follow_agreement(&mut self) {
         let is_ended = self.peer.agreement.row.ended;
+        // Before the session learns of an end: what had left is asked for then, and must not be offered.
+        self.enforce_terms();
         if is_ended {
             self.shared.ill.insert(self.peer.link);
             self.tell_session(Input::Ended);
-        }
-        self.enforce_terms();
-        if is_ended {
             self.forget_stale();
         }
     }
